@@ -1,0 +1,1 @@
+"""How events become bytes and come back."""

@@ -1,0 +1,71 @@
+"""What a user declares: an aggregate as a value made of pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from rehydrate.domain.codec import Codec
+from rehydrate.domain.streams import check_aggregate_name, stream_name
+from rehydrate.errors import ConfigurationError
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """When to save the state of an aggregate, so that rehydration reads the tail of a long stream only."""
+
+    every: int
+    """Take one when that many events have come since the last one."""
+    keep: int = 1
+    """How many of the newest stay in the store."""
+    schema: int = 1
+    """Raise it when the meaning of the state changes: older snapshots are then ignored."""
+
+    def __post_init__(self) -> None:
+        for field in ("every", "keep", "schema"):
+            if getattr(self, field) < 1:
+                raise ConfigurationError(f"Snapshot({field}={getattr(self, field)!r}): it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aggregate(Generic[S, C, E]):
+    """A consistency boundary: its starting state and two pure functions.
+
+    `decide(state, command)` returns or yields events, or raises a `Rejection`; `evolve(state, event)` returns the
+    next state. Both see nothing else: time, ids and randomness come in the command.
+
+    Raises `ConfigurationError` when a field cannot work; the rest is checked when the `App` is built.
+    """
+
+    name: str
+    """Part of each stream's name (`"<name>-<id>"`), so without `-`, and data: it cannot be changed later."""
+    initial: S
+    """The state of an aggregate without events: a frozen value."""
+    decide: Callable[[S, C], Iterable[E]]
+    evolve: Callable[[S, E], S]
+    commands: object
+    """The class of its commands, or the union of their classes."""
+    events: object
+    """The class of its events, or the union of their classes."""
+    snapshot: Snapshot | None = None
+    passivate_after: float = 5.0
+    """Seconds without a command until it is unloaded from memory; `math.inf` for never."""
+    codec: Codec | None = None
+    """How its events become bytes; by default JSON under the names of their classes."""
+
+    def __post_init__(self) -> None:
+        check_aggregate_name(self.name)
+        if math.isnan(self.passivate_after) or self.passivate_after <= 0:
+            raise ConfigurationError(
+                f"aggregate {self.name!r}: passivate_after={self.passivate_after!r} must be more than 0 seconds"
+            )
+
+    def stream(self, id: str) -> str:
+        """The name of the stream that holds the events of this aggregate with this id."""
+        return stream_name(self.name, id)

@@ -1,0 +1,61 @@
+"""Names of streams: `"<aggregate>-<id>"`, in one place."""
+
+from __future__ import annotations
+
+import re
+
+from rehydrate.errors import ConfigurationError, InvalidIdError
+
+MAX_ID_BYTES = 512
+MAX_NAME_BYTES = 128
+MAX_STREAM_BYTES = MAX_NAME_BYTES + 1 + MAX_ID_BYTES
+
+_AGGREGATE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
+
+
+def check_aggregate_name(name: str) -> None:
+    """Raise `ConfigurationError` unless the name can be the first part of a stream's name."""
+    if not isinstance(name, str) or not _AGGREGATE_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"an aggregate cannot be named {name!r}: use letters, digits, '_' and '.', at most {MAX_NAME_BYTES}, "
+            "and begin with a letter or '_'"
+        )
+    if name.startswith("rehydrate."):
+        raise ConfigurationError(f"an aggregate cannot be named {name!r}: 'rehydrate.' is for Rehydrate's own")
+
+
+def check_id(id: str, kind: str = "id", limit: int = MAX_ID_BYTES) -> None:
+    """Raise `InvalidIdError` unless the id is 1 to 512 UTF-8 bytes without U+0000 and lone surrogates."""
+    if not isinstance(id, str):
+        raise InvalidIdError(kind, f"it is a {type(id).__name__}, and must be a str")
+    if not id:
+        raise InvalidIdError(kind, "it is empty")
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError:
+        raise InvalidIdError(kind, "it holds a lone surrogate, which is not a character") from None
+    if size > limit:
+        raise InvalidIdError(kind, f"it has {size:,} bytes as UTF-8, and {limit} are allowed")
+    if "\0" in id:
+        raise InvalidIdError(kind, "it holds U+0000")
+
+
+def check_stream(stream: str) -> None:
+    """Raise `InvalidIdError` unless this can be the name of a stream."""
+    check_id(stream, "stream", MAX_STREAM_BYTES)
+
+
+def stream_name(aggregate: str, id: str) -> str:
+    """The stream of one aggregate."""
+    return f"{aggregate}-{id}"
+
+
+def split_stream_name(stream: str) -> tuple[str, str]:
+    """The aggregate's name and the id in a stream's name; both empty strings never come out.
+
+    Raises `InvalidIdError` for text that names no stream.
+    """
+    aggregate, dash, id = stream.partition("-")
+    if not (aggregate and dash and id):
+        raise InvalidIdError("stream", f'{stream!r} is not of the form "<aggregate>-<id>"')
+    return aggregate, id

@@ -1,0 +1,226 @@
+"""Every error of Rehydrate, as one tree.
+
+Each docstring answers two questions: was anything stored, and may I retry? The facts are attributes; the
+message is built from them and ends with what to do. A business refusal is not here: it is a
+`rehydrate.Rejection`, outside of `RehydrateError`, because a no is not a failure.
+
+    RehydrateError
+    ├── ConfigurationError
+    ├── InvalidIdError
+    ├── DispatchError
+    │   ├── UnknownAggregateError     UnknownCommandError
+    │   ├── MailboxFullError          CommandTimeoutError       OutcomeUnknownError
+    │   ├── ActorCrashedError         DuplicateCommandError     StreamQuarantinedError
+    ├── StoreError
+    │   ├── VersionConflictError      AppendTooLargeError
+    │   ├── StoreUnavailableError     StoreClosedError          CorruptStoreError
+    └── CodecError
+        ├── UnknownEventError         UndecodableEventError
+"""
+
+from __future__ import annotations
+
+
+class RehydrateError(Exception):
+    """Whatever went wrong in Rehydrate itself, in its configuration, or in a store."""
+
+
+class ConfigurationError(RehydrateError):
+    """What was declared or asked for cannot work; nothing was stored, and a retry says the same."""
+
+
+class InvalidIdError(RehydrateError, ValueError):
+    """An id of an aggregate, a command or a consumer is not 1 to 512 UTF-8 bytes without U+0000.
+
+    Nothing was stored. A retry with the same id fails in the same way, on every store.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"this {kind} cannot be used: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+class DispatchError(RehydrateError):
+    """A command could not be run to a result."""
+
+
+class UnknownAggregateError(DispatchError):
+    """The aggregate is not one of the App's; nothing was stored, a retry says the same."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        listed = ", ".join(known) or "none"
+        super().__init__(f"no aggregate {name!r} in this App (it has: {listed}); add it to App(aggregates=[...])")
+        self.name = name
+        self.known = known
+
+
+class UnknownCommandError(DispatchError):
+    """The aggregate does not take this command; nothing was stored, a retry says the same."""
+
+    def __init__(self, aggregate: str, command: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{aggregate!r} takes no command {command!r} (it takes: {', '.join(known) or 'none'})")
+        self.aggregate = aggregate
+        self.command = command
+        self.known = known
+
+
+class MailboxFullError(DispatchError):
+    """Too many commands wait already; this one was not accepted, nothing was stored. Retry later."""
+
+    def __init__(self, stream: str, limit: int, what: str = "waiting commands") -> None:
+        super().__init__(f"{stream}: the limit of {limit} {what} is reached; try again later")
+        self.stream = stream
+        self.limit = limit
+
+
+class CommandTimeoutError(DispatchError):
+    """The deadline passed before the command was decided: nothing was stored, and never will be.
+
+    A retry is safe.
+    """
+
+    def __init__(self, stream: str, command_id: str) -> None:
+        super().__init__(f"{stream}: command {command_id} was not decided before its deadline; nothing was stored")
+        self.stream = stream
+        self.command_id = command_id
+
+
+class OutcomeUnknownError(DispatchError):
+    """The deadline passed while the append was under way: the events may or may not be stored.
+
+    Retry with `command_id=error.command_id`: if the command was stored, the retry is answered with its first
+    result, and nothing is stored twice.
+    """
+
+    def __init__(self, stream: str, command_id: str) -> None:
+        super().__init__(
+            f"{stream}: it is not known whether command {command_id} was stored; "
+            f"repeat it with command_id={command_id!r}"
+        )
+        self.stream = stream
+        self.command_id = command_id
+
+
+class ActorCrashedError(DispatchError):
+    """`decide` or `evolve` raised, or made an event that cannot be stored (`__cause__` has it).
+
+    Nothing of this command was stored; the state and the other commands are untouched. A retry runs the same
+    code again.
+    """
+
+    def __init__(self, stream: str, command: str, reason: str) -> None:
+        super().__init__(f"{stream}: {command} failed: {reason}")
+        self.stream = stream
+        self.command = command
+        self.reason = reason
+
+
+class DuplicateCommandError(DispatchError):
+    """The command id was used before with another payload.
+
+    Nothing of this command was stored; the first one was. Use a new id for a new command.
+    """
+
+    def __init__(self, stream: str, command_id: str) -> None:
+        super().__init__(f"{stream}: command id {command_id!r} was used before with another payload; use a new id")
+        self.stream = stream
+        self.command_id = command_id
+
+
+class StreamQuarantinedError(DispatchError):
+    """The stored events of this stream cannot be decoded or folded (`__cause__` has the reason).
+
+    Nothing was stored. The stream is tried again from time to time; deploy code that can read it.
+    """
+
+    def __init__(self, stream: str, version: int, type: str, reason: str) -> None:
+        super().__init__(f"{stream} is quarantined: event {version} ({type}) cannot be folded: {reason}")
+        self.stream = stream
+        self.version = version
+        self.type = type
+        self.reason = reason
+
+
+class StoreError(RehydrateError):
+    """A store could not do what was asked."""
+
+
+class VersionConflictError(StoreError):
+    """The stream is not at the version that the append expects; nothing was stored.
+
+    Read the stream again and decide again. (Commands sent through `dispatch` do that by themselves.)
+    """
+
+    def __init__(self, stream: str, expected: int | str, actual: int) -> None:
+        super().__init__(f"{stream} is at version {actual}, not at {expected}; nothing was stored")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class AppendTooLargeError(StoreError):
+    """The append has more events or bytes than the store takes; nothing was stored. Split it."""
+
+    def __init__(self, stream: str, what: str, size: int, limit: int) -> None:
+        super().__init__(f"{stream}: {size:,} {what} in one append, the store takes {limit:,}; nothing was stored")
+        self.stream = stream
+        self.size = size
+        self.limit = limit
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached or cannot work now.
+
+    `stored` says what is known of the append that met this error: `False` (nothing was stored) or `None`
+    (unknown: send the same append again, with the same event ids). `retryable` is false where waiting does not
+    help: the disk is full, the database is read-only.
+    """
+
+    def __init__(self, reason: str, *, stored: bool | None = False, retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stored = stored
+        self.retryable = retryable
+
+
+class StoreClosedError(StoreError):
+    """The store or runtime was closed, or belongs to the process that this one was forked from.
+
+    Nothing was stored. Open it again.
+    """
+
+    def __init__(self, reason: str = "it is closed: open it again") -> None:
+        super().__init__(reason)
+
+
+class CorruptStoreError(StoreError):
+    """What is stored contradicts itself (a gap in the versions, a checkpoint of another log).
+
+    Nothing was stored. A retry says the same; run `rehydrate verify`.
+    """
+
+
+class CodecError(RehydrateError):
+    """Bytes and values do not fit together."""
+
+
+class UnknownEventError(CodecError):
+    """The stored type of an event is not one of the aggregate's; nothing was stored.
+
+    Declare the event, or name its new class in the codec's `aliases`.
+    """
+
+    def __init__(self, type: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no event of type {type!r} is declared (declared: {', '.join(known) or 'none'})")
+        self.type = type
+        self.known = known
+
+
+class UndecodableEventError(CodecError):
+    """The stored bytes of an event do not fit its class; nothing was stored. Add an upcaster."""
+
+    def __init__(self, type: str, reason: str) -> None:
+        super().__init__(f"an event of type {type!r} cannot be decoded: {reason}")
+        self.type = type
+        self.reason = reason

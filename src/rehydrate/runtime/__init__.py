@@ -1,0 +1,1 @@
+"""How it runs: a command's way from `dispatch` to its reply."""

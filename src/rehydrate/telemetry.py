@@ -1,0 +1,32 @@
+"""What a running system says about itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Counts of one runtime: `live` to `mailbox_depth` as of now, the others since it was opened."""
+
+    live: int
+    """Actors in memory."""
+    busy: int
+    """Actors that have a command under way or waiting."""
+    recovering: int
+    """Actors that are being rehydrated or wait for a permit to be."""
+    mailbox_depth: int
+    """Commands that wait in mailboxes."""
+    dispatched: int
+    """Commands that got a result, a rejection included."""
+    rejected: int
+    """Commands that the domain refused."""
+    failed: int
+    """Commands that ended in a `RehydrateError`."""
+    conflicts: int
+    """Appends and checks that met a stranger's events and were decided again."""
+    rehydrated: int
+    """Actors that were rebuilt from the store."""
+    passivated: int
+    """Actors that were unloaded."""
+    snapshots: int
+    """Snapshots that were saved."""

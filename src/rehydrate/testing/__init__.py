@@ -1,0 +1,1 @@
+"""For tests: of a domain, of a store, of a system under faults."""
