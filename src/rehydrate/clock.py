@@ -28,7 +28,7 @@ class Clock(Protocol):
         """Microseconds since 1970, UTC: for what people read, never for order."""
         ...
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call back on the running event loop after that many seconds."""
         ...
 
@@ -44,7 +44,7 @@ class SystemClock:
     def wall(self) -> int:
         return time.time_ns() // 1_000
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 

@@ -27,8 +27,8 @@ class CommandResult(msgspec.Struct, Generic[E], frozen=True, gc=False):
 class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """What an event tells about the command that made it; stored beside the event as JSON."""
 
-    command_id: str
-    """The retry identity of the command."""
+    command_id: str = ""
+    """The retry identity of the command; empty for events that no command made."""
     correlation_id: str | None = None
     """The conversation that the command belongs to; absent where the command began it."""
     causation_id: str | None = None

@@ -1,0 +1,80 @@
+# Needs Python 3.11 or newer with pip, and make. Everything is put into .venv; nothing outside this folder is touched.
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(CURDIR)/$(VENV)/cache
+# Stamps say what is installed. They are written last, so that an interrupted installation is repeated.
+VENV_READY := $(VENV)/ready/venv
+DEMO_READY := $(VENV)/ready/demo
+DEV_READY := $(VENV)/ready/dev
+PINS := requirements-dev.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
+
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+# The pyright wheel and its nodejs wheel carry all they need: no download, no question about newer versions.
+export PYRIGHT_PYTHON_CACHE_DIR := $(CACHE)/pyright
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format bench docs clean
+
+help: ## Print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." is handed on to demo, test, test-slow, bench and docs; PYTHON=... chooses the Python of a new .venv.'
+
+demo: $(DEMO_READY) ## Play the bank, then this repository's history, on SQLite
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(DEV_READY) ## Run all tests but the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DEV_READY) ## Run the slow tests only
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(DEV_READY) ## Lint, format, types, layers, size of modules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo --cache-dir $(CACHE)/import-linter
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: $(DEV_READY) ## Format the code and repair what the linter can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(DEV_READY) ## Measure: rates, rehydration, memory
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(DEV_READY) ## Run every example of README and docs
+	$(BIN)/python -m pytest tests/docs -q $(ARGS)
+
+clean: ## Remove .venv, caches and built files
+	rm -rf $(VENV) build dist .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A Python without ensurepip (Debian's, without python3-venv) makes a bare environment, and its own pip fills it.
+$(VENV_READY):
+	@command -v $(PYTHON) >/dev/null || { echo "Rehydrate needs Python 3.11 or newer, and there is no $(PYTHON) here: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Rehydrate needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@echo "Making $(VENV) (only once)"
+	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; }
+	@mkdir -p $(@D) && touch $@
+
+# The build tools come from the pins as well, so that no build environment fetches others.
+$(DEMO_READY): $(VENV_READY) $(PINS) pyproject.toml
+	@echo "Installing what the demo needs"
+	@$(PIP_INSTALL) hatchling editables
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[cli]'
+	@touch $@
+
+$(DEV_READY): $(VENV_READY) $(PINS) pyproject.toml
+	@echo "Installing the tools for tests and checks"
+	@$(PIP_INSTALL) hatchling editables
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $(DEMO_READY) $@

@@ -1,0 +1,83 @@
+"""Event-sourced actors: pure functions in, one live writer per aggregate, every fact kept.
+
+    domain/   what you write          codec/    how events become bytes      store/    where events live
+    runtime/  how it runs             app.py    what exists, and opens it    errors.py everything that goes wrong
+"""
+
+from rehydrate.app import App
+from rehydrate.clock import Clock, NewId, SystemClock
+from rehydrate.codec import JsonCodec
+from rehydrate.domain.aggregate import Aggregate, Snapshot
+from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata
+from rehydrate.domain.rejection import Rejection
+from rehydrate.errors import (
+    ActorCrashedError,
+    AppendTooLargeError,
+    CodecError,
+    CommandTimeoutError,
+    ConfigurationError,
+    CorruptStoreError,
+    DispatchError,
+    DuplicateCommandError,
+    InvalidIdError,
+    MailboxFullError,
+    OutcomeUnknownError,
+    RehydrateError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+    StreamQuarantinedError,
+    UndecodableEventError,
+    UnknownAggregateError,
+    UnknownCommandError,
+    UnknownEventError,
+    VersionConflictError,
+)
+from rehydrate.runtime.limits import Limits
+from rehydrate.runtime.runtime import Runtime
+from rehydrate.runtime.sync import SyncRuntime
+from rehydrate.store.port import ANY_VERSION, STREAM_EXISTS
+from rehydrate.store.url import open_store
+from rehydrate.telemetry import Statistics
+
+__all__ = [
+    "ANY_VERSION",
+    "STREAM_EXISTS",
+    "ActorCrashedError",
+    "Aggregate",
+    "App",
+    "AppendTooLargeError",
+    "Clock",
+    "CodecError",
+    "CommandResult",
+    "CommandTimeoutError",
+    "ConfigurationError",
+    "CorruptStoreError",
+    "DispatchError",
+    "DuplicateCommandError",
+    "EventEnvelope",
+    "InvalidIdError",
+    "JsonCodec",
+    "Limits",
+    "MailboxFullError",
+    "Metadata",
+    "NewId",
+    "OutcomeUnknownError",
+    "RehydrateError",
+    "Rejection",
+    "Runtime",
+    "Snapshot",
+    "Statistics",
+    "StoreClosedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StreamQuarantinedError",
+    "SyncRuntime",
+    "SystemClock",
+    "UndecodableEventError",
+    "UnknownAggregateError",
+    "UnknownCommandError",
+    "UnknownEventError",
+    "VersionConflictError",
+    "open_store",
+]

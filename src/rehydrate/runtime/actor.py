@@ -1,0 +1,526 @@
+"""One live aggregate: a small state machine that decides one command after the other.
+
+`deliver` on an idle actor decides at once, in the caller's stack. In any other phase it only queues: while an append is
+under way commands collect, and all that have come go out together in the next one. No task, no lock, and no `await`
+between reading the state and writing it. Below it are `decision` (the pure step), the store, and `rehydration`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from time import perf_counter
+from typing import Any, Final, Generic, TypeVar
+
+from rehydrate.domain.envelope import CommandResult
+from rehydrate.errors import (
+    CommandTimeoutError,
+    OutcomeUnknownError,
+    RehydrateError,
+    StoreError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
+from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.decision import decide_into
+from rehydrate.runtime.limits import DRAIN_COMMANDS, DRAIN_EVENTS, WORK_SLICE
+from rehydrate.runtime.mailbox import STATE_QUERY, Answer, Drain, Pending, reply
+from rehydrate.runtime.rehydration import Recovered, catch_up
+from rehydrate.runtime.repeats import is_repeat, knows, look_back, note
+from rehydrate.runtime.window import Window
+from rehydrate.store.port import Appended, StoredEvent
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+_log = logging.getLogger(__name__)
+
+IDLE: Final = 0
+RECOVERING: Final = 1
+"""Reading the store; commands wait in the mailbox."""
+APPENDING: Final = 2
+CHECKING: Final = 3
+"""Asking the store whether an answer that appends nothing was decided on the newest state."""
+PAUSING: Final = 4
+"""Until a timer or the next turn of the loop."""
+GONE: Final = 5
+
+
+class AggregateActor(Generic[S, C, E]):
+    """The one writer of one aggregate in this process."""
+
+    __slots__ = (
+        "blueprint",
+        "conflicts",
+        "drain",
+        "id",
+        "index",
+        "last_id",
+        "mailbox",
+        "phase",
+        "position",
+        "saving",
+        "snapshot_version",
+        "state",
+        "stream",
+        "touched",
+        "version",
+        "window",
+    )
+
+    def __init__(self, blueprint: Blueprint[S, C, E], id: str, index: int) -> None:
+        self.blueprint = blueprint
+        self.id = id
+        self.stream = blueprint.aggregate.stream(id)
+        self.index = index
+        """Its place in the manager's list of live actors."""
+        self.state: S = blueprint.aggregate.initial
+        self.version = 0
+        self.position = 0
+        self.last_id = ""
+        self.phase = RECOVERING
+        self.mailbox: deque[Pending] | None = None
+        self.drain: Drain | None = None
+        self.window: Window | None = None
+        self.conflicts = 0
+        """In a row."""
+        self.snapshot_version = 0
+        self.saving = False
+        self.touched = blueprint.manager.tick
+
+    # ------------------------------------------------------------------ in
+
+    def deliver(self, pending: Pending) -> CommandResult[E] | asyncio.Future[Any] | S:
+        """Run a command: its result (or the state asked for), if the store answers at once, or a future of it.
+
+        Raises the `Rejection` or error where that is the answer at once, and `MailboxFullError`.
+        """
+        manager = self.blueprint.manager
+        if self.phase != IDLE:
+            return self._queue(pending)
+        self.touched = manager.tick
+        if pending.is_given or manager.held is not None:
+            future = self._queue(pending)
+            self.advance()
+            return future
+        drain = Drain(self.state, self.version, self.position)
+        self._decide(drain, pending)
+        if drain.events:
+            outcome = self._submit(drain)
+            if outcome.__class__ is Appended:
+                self._commit(drain, outcome)
+                if self._is_snapshot_due():
+                    self.saving = True
+                    manager.loop.call_soon(self._snapshot_when_idle)
+                return self._answer_at_once(drain)
+        elif manager.is_single_writer:
+            return self._answer_at_once(drain)
+        else:
+            outcome = None
+            manager.freshness.ask(self)
+        future = self._wait(pending)
+        self.drain = drain
+        self.phase = APPENDING if drain.events else CHECKING
+        manager.occupy(self)
+        if outcome is not None and self._not_stored(drain, outcome):
+            self.advance()
+        return future
+
+    def _queue(self, pending: Pending) -> asyncio.Future[Any]:
+        mailbox = self.mailbox
+        if mailbox is None:
+            mailbox = self.mailbox = deque()
+        elif len(mailbox) >= self.blueprint.manager.limits.mailbox:
+            raise self.blueprint.manager.mailbox_full(self.stream)
+        mailbox.append(pending)
+        return self._wait(pending)
+
+    def _wait(self, pending: Pending) -> asyncio.Future[Any]:
+        manager = self.blueprint.manager
+        pending.deadline = manager.clock.monotonic() + pending.timeout
+        pending.future = future = manager.loop.create_future()
+        return future
+
+    # -------------------------------------------------------------- decide
+
+    def advance(self) -> None:
+        """Run what waits in the mailbox, until the store has to be waited for or nothing is left."""
+        manager = self.blueprint.manager
+        began = perf_counter()
+        manager.occupy(self)
+        while self.mailbox:
+            drain = self._next_drain()
+            if drain is None or not self._send(drain):
+                return
+            if self.mailbox and perf_counter() - began > WORK_SLICE:
+                self.phase = PAUSING
+                manager.loop.call_soon(self._go_on)
+                return
+        self.mailbox = None
+        self.phase = IDLE
+        self.touched = manager.tick
+        manager.rest(self)
+
+    def _go_on(self) -> None:
+        if self.phase == PAUSING:
+            self.advance()
+
+    def _next_drain(self) -> Drain | None:
+        """Decide what waits, within the bounds of a drain; None if the store must be read for the next command."""
+        manager, mailbox = self.blueprint.manager, self.mailbox
+        assert mailbox is not None
+        drain = Drain(self.state, self.version, self.position)
+        limit = max(1, DRAIN_COMMANDS >> max(0, self.conflicts - 1))
+        now, began = manager.clock.monotonic(), perf_counter()
+        while mailbox and len(drain.answers) < limit and len(drain.events) < DRAIN_EVENTS:
+            pending = mailbox[0]
+            if pending.deadline <= now:
+                mailbox.popleft()
+                self.fail(pending, CommandTimeoutError(self.stream, pending.command_id))
+                continue
+            if pending.is_given:
+                if not knows(self, pending):
+                    if drain.answers:
+                        break
+                    self.phase = RECOVERING
+                    manager.read_for(self, look_back(self, pending))
+                    return None
+                if is_repeat(self, drain, pending):
+                    mailbox.popleft()
+                    continue
+            if not self._decide(drain, pending):
+                break
+            mailbox.popleft()
+            if len(drain.answers) & 15 == 0 and perf_counter() - began > WORK_SLICE:
+                break
+        return drain
+
+    def _decide(self, drain: Drain, pending: Pending) -> bool:
+        if pending.command is STATE_QUERY:
+            drain.answers.append(Answer(pending, drain.version, state=drain.state))
+            return True
+        if not decide_into(drain, self.blueprint, self.stream, self.blueprint.manager.capabilities, pending):
+            return False
+        if pending.is_given:
+            drain.by_id = drain.by_id or {}
+            drain.by_id[pending.command_id] = drain.answers[-1]
+        return True
+
+    # -------------------------------------------------------------- append
+
+    def _submit(self, drain: Drain) -> Appended | StoreError | None:
+        try:
+            return self.blueprint.manager.store.submit(self.stream, drain.events, self.version, self)
+        except Exception as error:
+            _log.exception("%s: the store failed in an append", self.stream)
+            unknown = StoreUnavailableError(f"the store failed in an append: {error}", stored=None)
+            unknown.__cause__ = error
+            return unknown
+
+    def _send(self, drain: Drain) -> bool:
+        """Pass the fence: by appending, or by asking. Whether everybody has been answered."""
+        manager = self.blueprint.manager
+        if not drain.answers:
+            return True
+        self.drain = drain
+        if not drain.events:
+            if manager.is_single_writer:
+                return self._settled(drain)
+            self.phase = CHECKING
+            manager.freshness.ask(self)
+            return False
+        self.phase = APPENDING
+        outcome: Appended | StoreError | None = manager.hold_error() or self._submit(drain)
+        if outcome is None:
+            return False
+        if not isinstance(outcome, Appended):
+            return self._not_stored(drain, outcome)
+        self._commit(drain, outcome)
+        self._reply_all(drain)
+        self._snapshot_if_due()
+        return True
+
+    def append_done(self, outcome: Appended | StoreError) -> None:
+        """The store has answered an append that it took. What came in meanwhile goes out first, then the replies."""
+        drain = self.drain
+        if drain is None or self.phase == GONE:
+            return
+        if not isinstance(outcome, Appended):
+            if self._not_stored(drain, outcome):
+                self.advance()
+            return
+        self._commit(drain, outcome)
+        if self._is_snapshot_due():
+            self._reply_all(drain)
+            self._snapshot_if_due()
+            self.advance()
+        else:
+            self.advance()
+            self._reply_all(drain)
+
+    def _commit(self, drain: Drain, appended: Appended) -> None:
+        drain.position = appended.position
+        if self.window is not None:
+            note(self.window, drain)
+        manager = self.blueprint.manager
+        if manager.held is not None:
+            manager.held = None
+        self.state = drain.state
+        self.version = appended.version
+        self.position = appended.position
+        self.last_id = drain.events[-1].id
+        self.drain = None
+        self.conflicts = 0
+
+    def _settled(self, drain: Drain) -> bool:
+        """Nothing was to be stored, and the state that the answers were decided on is the newest."""
+        self.drain = None
+        self.conflicts = 0
+        self._reply_all(drain)
+        return True
+
+    def checked(self, version: int) -> None:
+        """The store has said where the stream is, for answers that append nothing."""
+        drain = self.drain
+        if drain is None or self.phase != CHECKING:
+            return
+        if version == self.version:
+            self._settled(drain)
+            self.advance()
+        else:
+            self._conflicted(drain, version)
+
+    def check_failed(self, error: RehydrateError) -> None:
+        if self.drain is not None and self.phase == CHECKING and self._refuse_all(self.drain, error):
+            self.advance()
+
+    # --------------------------------------------------------------- reply
+
+    def _reply_all(self, drain: Drain) -> None:
+        for answer in drain.answers:
+            self.blueprint.manager.counters.count(answer.error)
+            reply(answer.pending, _outcome(drain, answer))
+
+    def _answer_at_once(self, drain: Drain) -> Any:
+        answer = drain.answers[0]
+        self.blueprint.manager.counters.count(answer.error)
+        if answer.error is not None:
+            raise answer.error
+        return _outcome(drain, answer)
+
+    def _refuse_all(self, drain: Drain, error: RehydrateError) -> bool:
+        """Answer a drain of which nothing was stored. Always true: everybody has been answered."""
+        self.drain = None
+        for answer in drain.answers:
+            self.fail(answer.pending, error)
+        return True
+
+    def fail(self, pending: Pending, error: Exception) -> None:
+        """Answer a command with an error, unless its caller has gone or has been answered."""
+        if pending.future is not None and not pending.future.done():
+            self.blueprint.manager.counters.count(error)
+            reply(pending, error)
+
+    def sweep(self, now: float) -> None:
+        """Answer those whose deadline has passed."""
+        if self.mailbox and any(pending.deadline <= now for pending in self.mailbox):
+            late = [pending for pending in self.mailbox if pending.deadline <= now]
+            self.mailbox = deque(pending for pending in self.mailbox if pending.deadline > now)
+            for pending in late:
+                self.fail(pending, CommandTimeoutError(self.stream, pending.command_id))
+        if self.drain is not None:
+            self._expire_drain(self.drain, now)
+
+    def _expire_drain(self, drain: Drain, now: float) -> None:
+        unknown = bool(drain.events)
+        for answer in drain.answers:
+            pending = answer.pending
+            if pending.deadline <= now and pending.future is not None and not pending.future.done():
+                kind = OutcomeUnknownError if unknown else CommandTimeoutError
+                self.fail(pending, kind(self.stream, pending.command_id))
+
+    def abandon(self) -> None:
+        """The runtime closes and waits no longer: everybody gets the answer that is true now."""
+        self.sweep(float("inf"))
+        self.leave()
+
+    def leave(self) -> None:
+        """Out of memory; what the store still says of an append reaches nobody."""
+        self.phase = GONE
+        self.drain = None
+        self.mailbox = None
+
+    # ------------------------------------------------- conflict and doubt
+
+    def _not_stored(self, drain: Drain, error: StoreError) -> bool:
+        """An append did not succeed. Whether everybody has been answered."""
+        if isinstance(error, VersionConflictError):
+            self._conflicted(drain, error.actual)
+            return False
+        if isinstance(error, StoreUnavailableError) and (drain.in_doubt or error.stored is None):
+            self._resolve(drain)
+            return False
+        if drain.in_doubt:
+            self.sweep(float("inf"))
+            self.drain = None
+            self.blueprint.manager.drop(self)
+            return False
+        if isinstance(error, StoreUnavailableError) and not error.retryable:
+            self.blueprint.manager.hold(error)
+        return self._refuse_all(drain, error)
+
+    def _resolve(self, drain: Drain) -> None:
+        """Nobody knows whether the append was stored: send the same one again until the store says.
+
+        Exactly one append can own the version after ours. If ours does, the store returns its first result; if a
+        stranger's does, ours can never land, and only then is anything decided again. So an error that says "nothing
+        was stored" of a repeat settles nothing: it does not speak of the first try.
+        """
+        manager = self.blueprint.manager
+        drain.in_doubt = True
+        drain.tries += 1
+        self.phase = PAUSING
+        manager.clock.call_later(manager.pause(drain.tries), lambda: self._send_again(drain))
+
+    def _send_again(self, drain: Drain) -> None:
+        if self.drain is not drain or self.phase == GONE:
+            return
+        self.phase = APPENDING
+        outcome = self._submit(drain)
+        if outcome is not None:
+            self.append_done(outcome)
+
+    def _conflicted(self, drain: Drain, actual: int) -> None:
+        """Somebody else has appended: catch up, and decide the same commands again. Deciding is pure, so it is safe."""
+        manager = self.blueprint.manager
+        manager.counters.conflicts += 1
+        self.conflicts += 1
+        self.drain = None
+        again: list[Pending] = []
+        for answer in drain.answers:
+            pending = answer.pending
+            pending.redecided += 1
+            if pending.future is not None and pending.future.done() and not pending.future.cancelled():
+                continue
+            if pending.redecided > manager.limits.max_redecide:
+                self.fail(pending, VersionConflictError(self.stream, self.version, actual))
+            else:
+                again.append(pending)
+        self.mailbox = self.mailbox or deque()
+        self.mailbox.extendleft(reversed(again))
+        if actual < self.version:
+            self.start_over(f"its version is {actual} and was {self.version}")
+        else:
+            self._pause_then_catch_up(actual, self.conflicts - 1)
+
+    def start_over(self, evidence: str) -> None:
+        """The store went back: what this actor knows is of a history that is no more."""
+        manager = self.blueprint.manager
+        _log.error("%s: the store went back (%s); was it restored from an older copy?", self.stream, evidence)
+        self.state, self.version, self.position, self.last_id = self.blueprint.aggregate.initial, 0, 0, ""
+        self.window = None
+        self.snapshot_version = 0
+        self.phase = RECOVERING
+        manager.recover(self, use_snapshot=False)
+
+    def _pause_then_catch_up(self, actual: int, tries: int) -> None:
+        manager = self.blueprint.manager
+        self.phase = RECOVERING
+        if tries == 0:
+            manager.read_for(self, self._catch_up(actual, tries))
+        else:
+            manager.clock.call_later(manager.pause(tries) / 4, lambda: self._catch_up_after_pause(actual, tries))
+
+    def _catch_up_after_pause(self, actual: int, tries: int) -> None:
+        if self.phase == RECOVERING:
+            self.blueprint.manager.read_for(self, self._catch_up(actual, tries))
+
+    # ---------------------------------------------------------- recovering
+
+    async def _catch_up(self, actual: int, tries: int) -> None:
+        try:
+            state, events = await catch_up(self.blueprint, self.stream, self.state, self.version)
+        except StoreUnavailableError as error:
+            self._reach(actual, tries, error)
+            return
+        if self.phase != RECOVERING:
+            return
+        if events:
+            self._overtaken(state, events)
+        if self.version < actual:
+            self._reach(actual, tries, StoreUnavailableError(f"{self.stream} does not show version {actual} yet"))
+        else:
+            self.advance()
+
+    def looked_back(self, window: Window) -> None:
+        """The window has been loaded as far as the first command in the mailbox asks for."""
+        if self.phase == RECOVERING:
+            self.window = window
+            self.advance()
+
+    def _overtaken(self, state: S, events: list[StoredEvent]) -> None:
+        """Take over what others appended; the ids of their commands too, before anything is decided again."""
+        if self.window is None:
+            self.window = Window(self.version, self.position)
+        self.window.add_events(events)
+        self.state = state
+        last = events[-1]
+        self.version, self.position, self.last_id = last.version, last.position, last.id
+
+    def _reach(self, actual: int, tries: int, error: StoreUnavailableError) -> None:
+        """A catch-up that did not get there is tried again while somebody waits for it."""
+        if self.phase != RECOVERING:
+            return
+        if self.mailbox:
+            self._pause_then_catch_up(actual, tries + 1)
+        else:
+            self.recovery_failed(error)
+
+    def recovered(self, recovered: Recovered) -> None:
+        """Rehydration has ended: run what came meanwhile."""
+        if self.phase != RECOVERING:
+            return
+        self.state = recovered.state
+        self.version, self.position, self.last_id = recovered.version, recovered.position, recovered.last_id
+        self.snapshot_version = recovered.snapshot_version
+        self.advance()
+
+    def recovery_failed(self, error: RehydrateError) -> None:
+        """There is no state to decide on: everybody gets the error, and the next command begins anew."""
+        if self.phase == GONE:
+            return
+        waiting, self.mailbox = self.mailbox or (), None
+        self.blueprint.manager.drop(self, error)
+        for pending in waiting:
+            self.fail(pending, error)
+
+    # ----------------------------------------------------------- snapshots
+
+    def _is_snapshot_due(self) -> bool:
+        policy = self.blueprint.snapshot
+        return policy is not None and not self.saving and self.version - self.snapshot_version >= policy.every
+
+    def _snapshot_if_due(self) -> None:
+        if self._is_snapshot_due():
+            self.saving = True
+            self.snapshot_version = self.version
+            self.blueprint.manager.snapshotter.take(self)
+
+    def _snapshot_when_idle(self) -> None:
+        """After the caller has its result; if the actor is busy again, the end of that append sees to it."""
+        self.saving = False
+        if self.phase == IDLE:
+            self._snapshot_if_due()
+
+
+def _outcome(drain: Drain, answer: Answer) -> Any:
+    """What the caller gets: an error, a state, or the result with the place of the command's last event."""
+    if answer.error is not None:
+        return answer.error
+    if answer.pending.command is STATE_QUERY:
+        return answer.state
+    if answer.version == drain.after:
+        return CommandResult(answer.version, drain.after_position, answer.events)
+    return CommandResult(answer.version, drain.position - (drain.version - answer.version), answer.events)

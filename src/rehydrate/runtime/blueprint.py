@@ -1,0 +1,54 @@
+"""An aggregate joined to everything that its actors share, so that an idle actor holds little but its state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.domain.aggregate import Aggregate
+from rehydrate.errors import UnknownCommandError
+
+if TYPE_CHECKING:
+    from rehydrate.runtime.actor import AggregateActor
+    from rehydrate.runtime.manager import AggregateManager
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+
+class Blueprint(Generic[S, C, E]):
+    """One aggregate, ready to run: its functions, its codecs and its live actors by id."""
+
+    __slots__ = (
+        "actors",
+        "aggregate",
+        "codecs",
+        "command_types",
+        "decide",
+        "decoders",
+        "encode",
+        "evolve",
+        "manager",
+        "name",
+        "names",
+        "snapshot",
+    )
+
+    def __init__(self, aggregate: Aggregate[S, C, E], codecs: AggregateCodecs, manager: AggregateManager) -> None:
+        self.aggregate = aggregate
+        self.codecs = codecs
+        self.manager = manager
+        self.name = aggregate.name
+        self.decide = aggregate.decide
+        self.evolve = aggregate.evolve
+        self.snapshot = aggregate.snapshot
+        self.names = codecs.events.names
+        self.encode = codecs.events.encode
+        self.decoders = codecs.events.decoders
+        self.command_types = frozenset(codecs.commands.names)
+        self.actors: dict[str, AggregateActor[Any, Any, Any]] = {}
+
+    def refuse(self, command: object) -> UnknownCommandError:
+        """Why the aggregate does not take this command."""
+        return UnknownCommandError(self.name, type(command).__name__, tuple(sorted(self.codecs.commands.names.values())))

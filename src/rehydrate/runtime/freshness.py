@@ -1,0 +1,50 @@
+"""The fence for answers that append nothing: is the version they were decided on still the stream's?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from rehydrate.runtime.rehydration import as_rehydrate_error
+
+if TYPE_CHECKING:
+    from rehydrate.runtime.actor import AggregateActor
+    from rehydrate.runtime.manager import AggregateManager
+
+_SLICE = 64
+"""Actors that go on between two turns of the event loop."""
+
+
+class Freshness:
+    """Asks the store for the versions of streams, for all actors together that want to know at the time."""
+
+    __slots__ = ("_asking", "_is_running", "_manager")
+
+    def __init__(self, manager: AggregateManager) -> None:
+        self._manager = manager
+        self._asking: list[AggregateActor[Any, Any, Any]] = []
+        self._is_running = False
+
+    def ask(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        """Have `actor.checked` or `actor.check_failed` called, never from within this call."""
+        self._asking.append(actor)
+        if not self._is_running:
+            self._is_running = True
+            self._manager.spawn(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._asking:
+                actors, self._asking = self._asking, []
+                try:
+                    versions = await self._manager.store.versions([actor.stream for actor in actors])
+                except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
+                    for actor in actors:
+                        actor.check_failed(as_rehydrate_error(error))
+                    continue
+                for count, (actor, version) in enumerate(zip(actors, versions, strict=True), 1):
+                    actor.checked(version)
+                    if count % _SLICE == 0:
+                        await asyncio.sleep(0)
+        finally:
+            self._is_running = False

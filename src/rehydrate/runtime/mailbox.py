@@ -1,0 +1,103 @@
+"""What waits for an actor, and what becomes of it: the records that pass through a mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from rehydrate.domain.envelope import CommandResult, Scalar
+from rehydrate.runtime.window import Seen
+from rehydrate.store.port import NewEvent
+
+
+class StateQuery:
+    """Stands in the place of a command where a caller asks for the state: it waits its turn like one."""
+
+    __slots__ = ()
+
+
+STATE_QUERY = StateQuery()
+
+
+class Pending(msgspec.Struct):
+    """A command from `dispatch` to its reply."""
+
+    command: Any
+    command_id: str
+    timeout: float
+    is_given: bool = False
+    """Whether the caller named the id, so that it may be a repeat."""
+    caused_at: int | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    user: dict[str, Scalar] | None = None
+    deadline: float = 0.0
+    """On the monotonic clock; set when the command has to wait."""
+    future: asyncio.Future[Any] | None = None
+    """Made when the command has to wait."""
+    redecided: int = 0
+    searched: bool = False
+    """Whether the stream was read back as far as this command asks for."""
+    seen: Seen | None = None
+    """What that search found."""
+    digest: str | None = None
+    """Of the command; taken for ids that the caller gave."""
+
+
+class Answer(msgspec.Struct):
+    """What a command gets once its drain is settled."""
+
+    pending: Pending
+    version: int
+    events: tuple[Any, ...] = ()
+    error: Exception | None = None
+    state: Any = None
+    """For a `StateQuery`."""
+
+
+class Drain:
+    """Commands of one actor decided together, each against the state that the one before it left."""
+
+    __slots__ = (
+        "after",
+        "after_position",
+        "answers",
+        "by_id",
+        "events",
+        "in_doubt",
+        "position",
+        "size",
+        "state",
+        "tries",
+        "version",
+    )
+
+    def __init__(self, state: Any, version: int, position: int) -> None:
+        self.state = state
+        self.after = self.version = version
+        self.after_position = self.position = position
+        self.answers: list[Answer] = []
+        self.events: list[NewEvent] = []
+        self.size = 0
+        self.by_id: dict[str, Answer] | None = None
+        self.in_doubt = False
+        """Whether its append was sent and nobody knows what became of it."""
+        self.tries = 0
+
+    def answer(self, pending: Pending, error: Exception) -> bool:
+        """This is all that the command gets; nothing of it is stored. Always true: the command is dealt with."""
+        self.answers.append(Answer(pending, self.version, error=error))
+        return True
+
+
+def reply(pending: Pending, answer: CommandResult[Any] | Exception | Any) -> None:
+    """Hand the caller its answer, unless it has gone."""
+    future = pending.future
+    if future is None or future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,180 @@
+"""From stored events to state: the only part of an actor's life that reads the store.
+
+`rehydrate` begins at a snapshot or at nothing, `catch_up` at a state that somebody else has overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rehydrate.errors import (
+    RehydrateError,
+    StoreError,
+    StoreUnavailableError,
+    StreamQuarantinedError,
+    UndecodableEventError,
+    UnknownEventError,
+)
+from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.decision import describe
+from rehydrate.store.port import StoredEvent, StoredSnapshot
+
+_log = logging.getLogger(__name__)
+
+_FOLD_SLICE = 256
+"""Events that are folded between two turns of the event loop."""
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """A state and the place in the stream that it stands for."""
+
+    state: Any
+    version: int
+    position: int
+    last_id: str
+    snapshot_version: int
+
+
+async def rehydrate(blueprint: Blueprint[Any, Any, Any], stream: str, *, use_snapshot: bool = True) -> Recovered:
+    """Rebuild the state from the newest snapshot that counts, if any, and the events after it.
+
+    Raises `StreamQuarantinedError` if stored events cannot be decoded or folded.
+    """
+    if use_snapshot and blueprint.snapshot is not None and (snapshot := await _load_snapshot(blueprint, stream)):
+        recovered = await _from_snapshot(blueprint, stream, *snapshot)
+        if recovered is not None:
+            return recovered
+    return await _replay(blueprint, stream, Recovered(blueprint.aggregate.initial, 0, 0, "", 0))
+
+
+async def _replay(blueprint: Blueprint[Any, Any, Any], stream: str, start: Recovered) -> Recovered:
+    state, version, position, last_id = start.state, start.version, start.position, start.last_id
+    while True:
+        page = await blueprint.manager.store.replay(stream, after=version, near=position or None)
+        if page.rows:
+            state = await fold_rows(blueprint, stream, state, version, page.rows)
+            version += len(page.rows)
+            position, last_id = page.last_position, page.last_id
+        if page.is_last or not page.rows:
+            return Recovered(state, version, position, last_id, start.snapshot_version)
+
+
+async def _load_snapshot(blueprint: Blueprint[Any, Any, Any], stream: str) -> tuple[StoredSnapshot, Any] | None:
+    """The newest snapshot and its state, if it can be read; anything else is a warning and a replay."""
+    policy, codec = blueprint.snapshot, blueprint.codecs.state
+    assert policy is not None
+    assert codec is not None
+    try:
+        snapshot = await blueprint.manager.snapshots.load_snapshot(stream)
+    except StoreError as error:
+        _log.warning("%s: its snapshot could not be loaded, replaying all events: %s", stream, error)
+        return None
+    if snapshot is None:
+        return None
+    if (snapshot.schema, snapshot.fingerprint) != (policy.schema, codec.fingerprint):
+        _log.info("%s: its snapshot at version %s is of another shape, replaying", stream, snapshot.version)
+        return None
+    try:
+        return snapshot, codec.decode(snapshot.data)
+    except Exception as error:  # noqa: BLE001 - whatever a codec raises, the events are there
+        _log.warning("%s: its snapshot at version %s cannot be read, replaying: %s", stream, snapshot.version, error)
+        return None
+
+
+async def _from_snapshot(
+    blueprint: Blueprint[Any, Any, Any], stream: str, snapshot: StoredSnapshot, state: Any
+) -> Recovered | None:
+    """Go on from a snapshot if the stream still holds its last event; a log that was restored may not."""
+    page = await blueprint.manager.store.replay(stream, after=snapshot.version - 1, near=snapshot.position)
+    if not snapshot_counts(snapshot, page.rows, page.first_id):
+        _log.warning(
+            "%s: its snapshot at version %s is of events that the store no longer has, replaying; "
+            "was the store restored from an older copy?",
+            stream,
+            snapshot.version,
+        )
+        return None
+    state = await fold_rows(blueprint, stream, state, snapshot.version, page.rows[1:])
+    version = snapshot.version + len(page.rows) - 1
+    recovered = Recovered(state, version, page.last_position, page.last_id, snapshot.version)
+    return recovered if page.is_last else await _replay(blueprint, stream, recovered)
+
+
+def snapshot_counts(snapshot: StoredSnapshot, rows: Sequence[tuple[int, str, bytes]], first_id: str) -> bool:
+    """Whether the events read from the snapshot's version on begin with the event that it was taken at."""
+    return bool(rows) and rows[0][0] == snapshot.version and first_id == snapshot.event_id
+
+
+async def fold_rows(
+    blueprint: Blueprint[Any, Any, Any],
+    stream: str,
+    state: Any,
+    version: int,
+    rows: Sequence[tuple[int, str, bytes]],
+) -> Any:
+    """Fold consecutive events that follow `version`, giving way to the loop between slices."""
+    if rows and (rows[0][0], rows[-1][0]) != (version + 1, version + len(rows)):
+        raise StreamQuarantinedError(stream, rows[0][0], rows[0][1], f"versions have a gap after {version}")
+    if len(rows) <= _FOLD_SLICE:
+        return _fold(blueprint, stream, state, rows)
+    for start in range(0, len(rows), _FOLD_SLICE):
+        state = _fold(blueprint, stream, state, rows[start : start + _FOLD_SLICE])
+        await asyncio.sleep(0)
+    return state
+
+
+def _fold(
+    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, rows: Sequence[tuple[int, str, bytes]]
+) -> Any:
+    decoders, evolve = blueprint.decoders, blueprint.evolve
+    version, type = 0, ""
+    try:
+        for version, type, data in rows:  # noqa: B007 - named where it fails
+            state = evolve(state, decoders[type](data))
+    except Exception as error:
+        cause = error if type in decoders else UnknownEventError(type, tuple(sorted(decoders)))
+        raise StreamQuarantinedError(stream, version, type, describe(cause)) from cause
+    return state
+
+
+async def catch_up(
+    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, version: int
+) -> tuple[Any, list[StoredEvent]]:
+    """The events after `version`, whole, and the state that they lead to."""
+    events: list[StoredEvent] = []
+    while True:
+        page = await blueprint.manager.store.read_stream(stream, after=version)
+        rows = [(event.version, event.type, event.data) for event in page.events]
+        state = await fold_rows(blueprint, stream, state, version, rows)
+        version += len(rows)
+        events += page.events
+        if page.is_last or not rows:
+            return state, events
+
+
+def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
+    """One stored event as a value.
+
+    Raises `UnknownEventError` or `UndecodableEventError`.
+    """
+    decode = decoders.get(event.type)
+    if decode is None:
+        raise UnknownEventError(event.type, tuple(sorted(decoders)))
+    try:
+        return decode(event.data)
+    except Exception as error:
+        raise UndecodableEventError(event.type, f"{event.stream} version {event.version}: {describe(error)}") from error
+
+
+def as_rehydrate_error(error: Exception) -> RehydrateError:
+    """What a store should not have raised, as something that a caller can expect."""
+    if isinstance(error, RehydrateError):
+        return error
+    failure = StoreUnavailableError(f"the store failed: {describe(error)}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,146 @@
+"""Commands that come a second time: an actor recognises the id and answers with the first result.
+
+Nothing is kept until a command comes whose id the caller gave. Then the ids are read back from the metadata of the
+stream's own tail, and kept up to date from there on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rehydrate.domain.envelope import CommandResult
+from rehydrate.errors import DuplicateCommandError, OutcomeUnknownError, StoreUnavailableError
+from rehydrate.runtime.decision import share_decision
+from rehydrate.runtime.limits import WINDOW_EVENTS
+from rehydrate.runtime.mailbox import Drain, Pending, reply
+from rehydrate.runtime.rehydration import as_rehydrate_error, decode_event
+from rehydrate.runtime.window import Seen, Window, commands_of, metadata_in
+from rehydrate.store.port import Store, StoredEvent
+
+if TYPE_CHECKING:
+    from rehydrate.runtime.actor import AggregateActor
+
+
+class WentBackError(StoreUnavailableError):
+    """The store no longer holds what it held: it was restored from an older copy. Try again."""
+
+
+def knows(actor: AggregateActor[Any, Any, Any], pending: Pending) -> bool:
+    """Whether the window reaches back far enough to tell if this command is a repeat."""
+    if actor.window is None and (
+        actor.version == 0 or (pending.caused_at is not None and actor.position <= pending.caused_at)
+    ):
+        actor.window = Window(actor.version, actor.position)
+    return actor.window is not None and (pending.searched or actor.window.covers(actor.version, pending.caused_at))
+
+
+async def look_back(actor: AggregateActor[Any, Any, Any], pending: Pending) -> None:
+    """Load the window, and search before it where `caused_at` asks for that; then the actor goes on."""
+    store = actor.blueprint.manager.store
+    window = actor.window or Window(actor.version, actor.position)
+    try:
+        if not window.covers(actor.version, None):
+            await _load(store, actor.stream, window, actor.version)
+        if pending.caused_at is not None and not window.covers(actor.version, pending.caused_at):
+            pending.seen = await _search(store, actor.stream, window, pending.command_id, pending.caused_at)
+    except WentBackError as error:
+        actor.start_over(str(error))
+    else:
+        pending.searched = True
+        actor.looked_back(window)
+
+
+def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pending) -> bool:
+    """Whether the command came before; then it has been seen to."""
+    assert actor.window is not None
+    seen = actor.window.find(pending.command_id) or pending.seen
+    if seen is None:
+        return share_decision(drain, actor.stream, pending)
+    if seen.digest is not None and seen.digest != pending.digest:
+        actor.fail(pending, DuplicateCommandError(actor.stream, pending.command_id))
+    else:
+        actor.blueprint.manager.spawn(_answer(actor, pending, seen))
+    return True
+
+
+def note(window: Window, drain: Drain) -> None:
+    """The commands of a drain have been stored."""
+    for answer in drain.answers:
+        if answer.events:
+            position = drain.position - (drain.version - answer.version)
+            seen = Seen(answer.version - len(answer.events) + 1, answer.version, answer.pending.digest)
+            window.add(answer.pending.command_id, seen, position)
+
+
+async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: Seen) -> None:
+    """The first result, read back from the stream; the actor goes on meanwhile."""
+    blueprint = actor.blueprint
+    manager = blueprint.manager
+    unknown = OutcomeUnknownError(actor.stream, pending.command_id)
+    deadline = manager.clock.call_later(pending.timeout, lambda: actor.fail(pending, unknown))
+    try:
+        events = await _recall(manager.store, actor.stream, pending.command_id, seen)
+        decoded = tuple([decode_event(blueprint.decoders, event) for event in events])
+    except WentBackError as error:
+        actor.window = None
+        actor.fail(pending, error)
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        actor.fail(pending, as_rehydrate_error(error))
+    else:
+        manager.counters.count(None)
+        reply(pending, CommandResult(events[-1].version, events[-1].position, decoded))
+    finally:
+        deadline.cancel()
+
+
+async def _recall(store: Store, stream: str, command_id: str, seen: Seen) -> list[StoredEvent]:
+    """The events that a command stored, all of them, also those before where a window was cut."""
+    events = await _read(store, stream, seen.first - 1, seen.last)
+    if metadata_in(events[-1]).command_id != command_id:
+        raise WentBackError(f"{stream} does not hold command {command_id} at version {seen.last} any more")
+    while events[0].version > 1:
+        (before,) = await _read(store, stream, events[0].version - 2, events[0].version - 1)
+        if metadata_in(before).command_id != command_id:
+            break
+        events.insert(0, before)
+    return events
+
+
+async def _load(store: Store, stream: str, window: Window, version: int) -> None:
+    """Extend a window back to the last 1,024 events."""
+    start = max(0, version - WINDOW_EVENTS)
+    if start == 0:
+        window.extend_back(await _read(store, stream, 0, window.since), 0, 0)
+    elif start < window.since:
+        events = await _read(store, stream, start - 1, window.since)
+        window.extend_back(events[1:], start, events[0].position)
+
+
+async def _search(store: Store, stream: str, window: Window, command_id: str, caused_at: int) -> Seen | None:
+    """The command in the events before the window, back to position `caused_at`, which cannot hold it."""
+    until = window.since
+    while until > 0:
+        start = max(0, until - WINDOW_EVENTS)
+        events = await _read(store, stream, start, until)
+        for found, seen, _ in commands_of(events):
+            if found == command_id:
+                return seen
+        if events[0].position <= caused_at:
+            return None
+        until = start
+    return None
+
+
+async def _read(store: Store, stream: str, after: int, through: int) -> list[StoredEvent]:
+    """The events of versions `after` (exclusive) to `through`.
+
+    Raises `WentBackError` where the store does not hold them all.
+    """
+    events: list[StoredEvent] = []
+    while after < through:
+        page = await store.read_stream(stream, after=after, limit=through - after)
+        if not page.events:
+            raise WentBackError(f"{stream} ends at version {after}, and was at version {through} before")
+        events.extend(page.events)
+        after = page.events[-1].version
+    return events

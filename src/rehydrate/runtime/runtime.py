@@ -1,0 +1,288 @@
+"""The running system: where commands come in and answers go out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
+from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
+from rehydrate.domain.streams import check_id
+from rehydrate.errors import (
+    ActorCrashedError,
+    ConfigurationError,
+    StoreClosedError,
+    UnknownAggregateError,
+)
+from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.decision import describe
+from rehydrate.runtime.limits import Limits
+from rehydrate.runtime.mailbox import STATE_QUERY, Pending
+from rehydrate.runtime.manager import AggregateManager
+from rehydrate.runtime.rehydration import decode_event, fold_rows
+from rehydrate.runtime.turns import Turns
+from rehydrate.runtime.window import metadata_in
+from rehydrate.store.port import SnapshotStore, Store, StoredEvent, every_event
+from rehydrate.telemetry import Statistics
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Runtime:
+    """An App on a store; made by `App.open`, and used on the event loop that it was opened on."""
+
+    def __init__(
+        self,
+        codecs: Mapping[str, tuple[Aggregate[Any, Any, Any], AggregateCodecs]],
+        store: Store,
+        snapshots: SnapshotStore,
+        *,
+        clock: Clock | None = None,
+        new_id: NewId | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.store = store
+        """The store below, for tools that read it."""
+        self._limits = limits or Limits()
+        self._manager = AggregateManager(
+            store, snapshots, clock=clock or SystemClock(), new_id=new_id or unique_ids(), limits=self._limits
+        )
+        self._blueprints = {
+            name: Blueprint(aggregate, its_codecs, self._manager) for name, (aggregate, its_codecs) in codecs.items()
+        }
+        self._loop = asyncio.get_running_loop()
+        self._turns = Turns(self._loop)
+        self._is_open = True
+
+    async def dispatch(
+        self,
+        aggregate: Aggregate[S, C, E],
+        id: str,
+        command: C,
+        *,
+        command_id: str | None = None,
+        caused_at: int | None = None,
+        timeout: float | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> CommandResult[E]:
+        """Run a command and return what it stored, once that is durable.
+
+        Args:
+            command_id: Makes a retry safe: a command whose id the stream has seen, in its last 1,024 events, is
+                answered with its first result.
+            caused_at: A position before which this command cannot have run; with it a repeat is recognised however
+                late it comes.
+            timeout: Seconds until the caller no longer waits; 30 if not given.
+            correlation_id: The conversation that the command belongs to.
+            causation_id: The id of the event or command that caused it.
+            metadata: Fields of your own, stored with the events.
+
+        Raises:
+            Rejection: the domain said no; nothing was stored.
+            CommandTimeoutError, MailboxFullError, ActorCrashedError, UnknownCommandError, UnknownAggregateError,
+                DuplicateCommandError, StreamQuarantinedError, VersionConflictError, AppendTooLargeError,
+                InvalidIdError, StoreClosedError: nothing of this command was stored.
+            OutcomeUnknownError: nobody knows; retry with its `command_id`.
+            StoreUnavailableError: the store cannot work now; nothing of this command was stored.
+
+        Cancelling the caller cancels its wait, not the command.
+        """
+        if self._turns.spent:
+            await self._turns.wait()
+        try:
+            reply = self._deliver(
+                aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
+            )
+        except Exception:
+            self._turns.completed()
+            raise
+        if reply.__class__ is CommandResult:
+            self._turns.completed()
+            return reply
+        return await reply
+
+    def dispatch_nowait(
+        self,
+        aggregate: Aggregate[S, C, E],
+        id: str,
+        command: C,
+        *,
+        command_id: str | None = None,
+        caused_at: int | None = None,
+        timeout: float | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> asyncio.Future[CommandResult[E]]:
+        """Send a command and go on: the answer of `dispatch`, as a future that may also be dropped."""
+        try:
+            reply = self._deliver(
+                aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
+            )
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            reply = self._loop.create_future()
+            reply.set_exception(error)
+        if reply.__class__ is CommandResult:
+            result, reply = reply, self._loop.create_future()
+            reply.set_result(result)
+        # Whoever drops the future does not care: asyncio need not complain that nobody looked.
+        reply.add_done_callback(_look)
+        return reply
+
+    async def state(self, aggregate: Aggregate[S, C, E], id: str, *, at: int | None = None) -> S:
+        """The state of an aggregate, exact and durable: through its actor, in turn with its commands.
+
+        With `at`, the state as it was at that version, folded from the stored events.
+
+        Raises `ValueError` if the stream has no version `at`, and what `dispatch` raises.
+        """
+        blueprint = self._blueprint(aggregate)
+        if at is not None:
+            return await self._state_at(blueprint, id, at)
+        if self._turns.spent:
+            await self._turns.wait()
+        reply = self._manager.deliver(
+            blueprint, id, Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
+        )
+        if isinstance(reply, asyncio.Future):
+            return await reply
+        self._turns.completed()
+        return reply
+
+    async def events(
+        self, aggregate: Aggregate[S, C, E], id: str, *, after: int = 0, limit: int | None = None
+    ) -> AsyncIterator[EventEnvelope[E]]:
+        """The stored events of an aggregate after version `after`, oldest first, read in pages.
+
+        Raises `UnknownEventError` or `UndecodableEventError` at an event that the code does not know.
+        """
+        blueprint = self._blueprint(aggregate)
+        check_id(id)
+        async for event in every_event(self.store, aggregate.stream(id), after=after, limit=limit):
+            yield _envelope(blueprint, event)
+
+    def statistics(self) -> Statistics:
+        """Counts of what runs and of what has been done."""
+        manager, counters = self._manager, self._manager.counters
+        return Statistics(
+            live=manager.live,
+            busy=manager.busy,
+            recovering=manager.recovering,
+            mailbox_depth=manager.mailbox_depth,
+            dispatched=counters.dispatched,
+            rejected=counters.rejected,
+            failed=counters.failed,
+            conflicts=counters.conflicts,
+            rehydrated=counters.rehydrated,
+            passivated=counters.passivated,
+            snapshots=counters.snapshots,
+        )
+
+    async def close(self) -> None:
+        """Stop accepting, finish what was accepted, answer everybody; within `Limits.shutdown_timeout` seconds.
+
+        Closing twice is fine. The store stays open: `App.open` closes it.
+        """
+        if self._is_open:
+            self._is_open = False
+            await self._manager.close()
+
+    def _deliver(
+        self,
+        aggregate: Aggregate[Any, Any, Any],
+        id: str,
+        command: object,
+        command_id: str | None,
+        caused_at: int | None,
+        timeout: float | None,
+        correlation_id: str | None,
+        causation_id: str | None,
+        metadata: Mapping[str, Scalar] | None,
+    ) -> Any:
+        blueprint = self._blueprint(aggregate)
+        if command.__class__ not in blueprint.command_types:
+            raise blueprint.refuse(command)
+        if timeout is None:
+            timeout = self._limits.timeout
+        elif not timeout > 0:
+            raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
+        pending = Pending(
+            command, command_id or self._manager.new_id(), timeout, command_id is not None, caused_at,
+            correlation_id, causation_id,
+        )  # fmt: skip
+        if command_id is not None:
+            check_id(command_id, "command id")
+            pending.digest = _digest(blueprint, aggregate.stream(id), command)
+        if metadata is not None:
+            pending.user = _user_fields(metadata)
+        return self._manager.deliver(blueprint, id, pending)
+
+    def _blueprint(self, aggregate: Aggregate[Any, Any, Any]) -> Blueprint[Any, Any, Any]:
+        if not self._is_open:
+            raise StoreClosedError("this runtime was closed: open the App again")
+        if asyncio.get_running_loop() is not self._loop:
+            raise StoreClosedError("this runtime belongs to another event loop or process: open the App in this one")
+        blueprint = self._blueprints.get(aggregate.name)
+        if blueprint is None or blueprint.aggregate is not aggregate:
+            raise UnknownAggregateError(aggregate.name, tuple(self._blueprints))
+        return blueprint
+
+    async def _state_at(self, blueprint: Blueprint[S, Any, Any], id: str, at: int) -> S:
+        check_id(id)
+        stream = blueprint.aggregate.stream(id)
+        state, version = blueprint.aggregate.initial, 0
+        while version < at:
+            page = await self.store.read_stream(stream, after=version, limit=min(at - version, 1_000))
+            if not page.events:
+                break
+            rows = [(event.version, event.type, event.data) for event in page.events]
+            state = await fold_rows(blueprint, stream, state, version, rows)
+            version = page.events[-1].version
+        if version != at:
+            raise ValueError(f"{stream} is at version {version}: it has no version {at}")
+        return state
+
+
+def _digest(blueprint: Blueprint[Any, Any, Any], stream: str, command: object) -> str:
+    try:
+        return blueprint.codecs.commands.digest(command)
+    except Exception as error:
+        reason = f"it cannot be encoded: {describe(error)}"
+        raise ActorCrashedError(stream, type(command).__name__, reason) from error
+
+
+def _user_fields(metadata: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    try:
+        return msgspec.convert(dict(metadata), dict[str, Scalar])
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"metadata={metadata!r} is not a mapping of str to JSON scalars: {error}") from error
+
+
+def _envelope(blueprint: Blueprint[Any, Any, E], event: StoredEvent) -> EventEnvelope[E]:
+    return EventEnvelope(
+        event=decode_event(blueprint.decoders, event),
+        id=event.id,
+        type=event.type,
+        stream=event.stream,
+        version=event.version,
+        position=event.position,
+        recorded_at=_EPOCH + timedelta(microseconds=event.recorded_at),
+        metadata=metadata_in(event),
+    )
+
+
+def _look(reply: asyncio.Future[Any]) -> None:
+    if not reply.cancelled():
+        reply.exception()

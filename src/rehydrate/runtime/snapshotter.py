@@ -1,0 +1,72 @@
+"""Saving states. A failure is a warning: it costs time at the next rehydration, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from rehydrate.runtime.decision import describe
+from rehydrate.store.port import StoredSnapshot
+
+if TYPE_CHECKING:
+    from rehydrate.runtime.actor import AggregateActor
+    from rehydrate.runtime.manager import AggregateManager
+
+_log = logging.getLogger(__name__)
+
+
+class Snapshotter:
+    """Encodes the state of an actor at once and saves it in the background."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: AggregateManager) -> None:
+        self._manager = manager
+
+    def take(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        """Save the state that is durable now; `actor.saving` is taken back when that is over."""
+        snapshot = self._encode(actor)
+        if snapshot is None:
+            actor.saving = False
+        else:
+            self._manager.spawn(self._save(actor, snapshot))
+
+    def _encode(self, actor: AggregateActor[Any, Any, Any]) -> StoredSnapshot | None:
+        policy, codec = actor.blueprint.snapshot, actor.blueprint.codecs.state
+        assert policy is not None
+        assert codec is not None
+        try:
+            data = codec.encode(actor.state)
+            comes_back_equal = codec.decode(data) == actor.state
+        except Exception as error:  # noqa: BLE001 - whatever a codec raises, the command has its result
+            _log.warning("%s: no snapshot, its state cannot be encoded: %s", actor.stream, describe(error))
+            return None
+        if not comes_back_equal:
+            _log.warning(
+                "%s: no snapshot, its state at version %s does not come back equal from its bytes",
+                actor.stream,
+                actor.version,
+            )
+            return None
+        return StoredSnapshot(
+            stream=actor.stream,
+            version=actor.version,
+            position=actor.position,
+            event_id=actor.last_id,
+            schema=policy.schema,
+            fingerprint=codec.fingerprint,
+            data=data,
+            recorded_at=self._manager.clock.wall(),
+        )
+
+    async def _save(self, actor: AggregateActor[Any, Any, Any], snapshot: StoredSnapshot) -> None:
+        policy = actor.blueprint.snapshot
+        assert policy is not None
+        try:
+            await self._manager.snapshots.save_snapshot(snapshot, keep=policy.keep)
+        except Exception as error:  # noqa: BLE001 - a snapshot store may fail as it likes
+            _log.warning("%s: its snapshot at version %s was not saved: %s", snapshot.stream, snapshot.version, error)
+        else:
+            self._manager.counters.snapshots += 1
+        finally:
+            actor.saving = False

@@ -1,0 +1,57 @@
+"""What makes a test a law: it applies or is skipped by name, and it never hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import pytest
+
+from rehydrate.store.port import Capabilities, Store
+from rehydrate.testing.clock import HANG_LIMIT
+
+Laws = TypeVar("Laws")
+P = ParamSpec("P")
+_Law = Callable[Concatenate[Laws, Store, P], Coroutine[Any, Any, None]]
+
+_CAPABILITIES: Final = frozenset(Capabilities.__struct_fields__)
+
+
+def law(
+    *, needs: tuple[str, ...] = (), lacks: tuple[str, ...] = (), hang_limit: float = HANG_LIMIT
+) -> Callable[[_Law[Laws, P]], _Law[Laws, P]]:
+    """Mark a test of a class of laws; its first argument is the fixture `store`.
+
+    It is skipped unless the store's capabilities are true where the law `needs` them and false where it `lacks`
+    them. After `hang_limit` seconds it fails: a store that does not answer is broken, however slow the machine.
+    """
+    unknown = {*needs, *lacks} - _CAPABILITIES
+    if unknown:
+        raise ValueError(f"no such capability: {', '.join(sorted(unknown))}")
+
+    def mark(test: _Law[Laws, P]) -> _Law[Laws, P]:
+        @wraps(test)
+        async def kept(self: Laws, /, store: Store, *args: P.args, **kwargs: P.kwargs) -> None:
+            _skip_unless_declared(store, needs, lacks)
+            try:
+                async with asyncio.timeout(hang_limit) as limit:
+                    await test(self, store, *args, **kwargs)
+            except TimeoutError:
+                if limit.expired():
+                    pytest.fail(f"it hangs: there was no end to it in {hang_limit:g} s")
+                raise
+
+        return pytest.mark.asyncio(kept)
+
+    return mark
+
+
+def _skip_unless_declared(store: Store, needs: tuple[str, ...], lacks: tuple[str, ...]) -> None:
+    for name in needs:
+        if not getattr(store.capabilities, name):
+            pytest.skip(f"{store.url} declares {name}=False")
+    for name in lacks:
+        if getattr(store.capabilities, name):
+            pytest.skip(f"{store.url} declares {name}=True")
