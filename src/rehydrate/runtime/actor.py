@@ -13,7 +13,6 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
-from rehydrate.domain.envelope import CommandResult
 from rehydrate.errors import (
     CommandTimeoutError,
     OutcomeUnknownError,
@@ -38,14 +37,15 @@ E = TypeVar("E")
 _log = logging.getLogger(__name__)
 
 IDLE: Final = 0
-RECOVERING: Final = 1
+DECIDING: Final = 1
+RECOVERING: Final = 2
 """Reading the store; commands wait in the mailbox."""
-APPENDING: Final = 2
-CHECKING: Final = 3
+APPENDING: Final = 3
+CHECKING: Final = 4
 """Asking the store whether an answer that appends nothing was decided on the newest state."""
-PAUSING: Final = 4
+PAUSING: Final = 5
 """Until a timer or the next turn of the loop."""
-GONE: Final = 5
+GONE: Final = 6
 
 
 class AggregateActor(Generic[S, C, E]):
@@ -90,9 +90,7 @@ class AggregateActor(Generic[S, C, E]):
         self.saving = False
         self.touched = blueprint.manager.tick
 
-    # ------------------------------------------------------------------ in
-
-    def deliver(self, pending: Pending) -> CommandResult[E] | asyncio.Future[Any] | S:
+    def deliver(self, pending: Pending) -> Any:
         """Run a command: its result (or the state asked for), if the store answers at once, or a future of it.
 
         Raises the `Rejection` or error where that is the answer at once, and `MailboxFullError`.
@@ -106,24 +104,35 @@ class AggregateActor(Generic[S, C, E]):
             self.advance()
             return future
         drain = Drain(self.state, self.version, self.position)
-        self._decide(drain, pending)
-        if drain.events:
-            outcome = self._submit(drain)
-            if outcome.__class__ is Appended:
-                self._commit(drain, outcome)
-                if self._is_snapshot_due():
-                    self.saving = True
-                    manager.loop.call_soon(self._snapshot_when_idle)
-                return self._answer_at_once(drain)
-        elif manager.is_single_writer:
+        # Whatever `decide` may do, it finds an actor that is not idle.
+        self.phase = DECIDING
+        try:
+            self._decide(drain, pending)
+        finally:
+            self.phase = IDLE
+        if self.mailbox:
+            self.phase = PAUSING
+            manager.loop.call_soon(self._go_on)
+        outcome = self._submit(drain) if drain.events else None
+        if isinstance(outcome, Appended):
+            self._commit(drain, outcome)
+            if self._is_snapshot_due():
+                self.saving = True
+                manager.loop.call_soon(self._snapshot_when_idle)
             return self._answer_at_once(drain)
-        else:
-            outcome = None
-            manager.freshness.ask(self)
+        if not drain.events and manager.is_single_writer:
+            return self._answer_at_once(drain)
+        return self._answer_later(drain, pending, outcome)
+
+    def _answer_later(self, drain: Drain, pending: Pending, outcome: StoreError | None) -> asyncio.Future[Any]:
         future = self._wait(pending)
         self.drain = drain
-        self.phase = APPENDING if drain.events else CHECKING
-        manager.occupy(self)
+        self.blueprint.manager.occupy(self)
+        if drain.events:
+            self.phase = APPENDING
+        else:
+            self.phase = CHECKING
+            self.blueprint.manager.freshness.ask(self)
         if outcome is not None and self._not_stored(drain, outcome):
             self.advance()
         return future
@@ -142,8 +151,6 @@ class AggregateActor(Generic[S, C, E]):
         pending.deadline = manager.clock.monotonic() + pending.timeout
         pending.future = future = manager.loop.create_future()
         return future
-
-    # -------------------------------------------------------------- decide
 
     def advance(self) -> None:
         """Run what waits in the mailbox, until the store has to be waited for or nothing is left."""
@@ -164,7 +171,7 @@ class AggregateActor(Generic[S, C, E]):
         manager.rest(self)
 
     def _go_on(self) -> None:
-        if self.phase == PAUSING:
+        if self.phase == PAUSING and self.drain is None:
             self.advance()
 
     def _next_drain(self) -> Drain | None:
@@ -207,8 +214,6 @@ class AggregateActor(Generic[S, C, E]):
             drain.by_id = drain.by_id or {}
             drain.by_id[pending.command_id] = drain.answers[-1]
         return True
-
-    # -------------------------------------------------------------- append
 
     def _submit(self, drain: Drain) -> Appended | StoreError | None:
         try:
@@ -296,19 +301,15 @@ class AggregateActor(Generic[S, C, E]):
         if self.drain is not None and self.phase == CHECKING and self._refuse_all(self.drain, error):
             self.advance()
 
-    # --------------------------------------------------------------- reply
-
-    def _reply_all(self, drain: Drain) -> None:
-        for answer in drain.answers:
-            self.blueprint.manager.counters.count(answer.error)
-            reply(answer.pending, _outcome(drain, answer))
-
     def _answer_at_once(self, drain: Drain) -> Any:
         answer = drain.answers[0]
         self.blueprint.manager.counters.count(answer.error)
         if answer.error is not None:
             raise answer.error
-        return _outcome(drain, answer)
+        return drain.outcome(answer)
+
+    def _reply_all(self, drain: Drain) -> None:
+        drain.reply_all(self.blueprint.manager.counters)
 
     def _refuse_all(self, drain: Drain, error: RehydrateError) -> bool:
         """Answer a drain of which nothing was stored. Always true: everybody has been answered."""
@@ -319,7 +320,7 @@ class AggregateActor(Generic[S, C, E]):
 
     def fail(self, pending: Pending, error: Exception) -> None:
         """Answer a command with an error, unless its caller has gone or has been answered."""
-        if pending.future is not None and not pending.future.done():
+        if pending.is_waiting:
             self.blueprint.manager.counters.count(error)
             reply(pending, error)
 
@@ -331,28 +332,16 @@ class AggregateActor(Generic[S, C, E]):
             for pending in late:
                 self.fail(pending, CommandTimeoutError(self.stream, pending.command_id))
         if self.drain is not None:
-            self._expire_drain(self.drain, now)
-
-    def _expire_drain(self, drain: Drain, now: float) -> None:
-        unknown = bool(drain.events)
-        for answer in drain.answers:
-            pending = answer.pending
-            if pending.deadline <= now and pending.future is not None and not pending.future.done():
-                kind = OutcomeUnknownError if unknown else CommandTimeoutError
-                self.fail(pending, kind(self.stream, pending.command_id))
-
-    def abandon(self) -> None:
-        """The runtime closes and waits no longer: everybody gets the answer that is true now."""
-        self.sweep(float("inf"))
-        self.leave()
+            late_error = OutcomeUnknownError if self.drain.events else CommandTimeoutError
+            for answer in self.drain.answers:
+                if answer.pending.deadline <= now:
+                    self.fail(answer.pending, late_error(self.stream, answer.pending.command_id))
 
     def leave(self) -> None:
         """Out of memory; what the store still says of an append reaches nobody."""
         self.phase = GONE
         self.drain = None
         self.mailbox = None
-
-    # ------------------------------------------------- conflict and doubt
 
     def _not_stored(self, drain: Drain, error: StoreError) -> bool:
         """An append did not succeed. Whether everybody has been answered."""
@@ -364,7 +353,6 @@ class AggregateActor(Generic[S, C, E]):
             return False
         if drain.in_doubt:
             self.sweep(float("inf"))
-            self.drain = None
             self.blueprint.manager.drop(self)
             return False
         if isinstance(error, StoreUnavailableError) and not error.retryable:
@@ -402,7 +390,7 @@ class AggregateActor(Generic[S, C, E]):
         for answer in drain.answers:
             pending = answer.pending
             pending.redecided += 1
-            if pending.future is not None and pending.future.done() and not pending.future.cancelled():
+            if pending.is_answered:
                 continue
             if pending.redecided > manager.limits.max_redecide:
                 self.fail(pending, VersionConflictError(self.stream, self.version, actual))
@@ -436,8 +424,6 @@ class AggregateActor(Generic[S, C, E]):
     def _catch_up_after_pause(self, actual: int, tries: int) -> None:
         if self.phase == RECOVERING:
             self.blueprint.manager.read_for(self, self._catch_up(actual, tries))
-
-    # ---------------------------------------------------------- recovering
 
     async def _catch_up(self, actual: int, tries: int) -> None:
         try:
@@ -496,8 +482,6 @@ class AggregateActor(Generic[S, C, E]):
         for pending in waiting:
             self.fail(pending, error)
 
-    # ----------------------------------------------------------- snapshots
-
     def _is_snapshot_due(self) -> bool:
         policy = self.blueprint.snapshot
         return policy is not None and not self.saving and self.version - self.snapshot_version >= policy.every
@@ -513,14 +497,3 @@ class AggregateActor(Generic[S, C, E]):
         self.saving = False
         if self.phase == IDLE:
             self._snapshot_if_due()
-
-
-def _outcome(drain: Drain, answer: Answer) -> Any:
-    """What the caller gets: an error, a state, or the result with the place of the command's last event."""
-    if answer.error is not None:
-        return answer.error
-    if answer.pending.command is STATE_QUERY:
-        return answer.state
-    if answer.version == drain.after:
-        return CommandResult(answer.version, drain.after_position, answer.events)
-    return CommandResult(answer.version, drain.position - (drain.version - answer.version), answer.events)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rehydrate.domain.envelope import CommandResult, Scalar
+from rehydrate.runtime.counters import Counters
 from rehydrate.runtime.window import Seen
 from rehydrate.store.port import NewEvent
 
@@ -44,6 +45,16 @@ class Pending(msgspec.Struct):
     """What that search found."""
     digest: str | None = None
     """Of the command; taken for ids that the caller gave."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return self.future is not None and not self.future.done()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the caller has an answer; one that was cancelled has none."""
+        return self.future is not None and self.future.done() and not self.future.cancelled()
 
 
 class Answer(msgspec.Struct):
@@ -90,6 +101,23 @@ class Drain:
         """This is all that the command gets; nothing of it is stored. Always true: the command is dealt with."""
         self.answers.append(Answer(pending, self.version, error=error))
         return True
+
+    def outcome(self, answer: Answer) -> Any:
+        """What the caller gets: an error, a state, or the result with the place of the command's last event."""
+        if answer.error is not None:
+            return answer.error
+        if answer.pending.command is STATE_QUERY:
+            return answer.state
+        if answer.version == self.after:
+            return CommandResult(answer.version, self.after_position, answer.events)
+        return CommandResult(answer.version, self.position - (self.version - answer.version), answer.events)
+
+    def reply_all(self, counters: Counters) -> None:
+        """Every answer is final: hand them out."""
+        for answer in self.answers:
+            if not answer.pending.is_answered:
+                counters.count(answer.error)
+                reply(answer.pending, self.outcome(answer))
 
 
 def reply(pending: Pending, answer: CommandResult[Any] | Exception | Any) -> None:

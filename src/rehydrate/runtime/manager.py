@@ -14,7 +14,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 from rehydrate.clock import Clock, NewId, Timer
-from rehydrate.domain.envelope import CommandResult
 from rehydrate.domain.streams import check_id
 from rehydrate.errors import MailboxFullError, RehydrateError, StoreUnavailableError, StreamQuarantinedError
 from rehydrate.runtime.actor import IDLE, AggregateActor
@@ -75,7 +74,7 @@ class AggregateManager:
 
     def deliver(
         self, blueprint: Blueprint[Any, Any, Any], id: str, pending: Pending
-    ) -> CommandResult[Any] | asyncio.Future[Any] | Any:
+    ) -> Any:
         """Hand a command to its actor, started if need be: its result, or a future of it."""
         actor = blueprint.actors.get(id)
         if actor is None:
@@ -290,7 +289,7 @@ class AggregateManager:
 
     def _give_up(self) -> None:
         for actor in list(self._busy):
-            actor.abandon()
+            actor.sweep(float("inf"))
         for actor in list(self._live):
             self._forget(actor)
         self._busy.clear()

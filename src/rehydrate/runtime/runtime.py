@@ -102,13 +102,13 @@ class Runtime:
         if self._turns.spent:
             await self._turns.wait()
         try:
-            reply = self._deliver(
+            reply: CommandResult[E] | asyncio.Future[CommandResult[E]] = self._deliver(
                 aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
             )
         except Exception:
             self._turns.completed()
             raise
-        if reply.__class__ is CommandResult:
+        if isinstance(reply, CommandResult):
             self._turns.completed()
             return reply
         return await reply
@@ -127,19 +127,21 @@ class Runtime:
         metadata: Mapping[str, Scalar] | None = None,
     ) -> asyncio.Future[CommandResult[E]]:
         """Send a command and go on: the answer of `dispatch`, as a future that may also be dropped."""
+        future: asyncio.Future[CommandResult[E]] = self._loop.create_future()
         try:
-            reply = self._deliver(
+            reply: CommandResult[E] | asyncio.Future[CommandResult[E]] = self._deliver(
                 aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
             )
         except Exception as error:  # noqa: BLE001 - it is the future's
-            reply = self._loop.create_future()
-            reply.set_exception(error)
-        if reply.__class__ is CommandResult:
-            result, reply = reply, self._loop.create_future()
-            reply.set_result(result)
+            future.set_exception(error)
+        else:
+            if isinstance(reply, CommandResult):
+                future.set_result(reply)
+            else:
+                future = reply
         # Whoever drops the future does not care: asyncio need not complain that nobody looked.
-        reply.add_done_callback(_look)
-        return reply
+        future.add_done_callback(_look)
+        return future
 
     async def state(self, aggregate: Aggregate[S, C, E], id: str, *, at: int | None = None) -> S:
         """The state of an aggregate, exact and durable: through its actor, in turn with its commands.
@@ -153,9 +155,8 @@ class Runtime:
             return await self._state_at(blueprint, id, at)
         if self._turns.spent:
             await self._turns.wait()
-        reply = self._manager.deliver(
-            blueprint, id, Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
-        )
+        query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
+        reply: S | asyncio.Future[S] = self._manager.deliver(blueprint, id, query)
         if isinstance(reply, asyncio.Future):
             return await reply
         self._turns.completed()

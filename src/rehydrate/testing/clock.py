@@ -44,7 +44,7 @@ class FakeClock:
     def wall(self) -> int:
         return (self._now + self._wall_ahead) // 1_000
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         self._made += 1
         timer = _FakeTimer(self._now + max(0, round(seconds * 1e9)), self._made, callback)
         heapq.heappush(self._timers, timer)
@@ -89,7 +89,7 @@ class FakeClock:
 class _FakeTimer:
     __slots__ = ("callback", "cancelled", "context", "due", "made")
 
-    def __init__(self, due: int, made: int, callback: Callable[[], None]) -> None:
+    def __init__(self, due: int, made: int, callback: Callable[[], object]) -> None:
         self.due = due
         self.made = made
         self.callback = callback

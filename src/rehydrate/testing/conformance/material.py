@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import count, pairwise
+from itertools import pairwise
 
 import msgspec
 
@@ -20,10 +20,6 @@ from rehydrate.store.port import (
     StreamHead,
     every_event,
 )
-
-DENSE_POSITIONS = 1
-"""How far apart the positions of two neighbours in one append are."""
-
 
 def event(type: str = "Happened", data: bytes = b"{}", *, id: str | None = None) -> NewEvent:
     """An event that nobody else wrote."""
@@ -56,7 +52,7 @@ async def log_events(
     """The log from its beginning to its end, in pages of at most that many."""
     read: list[StoredEvent] = []
     after = 0
-    for _ in count():
+    while True:
         page = await store.read_all(after=after, limit=limit, where=where)
         assert len(page.events) <= limit, "a page holds more than was asked for"
         read += page.events
@@ -64,7 +60,6 @@ async def log_events(
             return read
         assert page.position > after, "a page that is not the last has to get on"
         after = page.position
-    raise AssertionError
 
 
 async def stream_heads(store: Store, *, prefix: str = "", limit: int = PAGE_SIZE) -> list[StreamHead]:
@@ -136,7 +131,7 @@ def whole_lots(log: Sequence[StoredEvent]) -> dict[str, Appended]:
             assert part(last.id) == Part(begun.lot, index, begun.size), f"{begun.lot} is not there whole"
             assert last.stream == first.stream
             assert last.version == first.version + index
-            assert last.position == first.position + index * DENSE_POSITIONS
+            assert last.position == first.position + index
         lots[begun.lot] = Appended(last.version, last.position)
     return lots
 
@@ -175,7 +170,8 @@ class Follower:
         """Read on to the end and compare with the log read at once."""
         self._stop = True
         await self._task
-        missed = [one for one in log if one not in set(map(_key, self.seen))]
+        seen = {(one.position, one.id) for one in self.seen}
+        missed = [one for one in log if (one.position, one.id) not in seen]
         assert self.seen == list(log), f"appeared behind the reader: {missed}"
 
     async def __aenter__(self) -> Follower:
@@ -185,6 +181,3 @@ class Follower:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-
-def _key(stored: StoredEvent) -> tuple[int, str]:
-    return stored.position, stored.id

@@ -1,0 +1,103 @@
+"""What turns the events, commands and state of one aggregate into bytes, made once when the `App` is built."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rehydrate.codec.difference import difference
+from rehydrate.codec.json import JsonCodec, JsonValueCodec
+from rehydrate.codec.types import members_of, text
+from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.codec import Codec
+from rehydrate.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCodecs:
+    """How the events, commands and state of an aggregate become bytes and come back."""
+
+    events: Codec
+    commands: JsonCodec
+    state: JsonValueCodec | None
+    """`None` where the state cannot be stored, which is an error only for an aggregate with snapshots."""
+
+    @classmethod
+    def of(cls, aggregate: Aggregate[Any, Any, Any]) -> AggregateCodecs:
+        """The codecs of an aggregate. Raises `ConfigurationError` for types that would not come back."""
+        return cls(events=_events(aggregate), commands=_commands(aggregate), state=_state(aggregate))
+
+
+def check_aggregates(aggregates: Sequence[Aggregate[Any, Any, Any]]) -> Mapping[str, AggregateCodecs]:
+    """The codecs of each aggregate by its name. Raises `ConfigurationError` for what cannot work together."""
+    codecs: dict[str, AggregateCodecs] = {}
+    for aggregate in aggregates:
+        if aggregate.name in codecs:
+            raise ConfigurationError(f"two aggregates are named {aggregate.name!r}: a name is the key to its streams")
+        codecs[aggregate.name] = AggregateCodecs.of(aggregate)
+    return codecs
+
+
+def _events(aggregate: Aggregate[Any, Any, Any]) -> Codec:
+    if aggregate.codec is None:
+        try:
+            return JsonCodec(aggregate.events)
+        except ConfigurationError as error:
+            raise _explained(aggregate, "events", error) from None
+    missing = [member for member in members_of(aggregate.events) if member not in aggregate.codec.names]
+    if missing:
+        raise ConfigurationError(
+            f"aggregate {aggregate.name!r}: its codec has no name for {', '.join(map(text, missing))}; "
+            "make it for all classes of events="
+        )
+    return aggregate.codec
+
+
+def _commands(aggregate: Aggregate[Any, Any, Any]) -> JsonCodec:
+    try:
+        return JsonCodec(aggregate.commands)
+    except ConfigurationError as error:
+        raise _explained(aggregate, "commands", error) from None
+
+
+def _state(aggregate: Aggregate[Any, Any, Any]) -> JsonValueCodec | None:
+    try:
+        codec = JsonValueCodec(state_type(aggregate))
+    except ConfigurationError as error:
+        if aggregate.snapshot is None:
+            return None
+        raise _explained(aggregate, "state", error) from None
+    if aggregate.snapshot is not None:
+        _check_initial(aggregate, codec)
+    return codec
+
+
+def state_type(aggregate: Aggregate[Any, Any, Any]) -> Any:
+    """What `evolve` says that it returns; where it does not say, the class of `initial`."""
+    try:
+        declared = typing.get_type_hints(aggregate.evolve).get("return", Any)
+    except (NameError, TypeError, SyntaxError, AttributeError):
+        declared = Any
+    if declared is Any or declared is typing.Self or isinstance(declared, TypeVar):
+        return type(aggregate.initial)
+    return declared
+
+
+def _check_initial(aggregate: Aggregate[Any, Any, Any], codec: JsonValueCodec) -> None:
+    try:
+        back = codec.decode(codec.encode(aggregate.initial))
+    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        reason = difference(aggregate.initial, back) or ""
+    if reason:
+        raise ConfigurationError(
+            f"aggregate {aggregate.name!r}: initial={aggregate.initial!r} does not come back from a snapshot: {reason}"
+        )
+
+
+def _explained(aggregate: Aggregate[Any, Any, Any], what: str, error: ConfigurationError) -> ConfigurationError:
+    lines = str(error).splitlines()
+    return ConfigurationError(f"aggregate {aggregate.name!r}: its {what} cannot be stored:\n" + "\n".join(f"  {line}" for line in lines))

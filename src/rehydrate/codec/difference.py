@@ -1,0 +1,82 @@
+"""Whether a value came back from its bytes as it was, and if not, where it differs."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Iterable
+from typing import Any
+
+from rehydrate.codec.records import attribute_names
+
+
+def difference(before: object, after: object, path: str = "") -> str | None:
+    """What differs between a value and what came back of it, in a few words; `None` if nothing does.
+
+    Two things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
+    once its time zone has become an offset, and still the same moment; a Decimal that is no number is equal to
+    nothing, and still came back.
+    """
+    if before == after or _is_same(before, after):
+        return None
+    if type(before) is not type(after):
+        return _told(path, before, after)
+    if names := attribute_names(type(before)):
+        pairs = ((f"{path}.{name}".lstrip("."), getattr(before, name), getattr(after, name)) for name in names)
+        return _first_of(pairs, path, before, after)
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
+        return _sequence_difference(before, after, path)
+    if isinstance(before, dict) and isinstance(after, dict):
+        return _dict_difference(before, after, path)
+    if isinstance(before, set | frozenset) and isinstance(after, set | frozenset):
+        return None if _settled(before) == _settled(after) else _told(path, before, after)
+    return _told(path, before, after)
+
+
+def _is_same(before: object, after: object) -> bool:
+    if isinstance(before, datetime.datetime) and isinstance(after, datetime.datetime):
+        return before.replace(tzinfo=None) == after.replace(tzinfo=None) and before.utcoffset() == after.utcoffset()
+    if isinstance(before, decimal.Decimal) and isinstance(after, decimal.Decimal):
+        return before.as_tuple() == after.as_tuple()
+    return False
+
+
+def _sequence_difference(before: Any, after: Any, path: str) -> str | None:
+    if len(before) != len(after):
+        return _told(path, before, after)
+    pairs = ((f"{path}[{index}]", *pair) for index, pair in enumerate(zip(before, after, strict=True)))
+    return _first_of(pairs, path, before, after)
+
+
+def _dict_difference(before: Any, after: Any, path: str) -> str | None:
+    befores, afters = _settled(before), _settled(after)
+    if befores.keys() != afters.keys():
+        return _told(path, before, after)
+    pairs = ((f"{path}[{key!r}]", befores[key], afters[key]) for key in befores)
+    return _first_of(pairs, path, before, after)
+
+
+def _first_of(pairs: Iterable[tuple[str, object, object]], path: str, before: object, after: object) -> str | None:
+    unequal = [pair for pair in pairs if pair[1] != pair[2]]
+    if not unequal and isinstance(before, dict):
+        return None
+    if not unequal:
+        return f"{path + ': ' if path else ''}all its fields came back, and yet {before!r} is not equal to {after!r}"
+    return next((told for name, a, b in unequal if (told := difference(a, b, name))), None)
+
+
+def _settled(values: Any) -> Any:
+    """A dict or set whose moments have an offset in place of a time zone, so that they can be compared."""
+    if isinstance(values, dict):
+        return {_at_offset(key): value for key, value in values.items()}
+    return {_at_offset(value) for value in values}
+
+
+def _at_offset(value: object) -> object:
+    if isinstance(value, datetime.datetime) and (offset := value.utcoffset()) is not None:
+        return value.replace(tzinfo=datetime.timezone(offset), fold=0)
+    return value
+
+
+def _told(path: str, before: object, after: object) -> str:
+    return f"{path + ': ' if path else ''}{before!r} came back as {after!r}"

@@ -1,0 +1,289 @@
+"""Which types come back from JSON equal and of the same type: a walk over annotations, before anything is stored.
+
+`docs/codec.md` has the tables of this module for users. The walk finds all that is wrong at once, each with the class,
+the field, the type and what to use instead, and what it describes on its way is the fingerprint of a state's type.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import datetime
+import decimal
+import enum
+import fractions
+import inspect
+import ipaddress
+import pathlib
+import re
+import types
+import typing
+import uuid
+import zoneinfo
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from rehydrate.codec.records import (
+    PYDANTIC,
+    UnresolvedError,
+    is_pydantic,
+    record_fields,
+    record_kind,
+    record_problem,
+)
+
+SCALARS: Final[tuple[type, ...]] = (
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    bytearray,
+    decimal.Decimal,
+    uuid.UUID,
+    datetime.datetime,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+)
+KEYS: Final[tuple[type, ...]] = tuple(scalar for scalar in SCALARS if scalar not in {bool, bytearray})
+COLLECTIONS: Final[tuple[type, ...]] = (tuple, list, set, frozenset, dict)
+UNHASHABLE: Final[tuple[type, ...]] = (list, set, dict, bytearray)
+
+INSTEAD: Final[dict[Any, str]] = {
+    Any: "its type",
+    object: "its type",
+    complex: "two floats",
+    memoryview: "bytes",
+    range: "two ints",
+    type: "str",
+    fractions.Fraction: "two ints",
+    pathlib.PurePath: "str",
+    re.Pattern: "str",
+    zoneinfo.ZoneInfo: "str, its key",
+    ipaddress.IPv4Address: "str",
+    ipaddress.IPv6Address: "str",
+    collections.deque: "tuple[..., ...] or list[...]",
+    collections.OrderedDict: "dict[..., ...]",
+    collections.defaultdict: "dict[..., ...]",
+    collections.Counter: "dict[..., int]",
+    collections.abc.Callable: "a str or an enum that names what to call",
+    collections.abc.MutableMapping: "dict[..., ...]",
+    collections.abc.Mapping: "dict[..., ...]",
+    collections.abc.MutableSet: "set[...]",
+    collections.abc.Set: "frozenset[...]",
+    collections.abc.MutableSequence: "list[...]",
+    collections.abc.Sequence: "tuple[..., ...] or list[...]",
+    collections.abc.Collection: "tuple[..., ...]",
+    collections.abc.Iterable: "tuple[..., ...]",
+    msgspec.Raw: "bytes",
+    msgspec.UnsetType: "None",
+}
+"""What to use in place of a type that does not come back; the more special class first."""
+
+_WRAPPERS = {typing.Final, typing.Required, typing.NotRequired, typing.ClassVar}
+
+
+class TypeWalk:
+    """What was found wrong in some types, and the shape of each."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.holds_pydantic = False
+        self._seen: dict[type, str] = {}
+
+    def shape(self, annotation: Any, where: str) -> str:
+        """The JSON that values of a type become, as text that is the same in every process.
+
+        `where` is the field (or function) that the annotation stands at; problems are told under its name.
+        """
+        tp = plain(annotation)
+        found = len(self.problems)
+        shape = self._shape(tp, where)
+        if len(self.problems) == found:
+            self._try(tp, where)
+        return shape
+
+    def record(self, cls: type) -> str:
+        """The shape of a class with named fields; in itself it stands by its name."""
+        if cls in self._seen:
+            return cls.__name__
+        self._seen[cls] = cls.__name__
+        if problem := record_problem(cls):
+            self.problems.append(f"{cls.__name__}: {problem}")
+            return cls.__name__
+        self.holds_pydantic |= record_kind(cls) == PYDANTIC
+        try:
+            fields = record_fields(cls)
+        except UnresolvedError as error:
+            self.problems.append(str(error))
+            return cls.__name__
+        shapes = [f"{name}:{self.shape(tp, f'{cls.__name__}.{name}')}" for name, tp in fields.items()]
+        return f"{cls.__name__}({','.join(shapes)})"
+
+    def _shape(self, tp: Any, where: str) -> str:
+        origin = typing.get_origin(tp)
+        if tp is None or tp is types.NoneType:
+            return "null"
+        if is_union(tp):
+            return "|".join(sorted(self._shape(plain(member), where) for member in typing.get_args(tp)))
+        if origin is Literal:
+            return self._literal(tp, where)
+        if origin in COLLECTIONS:
+            return self._collection(origin, typing.get_args(tp), where)
+        if isinstance(tp, type) and origin is None:
+            return self._class(tp, where)
+        return self._refuse(tp, where)
+
+    def _class(self, cls: type, where: str) -> str:
+        if cls in SCALARS:
+            return cls.__name__
+        if issubclass(cls, enum.Enum):
+            return self._enum(cls, where)
+        if record_kind(cls):
+            return self.record(cls)
+        if cls in COLLECTIONS:
+            self._problem(where, cls, f"does not say what it holds; use {_example(cls)}")
+            return cls.__name__
+        return self._refuse(cls, where)
+
+    def _enum(self, cls: type[enum.Enum], where: str) -> str:
+        kinds = {type(member.value) for member in cls}
+        if kinds not in ({str}, {int}):
+            self._problem(where, cls, "is an enum whose values are neither all str nor all int; give it such values")
+        return f"{cls.__name__}{{{','.join(f'{name}={m.value!r}' for name, m in cls.__members__.items())}}}"
+
+    def _literal(self, tp: Any, where: str) -> str:
+        values = typing.get_args(tp)
+        if any(type(value) not in {str, int, bool, types.NoneType} for value in values):
+            self._problem(where, tp, "holds more than str, int, bool and None; use the type of its values")
+        return f"literal{{{','.join(sorted(map(repr, values)))}}}"
+
+    def _collection(self, origin: type, args: tuple[Any, ...], where: str) -> str:
+        members = [plain(arg) for arg in args if arg is not ...]
+        shapes = [self._shape(member, where) for member in members]
+        if origin in {set, frozenset} and (bad := _unhashable(members[0])):
+            self._problem(where, origin[members[0]], f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it")  # type: ignore[index]
+        if origin is dict and not _is_key(members[0]):
+            self._problem(where, members[0], "cannot be a key of a JSON object; use a tuple of pairs, or a str key")
+        return f"{origin.__name__}[{','.join(shapes)}{',...' if ... in args else ''}]"
+
+    def _refuse(self, tp: Any, where: str) -> str:
+        if isinstance(tp, typing.TypeVar):
+            self._problem(where, tp, "is a type variable; write out the type")
+        elif isinstance(tp, str | typing.ForwardRef):
+            self._problem(where, tp, "is a forward reference that cannot be resolved here; write the class itself")
+        elif getattr(typing.get_origin(tp), "__parameters__", ()) and record_kind(typing.get_origin(tp)):  # type: ignore[arg-type]
+            self._problem(where, tp, "is generic; declare a class for each type that you use it with")
+        else:
+            self._problem(where, tp, f"would not come back as it was; use {instead(tp)}")
+        return text(tp)
+
+    def _try(self, tp: Any, where: str) -> None:
+        """Ask msgspec too: what it cannot decode, unions that JSON cannot tell apart above all, is refused here."""
+        try:
+            msgspec.json.Decoder(tp, dec_hook=refuse_to_decode)
+        except (TypeError, NotImplementedError, RecursionError) as error:
+            self._problem(where, tp, _why(tp, error))
+
+    def _problem(self, where: str, tp: Any, reason: str) -> None:
+        self.problems.append(f"{where}: {text(tp)} {reason}")
+
+
+def refuse_to_decode(kind: type, value: object) -> Any:
+    raise NotImplementedError(f"{kind.__name__} is not decoded here: {value!r}")
+
+
+def plain(annotation: Any) -> Any:
+    """The type without what type checkers and validators read: `Annotated`, `NewType`, an alias by name."""
+    while True:
+        origin = typing.get_origin(annotation)
+        if hasattr(annotation, "__value__"):
+            annotation = annotation.__value__
+        elif origin is typing.Annotated or origin in _WRAPPERS:
+            annotation = typing.get_args(annotation)[0]
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def is_union(tp: Any) -> bool:
+    return typing.get_origin(tp) in {typing.Union, types.UnionType}
+
+
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, those of unions in it included; another type is its own only member."""
+
+    def walk(annotation: Any) -> Iterator[Any]:
+        tp = plain(annotation)
+        if is_union(tp):
+            for member in typing.get_args(tp):
+                yield from walk(member)
+        else:
+            yield tp
+
+    return tuple(dict.fromkeys(walk(annotation)))
+
+
+def instead(tp: Any) -> str:
+    """What to use in place of a type that is refused."""
+    cls = typing.get_origin(tp) or tp
+    for refused, use in INSTEAD.items():
+        if cls is refused:
+            return use
+    if inspect.isclass(cls):
+        for scalar in SCALARS:
+            if issubclass(cls, scalar):
+                return f"NewType({cls.__name__!r}, {scalar.__name__})"
+        for refused, use in INSTEAD.items():
+            if inspect.isclass(refused) and refused not in {object, type} and issubclass(cls, refused):
+                return use
+    return "a frozen dataclass"
+
+
+def text(tp: Any) -> str:
+    """A type as a user writes it."""
+    if isinstance(tp, str):
+        return repr(tp)
+    if isinstance(tp, typing.ForwardRef):
+        return repr(tp.__forward_arg__)
+    if isinstance(tp, type) and typing.get_origin(tp) is None:
+        return tp.__name__
+    return re.sub(r"[\w.]+\.(?=\w)", "", repr(tp).removeprefix("~"))
+
+
+def _unhashable(tp: Any) -> Any:
+    for member in members_of(tp):
+        cls = typing.get_origin(member) or member
+        if cls in UNHASHABLE or typing.is_typeddict(cls):
+            return member
+    return None
+
+
+def _hashable_instead(tp: Any) -> str:
+    cls = typing.get_origin(tp) or tp
+    return {list: "tuple[..., ...]", set: "frozenset[...]", bytearray: "bytes"}.get(cls, "a frozen dataclass")
+
+
+def _is_key(tp: Any) -> bool:
+    if typing.get_origin(tp) is Literal:
+        return {type(value) for value in typing.get_args(tp)} in ({str}, {int})
+    return tp in KEYS or (inspect.isclass(tp) and issubclass(tp, enum.Enum))
+
+
+def _example(cls: type) -> str:
+    return {tuple: "tuple[int, ...]", dict: "dict[str, int]"}.get(cls, f"{cls.__name__}[int]")
+
+
+def _why(tp: Any, error: Exception) -> str:
+    if not is_union(tp):
+        return f"cannot be decoded: {error}"
+    records = [m for m in members_of(tp) if isinstance(m, type) and record_kind(m)]
+    if any(is_pydantic(record) for record in records):
+        return "cannot be told apart in JSON: a Pydantic model stands alone in a union, or with None"
+    if len(records) > 1:
+        return "cannot be told apart in JSON; make each a msgspec.Struct with `tag=True`"
+    return "cannot be told apart in JSON; use one of them, or a field for each"

@@ -1,0 +1,87 @@
+"""Where abstract meets concrete: a URL becomes a store. Nothing else names a backend.
+
+A backend of your own is an entry point of the group `rehydrate.stores`: its name is the scheme, and it leads to a
+coroutine function of the shape `OpenStore`.
+
+    [project.entry-points."rehydrate.stores"]
+    foundation = "my_package.foundation:open_foundation"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, TypeAlias, cast
+
+import msgspec
+
+from rehydrate.clock import Clock, SystemClock
+from rehydrate.errors import ConfigurationError
+from rehydrate.store.port import Store
+from rehydrate.store.store_url import StoreUrl
+
+OpenStore: TypeAlias = Callable[[StoreUrl, Clock], Awaitable[Store]]
+"""Takes what it knows from the URL, refuses the rest, and opens the store."""
+
+ENTRY_POINTS: Final = "rehydrate.stores"
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """A store that Rehydrate brings along."""
+
+    module: str
+    attribute: str
+    extra: str = ""
+    """What `pip install 'rehydrate[...]'` must name for it; empty if nothing."""
+
+
+BACKENDS: Final[dict[str, Backend]] = {
+    "memory": Backend("rehydrate.store.memory", "open_memory"),
+    "sqlite": Backend("rehydrate.store.sqlite", "open_sqlite"),
+}
+
+
+async def open_store(url: str, *, clock: Clock | None = None) -> Store:
+    """Open the store that a URL names; `memory://` and `sqlite:///bank.db` need nothing to be installed.
+
+    `clock` tells when events were recorded, where the store does not know better.
+
+    Raises:
+        ConfigurationError: the URL, or what it leads to, cannot be a store.
+        StoreUnavailableError: it cannot be reached or used now.
+    """
+    parsed = StoreUrl(url)
+    opener = _find(parsed.scheme)
+    return await opener(parsed, SystemClock() if clock is None else clock)
+
+
+def _find(scheme: str) -> OpenStore:
+    backend = BACKENDS.get(scheme)
+    if backend is not None:
+        return _load(scheme, backend)
+    others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if scheme in others:
+        return _load_other(others[scheme])
+    known = ", ".join(f"{name}://" for name in sorted({*BACKENDS, *others}))
+    raise ConfigurationError(f"no store is known by {scheme}:// (known: {known})")
+
+
+def _load(scheme: str, backend: Backend) -> OpenStore:
+    try:
+        module = import_module(backend.module)
+    except ImportError as error:
+        if not backend.extra:
+            raise ConfigurationError(f"{scheme}:// does not work in this Python: {error}") from error
+        raise ConfigurationError(
+            f"{scheme}:// needs what is not installed ({error}): pip install 'rehydrate[{backend.extra}]'"
+        ) from error
+    return cast(OpenStore, getattr(module, backend.attribute))
+
+
+def _load_other(point: EntryPoint) -> OpenStore:
+    try:
+        return cast(OpenStore, point.load())
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist else "its package"
+        raise ConfigurationError(f"{point.name}:// of {package} cannot be loaded: {error}") from error
