@@ -35,7 +35,9 @@ def check_aggregates(aggregates: Sequence[Aggregate[Any, Any, Any]]) -> Mapping[
     codecs: dict[str, AggregateCodecs] = {}
     for aggregate in aggregates:
         if aggregate.name in codecs:
-            raise ConfigurationError(f"two aggregates are named {aggregate.name!r}: a name is the key to its streams")
+            raise ConfigurationError(
+                f"two aggregates are named {aggregate.name!r}: a name is the key to its streams"
+            )
         codecs[aggregate.name] = AggregateCodecs.of(aggregate)
     return codecs
 
@@ -98,6 +100,11 @@ def _check_initial(aggregate: Aggregate[Any, Any, Any], codec: JsonValueCodec) -
         )
 
 
-def _explained(aggregate: Aggregate[Any, Any, Any], what: str, error: ConfigurationError) -> ConfigurationError:
+def _explained(
+    aggregate: Aggregate[Any, Any, Any], what: str, error: ConfigurationError
+) -> ConfigurationError:
     lines = str(error).splitlines()
-    return ConfigurationError(f"aggregate {aggregate.name!r}: its {what} cannot be stored:\n" + "\n".join(f"  {line}" for line in lines))
+    return ConfigurationError(
+        f"aggregate {aggregate.name!r}: its {what} cannot be stored:\n"
+        + "\n".join(f"  {line}" for line in lines)
+    )

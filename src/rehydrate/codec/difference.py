@@ -22,8 +22,7 @@ def difference(before: object, after: object, path: str = "") -> str | None:
     if type(before) is not type(after):
         return _told(path, before, after)
     if names := attribute_names(type(before)):
-        pairs = ((f"{path}.{name}".lstrip("."), getattr(before, name), getattr(after, name)) for name in names)
-        return _first_of(pairs, path, before, after)
+        return _record_difference(before, after, names, path)
     if isinstance(before, list | tuple) and isinstance(after, list | tuple):
         return _sequence_difference(before, after, path)
     if isinstance(before, dict) and isinstance(after, dict):
@@ -35,17 +34,28 @@ def difference(before: object, after: object, path: str = "") -> str | None:
 
 def _is_same(before: object, after: object) -> bool:
     if isinstance(before, datetime.datetime) and isinstance(after, datetime.datetime):
-        return before.replace(tzinfo=None) == after.replace(tzinfo=None) and before.utcoffset() == after.utcoffset()
+        return (
+            before.replace(tzinfo=None) == after.replace(tzinfo=None)
+            and before.utcoffset() == after.utcoffset()
+        )
     if isinstance(before, decimal.Decimal) and isinstance(after, decimal.Decimal):
         return before.as_tuple() == after.as_tuple()
     return False
+
+
+def _record_difference(before: object, after: object, names: tuple[str, ...], path: str) -> str | None:
+    pairs = [(f"{path}.{name}".lstrip("."), getattr(before, name), getattr(after, name)) for name in names]
+    unequal = [pair for pair in pairs if pair[1] != pair[2]]
+    if not unequal:
+        return f"{_at(path)}all its fields came back, and yet {before!r} is not equal to {after!r}"
+    return _first_of(unequal)
 
 
 def _sequence_difference(before: Any, after: Any, path: str) -> str | None:
     if len(before) != len(after):
         return _told(path, before, after)
     pairs = ((f"{path}[{index}]", *pair) for index, pair in enumerate(zip(before, after, strict=True)))
-    return _first_of(pairs, path, before, after)
+    return _first_of(pairs)
 
 
 def _dict_difference(before: Any, after: Any, path: str) -> str | None:
@@ -53,16 +63,11 @@ def _dict_difference(before: Any, after: Any, path: str) -> str | None:
     if befores.keys() != afters.keys():
         return _told(path, before, after)
     pairs = ((f"{path}[{key!r}]", befores[key], afters[key]) for key in befores)
-    return _first_of(pairs, path, before, after)
+    return _first_of(pairs)
 
 
-def _first_of(pairs: Iterable[tuple[str, object, object]], path: str, before: object, after: object) -> str | None:
-    unequal = [pair for pair in pairs if pair[1] != pair[2]]
-    if not unequal and isinstance(before, dict):
-        return None
-    if not unequal:
-        return f"{path + ': ' if path else ''}all its fields came back, and yet {before!r} is not equal to {after!r}"
-    return next((told for name, a, b in unequal if (told := difference(a, b, name))), None)
+def _first_of(pairs: Iterable[tuple[str, object, object]]) -> str | None:
+    return next((told for path, before, after in pairs if (told := difference(before, after, path))), None)
 
 
 def _settled(values: Any) -> Any:
@@ -79,4 +84,8 @@ def _at_offset(value: object) -> object:
 
 
 def _told(path: str, before: object, after: object) -> str:
-    return f"{path + ': ' if path else ''}{before!r} came back as {after!r}"
+    return f"{_at(path)}{before!r} came back as {after!r}"
+
+
+def _at(path: str) -> str:
+    return f"{path}: " if path else ""

@@ -225,7 +225,9 @@ def _encode_only(tp: Any, encode: Callable[[Any], bytes]) -> Callable[[Any], byt
 
 def _tagged(by_name: Mapping[str, Any], walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
     names: dict[type, str] = {cls: name for name, cls in by_name.items()} | {type(None): ""}
-    decoders = {name: _decoder(cls, walk) for name, cls in by_name.items()} | {"": msgspec.json.Decoder(None).decode}
+    decoders = {name: _decoder(cls, walk) for name, cls in by_name.items()} | {
+        "": msgspec.json.Decoder(None).decode
+    }
     write = _encoder(walk).encode
     read = msgspec.json.Decoder(tuple[str, msgspec.Raw]).decode
 

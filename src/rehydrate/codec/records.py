@@ -116,7 +116,10 @@ def _dataclass_problem(cls: Any) -> str | None:
         return "only its base is a dataclass, and its own fields are not stored: write `@dataclass(frozen=True)` above it"
     if hasattr(cls, "__pydantic_validator__"):
         return "it is a dataclass of Pydantic, which only Pydantic can make: use a BaseModel, or `dataclasses.dataclass`"
-    if any(field._field_type is getattr(dataclasses, "_FIELD_INITVAR") for field in cls.__dataclass_fields__.values()):  # noqa: B009
+    if any(
+        field._field_type is getattr(dataclasses, "_FIELD_INITVAR")
+        for field in cls.__dataclass_fields__.values()
+    ):  # noqa: B009
         return "an `InitVar` is not stored: make it a field"
     if not cls.__dataclass_params__.frozen:
         return "it can be changed: write `@dataclass(frozen=True)`"

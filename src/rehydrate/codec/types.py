@@ -53,8 +53,6 @@ COLLECTIONS: Final[tuple[type, ...]] = (tuple, list, set, frozenset, dict)
 UNHASHABLE: Final[tuple[type, ...]] = (list, set, dict, bytearray)
 
 INSTEAD: Final[dict[Any, str]] = {
-    Any: "its type",
-    object: "its type",
     complex: "two floats",
     memoryview: "bytes",
     range: "two ints",
@@ -152,7 +150,9 @@ class TypeWalk:
     def _enum(self, cls: type[enum.Enum], where: str) -> str:
         kinds = {type(member.value) for member in cls}
         if kinds not in ({str}, {int}):
-            self._problem(where, cls, "is an enum whose values are neither all str nor all int; give it such values")
+            self._problem(
+                where, cls, "is an enum whose values are neither all str nor all int; give it such values"
+            )
         return f"{cls.__name__}{{{','.join(f'{name}={m.value!r}' for name, m in cls.__members__.items())}}}"
 
     def _literal(self, tp: Any, where: str) -> str:
@@ -165,18 +165,26 @@ class TypeWalk:
         members = [plain(arg) for arg in args if arg is not ...]
         shapes = [self._shape(member, where) for member in members]
         if origin in {set, frozenset} and (bad := _unhashable(members[0])):
-            self._problem(where, origin[members[0]], f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it")  # type: ignore[index]
+            self._problem(
+                where, origin[members[0]], f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it"
+            )  # type: ignore[index]
         if origin is dict and not _is_key(members[0]):
-            self._problem(where, members[0], "cannot be a key of a JSON object; use a tuple of pairs, or a str key")
+            self._problem(
+                where, members[0], "cannot be a key of a JSON object; use a tuple of pairs, or a str key"
+            )
         return f"{origin.__name__}[{','.join(shapes)}{',...' if ... in args else ''}]"
 
     def _refuse(self, tp: Any, where: str) -> str:
         if isinstance(tp, typing.TypeVar):
             self._problem(where, tp, "is a type variable; write out the type")
         elif isinstance(tp, str | typing.ForwardRef):
-            self._problem(where, tp, "is a forward reference that cannot be resolved here; write the class itself")
+            self._problem(
+                where, tp, "is a forward reference that cannot be resolved here; write the class itself"
+            )
         elif getattr(typing.get_origin(tp), "__parameters__", ()) and record_kind(typing.get_origin(tp)):  # type: ignore[arg-type]
             self._problem(where, tp, "is generic; declare a class for each type that you use it with")
+        elif tp is Any or tp is object:
+            self._problem(where, tp, "says nothing about what comes back; write the type")
         else:
             self._problem(where, tp, f"would not come back as it was; use {instead(tp)}")
         return text(tp)
@@ -239,7 +247,7 @@ def instead(tp: Any) -> str:
             if issubclass(cls, scalar):
                 return f"NewType({cls.__name__!r}, {scalar.__name__})"
         for refused, use in INSTEAD.items():
-            if inspect.isclass(refused) and refused not in {object, type} and issubclass(cls, refused):
+            if inspect.isclass(refused) and refused is not type and issubclass(cls, refused):
                 return use
     return "a frozen dataclass"
 

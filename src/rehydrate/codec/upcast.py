@@ -31,7 +31,10 @@ def current_name(name: str, upcasters: Sequence[Upcaster]) -> str:
 def revisions(name: str, upcasters: Sequence[Upcaster], decode: Decode) -> Iterator[tuple[str, Decode]]:
     """Each stored name of a value, oldest revision first, with what decodes it."""
     for done in range(len(upcasters)):
-        yield (f"{name}{REVISION_MARK}{done + 1}" if done else name), _through(tuple(upcasters[done:]), decode)
+        yield (
+            (f"{name}{REVISION_MARK}{done + 1}" if done else name),
+            _through(tuple(upcasters[done:]), decode),
+        )
     yield current_name(name, upcasters), decode
 
 
@@ -41,7 +44,9 @@ def _through(upcasters: tuple[Upcaster, ...], decode: Decode) -> Decode:
         for upcast in upcasters:
             fields = upcast(fields)
             if not isinstance(fields, dict):
-                raise TypeError(f"upcaster {upcast!r} must return a dict, and returned a {type(fields).__name__}")
+                raise TypeError(
+                    f"upcaster {upcast!r} must return a dict, and returned a {type(fields).__name__}"
+                )
         # As bytes again, so that an old event is read by exactly the rules of a new one.
         return decode(_write(fields))
 
