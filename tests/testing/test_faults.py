@@ -165,7 +165,9 @@ async def test_a_hanging_append_goes_on_when_it_is_released(
     assert faulty.hanging == 0
 
 
-async def test_a_late_append_lands_before_its_repeat(store: Store, faulty: FaultyStore, script: Script) -> None:
+async def test_a_late_append_lands_before_its_repeat(
+    store: Store, faulty: FaultyStore, script: Script
+) -> None:
     script.add("submit", Late())
     new = events(2)
     with pytest.raises(StoreUnavailableError):
@@ -243,13 +245,13 @@ async def test_reads_and_questions_fail(faulty: FaultyStore, script: Script, fau
 
 
 async def test_an_answer_that_was_held_up_tells_what_was_true_then(
-    faulty: FaultyStore, script: Script, fake_clock: FakeClock
+    store: Store, faulty: FaultyStore, script: Script, fake_clock: FakeClock
 ) -> None:
     script.add("versions", HangAnswer(), DelayAnswer(3), Hang(), Delay(4))
     asked = [asyncio.create_task(faulty.versions(["account-1"])) for _ in range(4)]
     await settle()
     assert faulty.hanging == 2
-    await fill(await _behind(faulty), "account-1", 1)
+    await fill(store, "account-1", 1)
     faulty.release()
     await fake_clock.advance(4)
     assert [await one for one in asked] == [[0], [0], [1], [1]]
@@ -360,11 +362,6 @@ async def _append_until_answered(store: Store, stream: str, version: int) -> App
             return await store.append(stream, new, expected_version=version)
         except StoreUnavailableError:
             pass
-
-
-async def _behind(faulty: FaultyStore) -> Store:
-    """The same store without the faults."""
-    return faulty._store
 
 
 def _snapshot(version: int) -> StoredSnapshot:

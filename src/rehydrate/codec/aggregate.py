@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from rehydrate.codec.difference import difference
 from rehydrate.codec.json import JsonCodec, JsonValueCodec
@@ -13,6 +13,8 @@ from rehydrate.codec.types import members_of, text
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.codec import Codec
 from rehydrate.errors import ConfigurationError
+
+_SELF: Final[object] = typing.Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,12 @@ def _state(aggregate: Aggregate[Any, Any, Any]) -> JsonValueCodec | None:
 
 def state_type(aggregate: Aggregate[Any, Any, Any]) -> Any:
     """What `evolve` says that it returns; where it does not say, the class of `initial`."""
+    of_initial = aggregate.initial.__class__
     try:
         declared = typing.get_type_hints(aggregate.evolve).get("return", Any)
     except (NameError, TypeError, SyntaxError, AttributeError):
-        declared = Any
-    if declared is Any or declared is typing.Self or isinstance(declared, TypeVar):
-        return type(aggregate.initial)
-    return declared
+        return of_initial
+    return of_initial if declared in (Any, _SELF) or isinstance(declared, TypeVar) else declared
 
 
 def _check_initial(aggregate: Aggregate[Any, Any, Any], codec: JsonValueCodec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from rehydrate.codec.records import attribute_names
 
 
-def difference(before: object, after: object, path: str = "") -> str | None:
+def difference(before: Any, after: Any, path: str = "") -> str | None:
     """What differs between a value and what came back of it, in a few words; `None` if nothing does.
 
     Two things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
@@ -23,17 +23,18 @@ def difference(before: object, after: object, path: str = "") -> str | None:
         return _told(path, before, after)
     if names := attribute_names(type(before)):
         return _record_difference(before, after, names, path)
-    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
+    kind = before.__class__
+    if issubclass(kind, list | tuple):
         return _sequence_difference(before, after, path)
-    if isinstance(before, dict) and isinstance(after, dict):
+    if issubclass(kind, dict):
         return _dict_difference(before, after, path)
-    if isinstance(before, set | frozenset) and isinstance(after, set | frozenset):
-        return None if _settled(before) == _settled(after) else _told(path, before, after)
+    if issubclass(kind, set | frozenset) and _settled(before) == _settled(after):
+        return None
     return _told(path, before, after)
 
 
 def _is_same(before: object, after: object) -> bool:
-    if isinstance(before, datetime.datetime) and isinstance(after, datetime.datetime):
+    if isinstance(before, dt.datetime) and isinstance(after, dt.datetime):
         return (
             before.replace(tzinfo=None) == after.replace(tzinfo=None)
             and before.utcoffset() == after.utcoffset()
@@ -72,14 +73,14 @@ def _first_of(pairs: Iterable[tuple[str, object, object]]) -> str | None:
 
 def _settled(values: Any) -> Any:
     """A dict or set whose moments have an offset in place of a time zone, so that they can be compared."""
-    if isinstance(values, dict):
+    if hasattr(values, "items"):
         return {_at_offset(key): value for key, value in values.items()}
     return {_at_offset(value) for value in values}
 
 
 def _at_offset(value: object) -> object:
-    if isinstance(value, datetime.datetime) and (offset := value.utcoffset()) is not None:
-        return value.replace(tzinfo=datetime.timezone(offset), fold=0)
+    if isinstance(value, dt.datetime) and (offset := value.utcoffset()) is not None:
+        return value.replace(tzinfo=dt.timezone(offset), fold=0)
     return value
 
 

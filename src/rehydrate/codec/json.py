@@ -26,15 +26,10 @@ class JsonCodec:
 
     An alias is an older name of a class. Upcasters are listed by stored name, oldest first; an alias goes through
     those of its class, unless it has some of its own. Raises `ConfigurationError` for a class that would not come back.
+
+    `names` has the name under which each class is written, `decoders` what reads each stored name; a name that is not
+    there raises `UnknownEventError`.
     """
-
-    __slots__ = ("_canonical", "decoders", "encode", "names")
-
-    names: Mapping[type, str]
-    """The name under which each class is written."""
-    encode: Callable[[Any], bytes]
-    decoders: Mapping[str, Decode]
-    """What reads each stored name; a name that is not there raises `UnknownEventError`."""
 
     def __init__(
         self,
@@ -51,14 +46,16 @@ class JsonCodec:
         aliases, upcasters = aliases or {}, upcasters or {}
         by_name = {cls.__name__: cls for cls in classes}
         _check_names(by_name, aliases, upcasters)
-        self.names = {cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()}
-        self.encode = _encoder(walk).encode
+        self.names: Mapping[type, str] = {
+            cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()
+        }
+        self.encode: Callable[[Any], bytes] = _encoder(walk).encode
         self._canonical = _canonical_encoder(walk).encode
         decoders = _Decoders()
         for name, cls in (by_name | dict(aliases)).items():
             chain = upcasters.get(name, upcasters.get(cls.__name__, ()))
             decoders.update(revisions(name, chain, _decoder(cls, walk)))
-        self.decoders = decoders
+        self.decoders: Mapping[str, Decode] = decoders
 
     def digest(self, value: object) -> str:
         """16 hex digits that are the same for equal values, in every process."""
@@ -69,15 +66,9 @@ class JsonCodec:
 class JsonValueCodec:
     """The values of one type as JSON, and back: a state in a snapshot.
 
-    The type may also be a union of classes; then the name of the class is stored too.
+    The type may also be a union of classes; then the name of the class is stored too. `fingerprint` is 16 hex digits
+    that differ when the fields, their types or the members of an enum differ.
     """
-
-    __slots__ = ("decode", "encode", "fingerprint")
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-    fingerprint: str
-    """16 hex digits that differ when the fields, their types or the members of an enum differ."""
 
     def __init__(self, type: object) -> None:
         tp = plain(type)
@@ -89,11 +80,9 @@ class JsonValueCodec:
             shape = walk.shape(tp, "the state")
         _raise(walk.problems)
         self.fingerprint = _digest(shape.encode())
-        if by_name:
-            self.encode, self.decode = _tagged(by_name, walk)
-        else:
-            self.encode = _encode_only(tp, _encoder(walk).encode)
-            self.decode = _decoder(tp, walk)
+        encode, decode = _tagged(by_name, walk) if by_name else _plain(tp, walk)
+        self.encode: Callable[[Any], bytes] = encode
+        self.decode: Decode = decode
 
 
 class _Decoders(dict[str, Decode]):
@@ -209,18 +198,19 @@ def _has_none(tp: Any) -> bool:
     return type(None) in members_of(tp)
 
 
-def _encode_only(tp: Any, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Refuse values of another class, which could be read back as this one."""
+def _plain(tp: Any, walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
+    """Refuses values of another class, which could be read back as this one."""
+    encode, decode = _encoder(walk).encode, _decoder(tp, walk)
     allowed = tuple(member for member in members_of(tp) if isinstance(member, type) and record_kind(member))
     if len(allowed) != len(members_of(tp)):
-        return encode
+        return encode, decode
 
     def encode_checked(value: Any) -> bytes:
         if type(value) not in allowed:
             raise TypeError(f"a {type(value).__name__} is not a {text(tp)}")
         return encode(value)
 
-    return encode_checked
+    return encode_checked, decode
 
 
 def _tagged(by_name: Mapping[str, Any], walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:

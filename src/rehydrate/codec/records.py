@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import typing
 from typing import Any, Final
@@ -26,7 +27,7 @@ class UnresolvedError(Exception):
     """The annotations of a class name something that cannot be found from its module."""
 
 
-def record_kind(cls: type) -> str | None:
+def record_kind(cls: Any) -> str | None:
     """Which sort of class with named fields this is; `None` if it is none."""
     if issubclass(cls, msgspec.Struct):
         return STRUCT
@@ -36,14 +37,14 @@ def record_kind(cls: type) -> str | None:
         return DATACLASS
     if hasattr(cls, "__attrs_attrs__"):
         return ATTRS
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if hasattr(cls, "_fields") and tuple in cls.__bases__:
         return NAMED_TUPLE
     if typing.is_typeddict(cls):
         return TYPED_DICT
     return None
 
 
-def is_pydantic(cls: type) -> bool:
+def is_pydantic(cls: Any) -> bool:
     """Whether the class is a Pydantic model; if one exists, Pydantic has been imported by its author."""
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
@@ -58,7 +59,7 @@ def record_fields(cls: Any) -> dict[str, Any]:
     if kind == PYDANTIC:
         if not cls.__pydantic_complete__:
             raise UnresolvedError(f"{cls.__name__} is not fully defined: call {cls.__name__}.model_rebuild()")
-        return {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: typing.Annotated[field.annotation, field] for name, field in cls.model_fields.items()}
     hints = _hints(cls)
     if kind == STRUCT:
         pairs = zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True)
@@ -112,15 +113,10 @@ def _struct_problem(cls: Any) -> str | None:
 
 
 def _dataclass_problem(cls: Any) -> str | None:
-    if "__dataclass_fields__" not in vars(cls) and vars(cls).get("__annotations__"):
+    if "__dataclass_fields__" not in cls.__dict__ and inspect.get_annotations(cls):
         return "only its base is a dataclass, and its own fields are not stored: write `@dataclass(frozen=True)` above it"
     if hasattr(cls, "__pydantic_validator__"):
         return "it is a dataclass of Pydantic, which only Pydantic can make: use a BaseModel, or `dataclasses.dataclass`"
-    if any(
-        field._field_type is getattr(dataclasses, "_FIELD_INITVAR")
-        for field in cls.__dataclass_fields__.values()
-    ):  # noqa: B009
-        return "an `InitVar` is not stored: make it a field"
     if not cls.__dataclass_params__.frozen:
         return "it can be changed: write `@dataclass(frozen=True)`"
     return _identity_problem(cls)
@@ -140,10 +136,29 @@ def _pydantic_problem(cls: Any) -> str | None:
         return "it can be changed: write `model_config = ConfigDict(frozen=True)`"
     if excluded := [name for name, field in cls.model_fields.items() if field.exclude]:
         return f"excluded fields are not stored: {', '.join(excluded)}"
+    by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
+    for name, field in cls.model_fields.items():
+        written = field.serialization_alias or name
+        read = field.validation_alias or name
+        choices = getattr(read, "choices", [read])
+        if written not in choices and not (by_name and written == name):
+            return f"field {name!r} is written as {written!r} and not read under that name: give it one alias"
     return None
 
 
-def _identity_problem(cls: type) -> str | None:
+def pydantic_refusal(model: Any, cls: Any) -> str | None:
+    """Why a model cannot have a field of a class that is fine in a dataclass."""
+    config = model.model_config
+    if cls is bytes and not (config.get("ser_json_bytes") == config.get("val_json_bytes") == "base64"):
+        return 'must be text here; write `ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")`'
+    if cls is bytearray or record_kind(cls) in {STRUCT, ATTRS}:
+        return (
+            "is not a type that Pydantic reads and writes; use a Pydantic model, a frozen dataclass, or bytes"
+        )
+    return None
+
+
+def _identity_problem(cls: Any) -> str | None:
     if cls.__eq__ is object.__eq__:
         return "its values are equal to nothing else: leave out `eq=False`"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -29,6 +29,7 @@ from rehydrate.codec.records import (
     PYDANTIC,
     UnresolvedError,
     is_pydantic,
+    pydantic_refusal,
     record_fields,
     record_kind,
     record_problem,
@@ -43,10 +44,10 @@ SCALARS: Final[tuple[type, ...]] = (
     bytearray,
     decimal.Decimal,
     uuid.UUID,
-    datetime.datetime,
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
+    dt.datetime,
+    dt.date,
+    dt.time,
+    dt.timedelta,
 )
 KEYS: Final[tuple[type, ...]] = tuple(scalar for scalar in SCALARS if scalar not in {bool, bytearray})
 COLLECTIONS: Final[tuple[type, ...]] = (tuple, list, set, frozenset, dict)
@@ -67,7 +68,7 @@ INSTEAD: Final[dict[Any, str]] = {
     collections.OrderedDict: "dict[..., ...]",
     collections.defaultdict: "dict[..., ...]",
     collections.Counter: "dict[..., int]",
-    collections.abc.Callable: "a str or an enum that names what to call",
+    typing.get_origin(typing.Callable[[], None]): "a str or an enum that names what to call",
     collections.abc.MutableMapping: "dict[..., ...]",
     collections.abc.Mapping: "dict[..., ...]",
     collections.abc.MutableSet: "set[...]",
@@ -90,43 +91,52 @@ class TypeWalk:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.holds_pydantic = False
-        self._seen: dict[type, str] = {}
+        self._seen: dict[Any, str] = {}
+        self._model: Any = None
+        """The Pydantic model whose fields are being walked: its rules differ from those of msgspec."""
 
     def shape(self, annotation: Any, where: str) -> str:
         """The JSON that values of a type become, as text that is the same in every process.
 
         `where` is the field (or function) that the annotation stands at; problems are told under its name.
         """
-        tp = plain(annotation)
         found = len(self.problems)
-        shape = self._shape(tp, where)
-        if len(self.problems) == found:
-            self._try(tp, where)
+        shape = self._shape(annotation, where)
+        if len(self.problems) == found and self._model is None:
+            self._try(plain(annotation), where)
         return shape
 
-    def record(self, cls: type) -> str:
+    def record(self, cls: Any) -> str:
         """The shape of a class with named fields; in itself it stands by its name."""
         if cls in self._seen:
-            return cls.__name__
-        self._seen[cls] = cls.__name__
+            return name_of(cls)
+        self._seen[cls] = name_of(cls)
         if problem := record_problem(cls):
-            self.problems.append(f"{cls.__name__}: {problem}")
-            return cls.__name__
-        self.holds_pydantic |= record_kind(cls) == PYDANTIC
+            self.problems.append(f"{name_of(cls)}: {problem}")
+            return name_of(cls)
         try:
             fields = record_fields(cls)
         except UnresolvedError as error:
             self.problems.append(str(error))
-            return cls.__name__
-        shapes = [f"{name}:{self.shape(tp, f'{cls.__name__}.{name}')}" for name, tp in fields.items()]
-        return f"{cls.__name__}({','.join(shapes)})"
+            return name_of(cls)
+        found, outer = len(self.problems), self._model
+        self._model = cls if record_kind(cls) == PYDANTIC else None
+        self.holds_pydantic |= self._model is not None
+        shapes = [f"{name}:{self.shape(tp, f'{name_of(cls)}.{name}')}" for name, tp in fields.items()]
+        self._model = outer
+        if len(self.problems) == found:
+            self._try(cls, name_of(cls))
+        return f"{name_of(cls)}({','.join(shapes)})"
 
-    def _shape(self, tp: Any, where: str) -> str:
+    def _shape(self, annotation: Any, where: str) -> str:
+        tp = plain(annotation)
         origin = typing.get_origin(tp)
         if tp is None or tp is types.NoneType:
             return "null"
         if is_union(tp):
-            return "|".join(sorted(self._shape(plain(member), where) for member in typing.get_args(tp)))
+            if self._model is not None and not is_discriminated(annotation):
+                self._try(tp, where)
+            return "|".join(sorted(self._shape(member, where) for member in typing.get_args(tp)))
         if origin is Literal:
             return self._literal(tp, where)
         if origin in COLLECTIONS:
@@ -135,25 +145,28 @@ class TypeWalk:
             return self._class(tp, where)
         return self._refuse(tp, where)
 
-    def _class(self, cls: type, where: str) -> str:
+    def _class(self, cls: Any, where: str) -> str:
+        if self._model is not None and (reason := pydantic_refusal(self._model, cls)):
+            self._problem(where, cls, reason)
+            return name_of(cls)
         if cls in SCALARS:
-            return cls.__name__
+            return name_of(cls)
         if issubclass(cls, enum.Enum):
             return self._enum(cls, where)
         if record_kind(cls):
             return self.record(cls)
         if cls in COLLECTIONS:
             self._problem(where, cls, f"does not say what it holds; use {_example(cls)}")
-            return cls.__name__
+            return name_of(cls)
         return self._refuse(cls, where)
 
-    def _enum(self, cls: type[enum.Enum], where: str) -> str:
-        kinds = {type(member.value) for member in cls}
+    def _enum(self, cls: Any, where: str) -> str:
+        kinds: set[type] = {type(member.value) for member in cls}
         if kinds not in ({str}, {int}):
             self._problem(
                 where, cls, "is an enum whose values are neither all str nor all int; give it such values"
             )
-        return f"{cls.__name__}{{{','.join(f'{name}={m.value!r}' for name, m in cls.__members__.items())}}}"
+        return f"{name_of(cls)}{{{','.join(f'{name}={m.value!r}' for name, m in cls.__members__.items())}}}"
 
     def _literal(self, tp: Any, where: str) -> str:
         values = typing.get_args(tp)
@@ -161,13 +174,15 @@ class TypeWalk:
             self._problem(where, tp, "holds more than str, int, bool and None; use the type of its values")
         return f"literal{{{','.join(sorted(map(repr, values)))}}}"
 
-    def _collection(self, origin: type, args: tuple[Any, ...], where: str) -> str:
-        members = [plain(arg) for arg in args if arg is not ...]
-        shapes = [self._shape(member, where) for member in members]
+    def _collection(self, origin: Any, args: tuple[Any, ...], where: str) -> str:
+        shapes = [self._shape(arg, where) for arg in args if arg is not ...]
+        members = [plain(arg) for arg in args]
         if origin in {set, frozenset} and (bad := _unhashable(members[0])):
             self._problem(
-                where, origin[members[0]], f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it"
-            )  # type: ignore[index]
+                where,
+                types.GenericAlias(origin, args),
+                f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it",
+            )
         if origin is dict and not _is_key(members[0]):
             self._problem(
                 where, members[0], "cannot be a key of a JSON object; use a tuple of pairs, or a str key"
@@ -181,7 +196,7 @@ class TypeWalk:
             self._problem(
                 where, tp, "is a forward reference that cannot be resolved here; write the class itself"
             )
-        elif getattr(typing.get_origin(tp), "__parameters__", ()) and record_kind(typing.get_origin(tp)):  # type: ignore[arg-type]
+        elif getattr(typing.get_origin(tp), "__parameters__", ()):
             self._problem(where, tp, "is generic; declare a class for each type that you use it with")
         elif tp is Any or tp is object:
             self._problem(where, tp, "says nothing about what comes back; write the type")
@@ -218,6 +233,16 @@ def plain(annotation: Any) -> Any:
             return annotation
 
 
+def name_of(cls: type) -> str:
+    return cls.__name__
+
+
+def is_discriminated(annotation: Any) -> bool:
+    """Whether Pydantic tells the members of a union apart by a field of theirs."""
+    metadata = typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
+    return any(getattr(data, "discriminator", None) for data in metadata)
+
+
 def is_union(tp: Any) -> bool:
     return typing.get_origin(tp) in {typing.Union, types.UnionType}
 
@@ -245,7 +270,7 @@ def instead(tp: Any) -> str:
     if inspect.isclass(cls):
         for scalar in SCALARS:
             if issubclass(cls, scalar):
-                return f"NewType({cls.__name__!r}, {scalar.__name__})"
+                return f"NewType({name_of(cls)!r}, {scalar.__name__})"
         for refused, use in INSTEAD.items():
             if inspect.isclass(refused) and refused is not type and issubclass(cls, refused):
                 return use
@@ -272,8 +297,8 @@ def _unhashable(tp: Any) -> Any:
 
 
 def _hashable_instead(tp: Any) -> str:
-    cls = typing.get_origin(tp) or tp
-    return {list: "tuple[..., ...]", set: "frozenset[...]", bytearray: "bytes"}.get(cls, "a frozen dataclass")
+    instead_of: dict[Any, str] = {list: "tuple[..., ...]", set: "frozenset[...]", bytearray: "bytes"}
+    return instead_of.get(typing.get_origin(tp) or tp, "a frozen dataclass")
 
 
 def _is_key(tp: Any) -> bool:
@@ -283,7 +308,8 @@ def _is_key(tp: Any) -> bool:
 
 
 def _example(cls: type) -> str:
-    return {tuple: "tuple[int, ...]", dict: "dict[str, int]"}.get(cls, f"{cls.__name__}[int]")
+    examples: dict[Any, str] = {tuple: "tuple[int, ...]", dict: "dict[str, int]"}
+    return examples.get(cls, f"{name_of(cls)}[int]")
 
 
 def _why(tp: Any, error: Exception) -> str:
@@ -291,7 +317,7 @@ def _why(tp: Any, error: Exception) -> str:
         return f"cannot be decoded: {error}"
     records = [m for m in members_of(tp) if isinstance(m, type) and record_kind(m)]
     if any(is_pydantic(record) for record in records):
-        return "cannot be told apart in JSON: a Pydantic model stands alone in a union, or with None"
+        return "cannot be told apart in JSON; give the field of a Pydantic model a `discriminator`"
     if len(records) > 1:
         return "cannot be told apart in JSON; make each a msgspec.Struct with `tag=True`"
     return "cannot be told apart in JSON; use one of them, or a field for each"

@@ -8,7 +8,7 @@ none. A name with a higher revision than that has no decoder: it was written by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -42,12 +42,15 @@ def _through(upcasters: tuple[Upcaster, ...], decode: Decode) -> Decode:
     def decode_old(data: bytes) -> Any:
         fields = _read(data)
         for upcast in upcasters:
-            fields = upcast(fields)
-            if not isinstance(fields, dict):
-                raise TypeError(
-                    f"upcaster {upcast!r} must return a dict, and returned a {type(fields).__name__}"
-                )
+            fields = _object(upcast(fields), upcast)
         # As bytes again, so that an old event is read by exactly the rules of a new one.
         return decode(_write(fields))
 
     return decode_old
+
+
+def _object(fields: Any, upcast: Upcaster) -> dict[str, Any]:
+    """What an upcaster returned; one that changes its argument and returns nothing is the likely mistake."""
+    if isinstance(fields, dict):
+        return cast("dict[str, Any]", fields)
+    raise TypeError(f"upcaster {upcast!r} must return a dict, and returned a {type(fields).__name__}")

@@ -236,8 +236,10 @@ class AggregateActor(Generic[S, C, E]):
             self.phase = CHECKING
             manager.freshness.ask(self)
             return False
+        if (held := manager.hold_error()) is not None:
+            return self._refuse_all(drain, held)
         self.phase = APPENDING
-        outcome: Appended | StoreError | None = manager.hold_error() or self._submit(drain)
+        outcome = self._submit(drain)
         if outcome is None:
             return False
         if not isinstance(outcome, Appended):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 from rehydrate.clock import Clock
@@ -36,6 +35,8 @@ from rehydrate.store.port import (
     StreamPage,
     ViewChange,
     append_and_wait,
+    check_forward,
+    is_same_place,
 )
 from rehydrate.store.store_url import StoreUrl
 
@@ -80,7 +81,9 @@ async def open_memory(url: StoreUrl, clock: Clock) -> MemoryStore:
         if url.host:
             _named[url.host] = memory
     if memory.loop is not asyncio.get_running_loop():
-        raise ConfigurationError(f"{url.shown} is open on another event loop, and cannot be shared with this one")
+        raise ConfigurationError(
+            f"{url.shown} is open on another event loop: it cannot be shared with this one"
+        )
     return MemoryStore(memory, url, clock)
 
 
@@ -113,7 +116,11 @@ class MemoryStore:
     # ---- appending
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,  # noqa: ARG002
     ) -> Appended | StoreError | None:
         """Never None: the outcome is known at once, and `waiter` is not needed."""
         if self._closed is not None:
@@ -155,12 +162,17 @@ class MemoryStore:
         return [len(stored.get(stream, ())) for stream in streams]
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,  # noqa: ARG002
     ) -> StreamPage:
         stored = self._memory.streams.get(stream, [])
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))
 
-    async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:
+    async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
         page = await self.read_stream(stream, after=after)
         rows = [(event.version, event.type, event.data) for event in page.events]
         if not rows:
@@ -174,10 +186,10 @@ class MemoryStore:
         log = self._memory.log
         events: list[StoredEvent] = []
         position, event_id = after, ""
-        for event in islice(log, after, after + MAX_SCAN):
+        for event in log[after : after + (limit if where is None else MAX_SCAN)]:
             if len(events) == limit:
                 break
-            if where is None or _matches(event, where):
+            if where is None or where.matches(event.stream, event.type):
                 events.append(event)
             position, event_id = event.position, event.id
         return LogPage(events, position, event_id, position >= len(log))
@@ -284,7 +296,9 @@ class MemoryStore:
         self._closed = FORKED
 
 
-def _repeated(stored: list[StoredEvent], events: Sequence[NewEvent], expected_version: int) -> Appended | None:
+def _repeated(
+    stored: list[StoredEvent], events: Sequence[NewEvent], expected_version: int
+) -> Appended | None:
     """The first result of an append that is here already."""
     if expected_version < 0:
         return None
@@ -292,12 +306,3 @@ def _repeated(stored: list[StoredEvent], events: Sequence[NewEvent], expected_ve
     if [event.id for event in there] != [event.id for event in events]:
         return None
     return Appended(there[-1].version, there[-1].position)
-
-
-def _matches(event: StoredEvent, where: LogFilter) -> bool:
-    aggregate = event.stream.partition("-")[0]
-    return (
-        (not where.streams or event.stream in where.streams)
-        and (not where.aggregates or aggregate in where.aggregates)
-        and (not where.types or event.type in where.types)
-    )

@@ -101,6 +101,14 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     aggregates: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
 
+    def matches(self, stream: str, type: str) -> bool:
+        """Whether to hand out an event of this type in this stream."""
+        return (
+            (not self.streams or stream in self.streams)
+            and (not self.aggregates or stream.partition("-")[0] in self.aggregates)
+            and (not self.types or type in self.types)
+        )
+
 
 class Head(msgspec.Struct, frozen=True):
     """The newest event of a store: position 0 and an empty id in an empty one."""
@@ -371,11 +379,33 @@ def check_append(capabilities: Capabilities, stream: str, events: Sequence[NewEv
         raise AppendTooLargeError(stream, "bytes", size, capabilities.max_append_bytes)
 
 
-async def every_event(store: Store, stream: str, *, after: int = 0, limit: int | None = None) -> AsyncIterator[StoredEvent]:
+def check_forward(checkpoint: Checkpoint, previous: Checkpoint | None) -> None:
+    """Raise `ValueError` when a save would move a checkpoint back."""
+    if previous is not None and (
+        checkpoint.position < previous.position or checkpoint.epoch < previous.epoch
+    ):
+        raise ValueError(
+            f"checkpoint {checkpoint.name!r} cannot move back, from position {previous.position} and epoch "
+            f"{previous.epoch} to {checkpoint.position} and {checkpoint.epoch}: reset it"
+        )
+
+
+def is_same_place(stored: Checkpoint | None, previous: Checkpoint | None) -> bool:
+    """Whether what is stored is what a consumer last loaded or saved."""
+    if stored is None or previous is None:
+        return stored is previous
+    return stored.epoch == previous.epoch and stored.position == previous.position
+
+
+async def every_event(
+    store: Store, stream: str, *, after: int = 0, limit: int | None = None
+) -> AsyncIterator[StoredEvent]:
     """The events of a stream, page by page."""
     left = limit
     while left is None or left > 0:
-        page = await store.read_stream(stream, after=after, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE))
+        page = await store.read_stream(
+            stream, after=after, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+        )
         for event in page.events:
             yield event
         if page.is_last or not page.events:

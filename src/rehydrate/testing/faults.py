@@ -319,11 +319,11 @@ class FaultyStore:
         )
 
     async def close(self) -> None:
-        """Close the store. What hangs ends as it would after a lost connection; late writes are forgotten."""
+        """Close the store, then let go on what hangs: it meets a closed store. Late writes never land."""
         self._closed = True
         self._late.clear()
-        self.release()
         await self._store.close()
+        self.release()
 
     # ---- how a call meets its fault
 

@@ -14,40 +14,18 @@ lacks something, is shown as skipped with the name of that capability. The laws 
 
 from __future__ import annotations
 
-from rehydrate.testing.conformance.appends import AppendLaws
-from rehydrate.testing.conformance.cancellation import CancellationLaws
-from rehydrate.testing.conformance.checkpoints import CheckpointLaws
-from rehydrate.testing.conformance.crashes import CrashLaws
-from rehydrate.testing.conformance.idempotency import IdempotencyLaws
-from rehydrate.testing.conformance.ids import IdLaws
-from rehydrate.testing.conformance.lifecycle import LifecycleLaws
-from rehydrate.testing.conformance.log import LogLaws
-from rehydrate.testing.conformance.ordering import OrderingLaws
-from rehydrate.testing.conformance.payloads import PayloadLaws
-from rehydrate.testing.conformance.processes import ProcessLaws
-from rehydrate.testing.conformance.restores import RestoreLaws
-from rehydrate.testing.conformance.snapshots import SnapshotLaws
-from rehydrate.testing.conformance.streams import StreamLaws
-from rehydrate.testing.conformance.views import ViewLaws
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rehydrate.testing.conformance.store import StoreConformance as StoreConformance
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(
-    AppendLaws,
-    IdempotencyLaws,
-    OrderingLaws,
-    StreamLaws,
-    LogLaws,
-    PayloadLaws,
-    IdLaws,
-    SnapshotLaws,
-    CheckpointLaws,
-    ViewLaws,
-    LifecycleLaws,
-    CancellationLaws,
-    ProcessLaws,
-    CrashLaws,
-    RestoreLaws,
-):
-    """Every law. A subclass says with the fixture `url` where a fresh store is."""
+def __getattr__(name: str) -> object:
+    # Not imported before it is asked for: the processes that the laws start need neither the laws nor pytest.
+    if name == "StoreConformance":
+        from rehydrate.testing.conformance.store import StoreConformance
+
+        return StoreConformance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -170,10 +170,7 @@ class AppendLaws(StoreUnderTest):
         wrong = {n: at[n] + (-1 if n % 5 == 0 else 3) for n in range(0, 200, 3)}
         new = {n: events(n % 4 + 1) for n in range(200)}
         outcomes = await asyncio.gather(
-            *[
-                store.append(f"account-{n}", new[n], expected_version=wrong.get(n, at[n]))
-                for n in range(200)
-            ],
+            *[store.append(f"account-{n}", new[n], expected_version=wrong.get(n, at[n])) for n in range(200)],
             return_exceptions=True,
         )
         log = await sound_log(store)

@@ -141,9 +141,7 @@ class IdempotencyLaws(StoreUnderTest):
 
 
 async def _send_at_once(stores: list[Store], new: list[NewEvent]) -> None:
-    results = await asyncio.gather(
-        *[store.append("account-1", new, expected_version=0) for store in stores]
-    )
+    results = await asyncio.gather(*[store.append("account-1", new, expected_version=0) for store in stores])
     log = await sound_log(stores[0])
     assert set(results) == {Appended(len(new), log[-1].position)}
     assert ids(log) == ids(new)

@@ -21,6 +21,7 @@ from rehydrate.store.port import (
     every_event,
 )
 
+
 def event(type: str = "Happened", data: bytes = b"{}", *, id: str | None = None) -> NewEvent:
     """An event that nobody else wrote."""
     return NewEvent(id=secrets.token_hex(12) if id is None else id, type=type, data=data)
@@ -79,7 +80,9 @@ async def sound_log(store: Store) -> list[StoredEvent]:
     positions = [stored.position for stored in log]
     assert all(a < b for a, b in pairwise([0, *positions])), "positions increase strictly from 1"
     for stream, stored in streams.items():
-        assert [e.version for e in stored] == list(range(1, len(stored) + 1)), f"{stream}: versions run 1, 2, 3"
+        assert [e.version for e in stored] == list(range(1, len(stored) + 1)), (
+            f"{stream}: versions run 1, 2, 3"
+        )
         assert await stream_events(store, stream) == stored, f"{stream}: read_stream agrees with read_all"
     assert await store.versions(list(streams)) == [len(stored) for stored in streams.values()]
     assert await stream_heads(store) == [StreamHead(name, len(streams[name])) for name in sorted(streams)]
@@ -161,7 +164,9 @@ class Follower:
                 self.seen += page.events
                 if page.is_last:
                     at_end = part(page.events[-1].id)
-                    assert at_end.index == at_end.size - 1, f"{at_end.lot} was seen in part at the end of the log"
+                    assert at_end.index == at_end.size - 1, (
+                        f"{at_end.lot} was seen in part at the end of the log"
+                    )
             elif stopping and page.is_last:
                 return
             await asyncio.sleep(0)
@@ -180,4 +185,3 @@ class Follower:
     async def __aexit__(self, *failure: object) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-

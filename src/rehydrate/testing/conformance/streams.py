@@ -124,7 +124,22 @@ class StreamLaws(StoreUnderTest):
     @law()
     async def test_streams_are_listed_in_code_point_order(self, store: Store) -> None:
         """Not in the order of a language, of UTF-16 or of bytes that count as signed."""
-        tails = ["", "0", "A", "Z", "_", "a", "z", "é", "ß", "Ω", "\u3042", "\uffff", "\U00010000", "\U0001f600"]
+        tails = [
+            "",
+            "0",
+            "A",
+            "Z",
+            "_",
+            "a",
+            "z",
+            "é",
+            "ß",
+            "Ω",
+            "\u3042",
+            "\uffff",
+            "\U00010000",
+            "\U0001f600",
+        ]
         names = [f"account-1{tail}" for tail in tails]
         for name in reversed(names):
             await fill(store, name, 1)
@@ -146,7 +161,9 @@ class StreamLaws(StoreUnderTest):
         assert await store.streams(prefix="account-", after="b") == []
         assert await store.streams(prefix="none") == []
 
-    @pytest.mark.parametrize("prefix", ["100%", "100_", "a*", "a.", "[ab]", "a\\", "'", "\uffff", "\U0010ffff"])
+    @pytest.mark.parametrize(
+        "prefix", ["100%", "100_", "a*", "a.", "[ab]", "a\\", "'", "\uffff", "\U0010ffff"]
+    )
     @law()
     async def test_a_prefix_is_taken_literally(self, store: Store, prefix: str) -> None:
         for name in (f"x-{prefix}", f"x-{prefix}1", "x-100", "x-1000", "x-a", "x-ab", "x-\ufffe", "x-z"):

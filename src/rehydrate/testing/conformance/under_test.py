@@ -61,7 +61,9 @@ class StoreUnderTest:
 
         A backend whose stores are copied and restored while others have them open overrides both.
         """
-        pytest.skip(f"{type(self).__name__} does not say how a store is copied: override copy() and restore()")
+        pytest.skip(
+            f"{type(self).__name__} does not say how a store is copied: override copy() and restore()"
+        )
 
     async def restore(self, url: str, copied: Any) -> None:
         """Bring the store at that URL back to a copy, under the hands of those who have it open."""

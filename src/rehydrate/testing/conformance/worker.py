@@ -42,7 +42,7 @@ class Flood(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     name: str
     streams: list[str]
     tasks: int = 1
-    sizes: list[int] = [1, 2, 3]
+    sizes: tuple[int, ...] = (1, 2, 3)
     appends: int = 0
 
 

@@ -1,0 +1,213 @@
+"""Many appends, one commit: what a store shares that has to wait for its disk or its network.
+
+    groups = GroupCommit(self._send)
+
+    def submit(self, stream, events, expected_version, waiter):
+        return groups.submit(stream, events, expected_version, waiter)
+
+    def _send(self, group):                    # begins to write; never raises, never completes within
+        self._task = asyncio.create_task(self._write(group))
+
+    async def _write(self, group):
+        try:
+            groups.completed(group, await self._insert(group))     # an outcome for each append
+        except NotReachable as error:
+            groups.completed(group, [StoreUnavailableError(str(error), stored=None) for _ in group])
+        except BadValue as error:
+            groups.failed(group, StoreUnavailableError(str(error), retryable=False))
+
+One group is under way at a time, and while it is, the next one collects. An idle store waits for the end of the turn
+of the event loop, so that all callers who were woken together share a commit. A group holds one append of a stream at
+most. All of this runs on the event loop, without threads, and without a future per append.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from rehydrate.errors import StoreClosedError, StoreError
+from rehydrate.store.port import Appended, AppendWaiter, NewEvent
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP_APPENDS: Final = 1_024
+MAX_GROUP_BYTES: Final = 16 * 1024 * 1024
+MAX_TURN: Final = 0.001
+"""Seconds for which outcomes are delivered in one go; then everybody else has a turn."""
+
+
+class PendingAppend(msgspec.Struct, eq=False):
+    """An append that waits for its outcome."""
+
+    stream: str
+    events: Sequence[NewEvent]
+    expected_version: int
+    waiter: AppendWaiter
+    size: int
+    """Bytes of data and metadata."""
+
+
+Group: TypeAlias = list[PendingAppend]
+Outcome: TypeAlias = Appended | StoreError
+
+
+class GroupCommit:
+    """The appends of one opened store, on their way into its commits."""
+
+    def __init__(
+        self,
+        send: Callable[[Group], None],
+        *,
+        max_appends: int = MAX_GROUP_APPENDS,
+        max_bytes: int = MAX_GROUP_BYTES,
+        max_turn: float = MAX_TURN,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._max_appends = max_appends
+        self._max_bytes = max_bytes
+        self._max_turn = max_turn
+        self._monotonic = monotonic
+        self._pending: dict[str, PendingAppend] = {}
+        """The first append of each stream, in the order in which they came."""
+        self._behind: dict[str, deque[PendingAppend]] = {}
+        """Appends that wait for an earlier one of their stream to leave `_pending`."""
+        self._alone: deque[PendingAppend] = deque()
+        """Appends of a group that failed; each goes out as a group of its own."""
+        self._bytes = 0
+        self._busy = False
+        """A flush is due, a group is under way, or its outcomes are being delivered."""
+        self._undelivered: Iterator[tuple[PendingAppend, Outcome]] = iter(())
+        self._closed: str | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> StoreError | None:
+        """Take an append into the next group; None, or why not."""
+        if self._closed is not None:
+            return StoreClosedError(self._closed)
+        size = 0
+        for event in events:
+            size += len(event.data) + len(event.metadata)
+        self._enqueue(PendingAppend(stream, events, expected_version, waiter, size))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._go_on)
+        return None
+
+    def completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
+        """The group that was sent has ended, with an outcome for each append, in their order."""
+        self._undelivered = iter(zip(group, outcomes, strict=True))
+        self._deliver()
+
+    def failed(self, group: Group, error: StoreError) -> None:
+        """Nothing of the group was stored, and it is one of its appends that cannot be.
+
+        Each is sent again alone, so that the error meets its owner only.
+        """
+        if len(group) == 1:
+            self.completed(group, [error])
+        else:
+            self._alone.extend(group)
+            self._go_on()
+
+    async def close(self) -> None:
+        """Refuse every new append, and return when those taken have their outcome."""
+        if self._closed is None:
+            self._closed = "it is closed: open it again"
+        if self._busy:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            # Shielded: who is cancelled here must not take away the others' wait.
+            await asyncio.shield(self._idle)
+
+    def abandon(self, reason: str) -> None:
+        """Refuse every new append, and forget those taken: their process is another one."""
+        self._closed = reason
+
+    def _enqueue(self, append: PendingAppend) -> None:
+        if append.stream not in self._pending:
+            self._pending[append.stream] = append
+            self._bytes += append.size
+        elif append.stream in self._behind:
+            self._behind[append.stream].append(append)
+        else:
+            self._behind[append.stream] = deque((append,))
+
+    def _go_on(self) -> None:
+        """Send the next group, if there is one."""
+        if self._alone:
+            self._send([self._alone.popleft()])
+        elif self._pending:
+            self._send(self._next_group())
+        else:
+            self._busy = False
+            if self._idle is not None:
+                self._idle.set_result(None)
+                self._idle = None
+
+    def _next_group(self) -> Group:
+        if len(self._pending) <= self._max_appends and self._bytes <= self._max_bytes:
+            group = list(self._pending.values())
+            self._pending.clear()
+            self._bytes = 0
+        else:
+            group = self._as_much_as_fits()
+        if self._behind:
+            self._bring_up(group)
+        return group
+
+    def _as_much_as_fits(self) -> Group:
+        """The oldest appends within the limits; one always fits."""
+        group: Group = []
+        size = 0
+        for append in self._pending.values():
+            if group and (len(group) == self._max_appends or size + append.size > self._max_bytes):
+                break
+            group.append(append)
+            size += append.size
+        for append in group:
+            del self._pending[append.stream]
+        self._bytes -= size
+        return group
+
+    def _bring_up(self, group: Group) -> None:
+        """What waited behind the appends of a group can go out in the next one."""
+        for append in group:
+            behind = self._behind.get(append.stream)
+            if behind is None:
+                continue
+            self._pending[append.stream] = behind[0]
+            self._bytes += behind.popleft().size
+            if not behind:
+                del self._behind[append.stream]
+
+    def _deliver(self) -> None:
+        """Tell the waiters, as many as one turn allows; then send what they submitted meanwhile."""
+        monotonic = self._monotonic
+        until = monotonic() + self._max_turn
+        try:
+            for append, outcome in self._undelivered:
+                try:
+                    append.waiter.append_done(outcome)
+                except Exception:
+                    logger.exception(
+                        "%s: whoever waited for this append failed to hear its outcome", append.stream
+                    )
+                if monotonic() >= until:
+                    self._loop.call_soon(self._deliver)
+                    return
+        except BaseException:
+            # Somebody wants the event loop to stop. If it goes on after all, the others hear their outcomes.
+            self._loop.call_soon(self._deliver)
+            raise
+        self._go_on()

@@ -1,0 +1,248 @@
+"""Appends are coalesced into groups, and every waiter hears its outcome once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
+from rehydrate.store.group_commit import Group, GroupCommit, Outcome
+from rehydrate.store.port import Appended, NewEvent
+
+
+class Waiter:
+    def __init__(self, then: Callable[[], object] | None = None) -> None:
+        self.outcomes: list[Outcome] = []
+        self._then = then
+
+    def append_done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        if self._then is not None:
+            self._then()
+
+
+class Disk:
+    """What the groups are sent to; a test completes them by hand."""
+
+    def __init__(self, **options: int) -> None:
+        self.sent: list[Group] = []
+        self.now = 0.0
+        self.groups = GroupCommit(self.sent.append, monotonic=lambda: self.now, **options)
+        self.position = 0
+
+    def submit(self, stream: str, waiter: Waiter | None = None, *, size: int = 1) -> Waiter:
+        waiter = waiter or Waiter()
+        event = NewEvent("id", "T", b"x" * size, b"")
+        assert self.groups.submit(stream, (event,), 0, waiter) is None
+        return waiter
+
+    def streams(self) -> list[list[str]]:
+        return [[append.stream for append in group] for group in self.sent]
+
+    def complete(self) -> None:
+        group = self.sent[-1]
+        outcomes: list[Outcome] = []
+        for _ in group:
+            self.position += 1
+            outcomes.append(Appended(1, self.position))
+        self.groups.completed(group, outcomes)
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+async def test_appends_of_one_turn_share_a_group() -> None:
+    disk = Disk()
+    a, b = disk.submit("a"), disk.submit("b")
+    assert disk.sent == []
+    await turn()
+    assert disk.streams() == [["a", "b"]]
+    assert a.outcomes == b.outcomes == []
+    disk.complete()
+    assert a.outcomes == [Appended(1, 1)]
+    assert b.outcomes == [Appended(1, 2)]
+
+
+async def test_one_group_is_under_way_at_a_time_and_the_next_one_collects() -> None:
+    disk = Disk()
+    disk.submit("a")
+    await turn()
+    disk.submit("b")
+    disk.submit("c")
+    await turn()
+    assert disk.streams() == [["a"]]
+    disk.complete()
+    assert disk.streams() == [["a"], ["b", "c"]]
+
+
+async def test_what_a_completion_submits_goes_out_before_anybody_else_has_a_turn() -> None:
+    disk = Disk()
+    disk.submit("a", Waiter(lambda: disk.submit("a")))
+    disk.submit("b", Waiter(lambda: disk.submit("b")))
+    await turn()
+    disk.complete()
+    assert disk.streams() == [["a", "b"], ["a", "b"]]
+
+
+async def test_an_idle_store_waits_for_the_end_of_the_turn_again() -> None:
+    disk = Disk()
+    disk.submit("a")
+    await turn()
+    disk.complete()
+    disk.submit("b")
+    assert disk.streams() == [["a"]]
+    await turn()
+    assert disk.streams() == [["a"], ["b"]]
+
+
+async def test_a_group_holds_one_append_of_a_stream_and_the_next_ones_keep_their_order() -> None:
+    disk = Disk()
+    first, second, third = disk.submit("a"), disk.submit("a"), disk.submit("a")
+    disk.submit("b")
+    await turn()
+    assert disk.streams() == [["a", "b"]]
+    disk.complete()
+    fourth = disk.submit("a")
+    disk.complete()
+    disk.complete()
+    disk.complete()
+    assert disk.streams() == [["a", "b"], ["a"], ["a"], ["a"]]
+    assert [waiter.outcomes[0] for waiter in (first, second, third, fourth)] == [
+        Appended(1, 1),
+        Appended(1, 3),
+        Appended(1, 4),
+        Appended(1, 5),
+    ]
+
+
+async def test_a_group_is_bounded_in_appends() -> None:
+    disk = Disk(max_appends=2)
+    for stream in "abcde":
+        disk.submit(stream)
+    await turn()
+    disk.complete()
+    disk.complete()
+    assert disk.streams() == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_a_group_is_bounded_in_bytes_and_one_append_always_fits() -> None:
+    disk = Disk(max_bytes=10)
+    disk.submit("a", size=6)
+    disk.submit("b", size=4)
+    disk.submit("c", size=1)
+    disk.submit("d", size=99)
+    disk.submit("e", size=9)
+    disk.submit("e", size=9)
+    await turn()
+    for _ in range(4):
+        disk.complete()
+    assert disk.streams() == [["a", "b"], ["c"], ["d"], ["e"], ["e"]]
+
+
+async def test_a_turn_delivers_for_a_millisecond_and_the_rest_later() -> None:
+    disk = Disk()
+
+    def work() -> None:
+        disk.now += 0.0006
+
+    waiters = [disk.submit(stream, Waiter(work)) for stream in "abcde"]
+    await turn()
+    disk.complete()
+    disk.submit("f")
+    assert [len(waiter.outcomes) for waiter in waiters] == [1, 1, 0, 0, 0]
+    await turn()
+    assert [len(waiter.outcomes) for waiter in waiters] == [1, 1, 1, 1, 0]
+    assert disk.streams() == [list("abcde")], "the next group waits until everybody has heard"
+    await turn()
+    assert [len(waiter.outcomes) for waiter in waiters] == [1, 1, 1, 1, 1]
+    assert disk.streams() == [list("abcde"), ["f"]]
+
+
+async def test_a_failed_group_is_repeated_one_append_at_a_time_and_the_error_meets_its_owner() -> None:
+    disk = Disk()
+    a, bad, c = disk.submit("a"), disk.submit("bad"), disk.submit("c")
+    await turn()
+    disk.submit("d")
+    disk.groups.failed(disk.sent[-1], StoreUnavailableError("a group", retryable=False))
+    assert a.outcomes == bad.outcomes == c.outcomes == []
+    disk.complete()
+    error = StoreUnavailableError("bad", retryable=False)
+    disk.groups.failed(disk.sent[-1], error)
+    disk.complete()
+    assert disk.streams() == [["a", "bad", "c"], ["a"], ["bad"], ["c"], ["d"]]
+    assert (a.outcomes, bad.outcomes, c.outcomes) == ([Appended(1, 1)], [error], [Appended(1, 2)])
+
+
+async def test_a_waiter_that_fails_is_logged_and_takes_nobody_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no ears")
+
+    disk = Disk()
+    disk.submit("deaf", Waiter(fail))
+    other = disk.submit("other")
+    await turn()
+    disk.submit("next")
+    with caplog.at_level(logging.ERROR):
+        disk.complete()
+    assert other.outcomes == [Appended(1, 2)]
+    assert disk.streams() == [["deaf", "other"], ["next"]]
+    assert "deaf" in caplog.text
+    assert "no ears" in caplog.text
+
+
+async def test_a_waiter_that_stops_the_loop_does_not_take_away_the_outcomes_of_others() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    disk = Disk()
+    disk.submit("stop", Waiter(stop))
+    other = disk.submit("other")
+    await turn()
+    with pytest.raises(KeyboardInterrupt):
+        disk.complete()
+    assert other.outcomes == []
+    await turn()
+    assert other.outcomes == [Appended(1, 2)]
+
+
+async def test_closing_flushes_what_was_taken_and_refuses_what_comes_after() -> None:
+    disk = Disk()
+    refused: list[StoreError | None] = []
+
+    def too_late() -> None:
+        refused.append(disk.groups.submit("late", (), 0, Waiter()))
+
+    first, second = disk.submit("a", Waiter(too_late)), disk.submit("a")
+    closing = asyncio.create_task(disk.groups.close())
+    again = asyncio.create_task(disk.groups.close())
+    await turn()
+    assert isinstance(disk.groups.submit("b", (), 0, Waiter()), StoreClosedError)
+    disk.complete()
+    await turn()
+    assert not closing.done()
+    disk.complete()
+    await closing
+    await again
+    await disk.groups.close()
+    assert first.outcomes == [Appended(1, 1)]
+    assert second.outcomes == [Appended(1, 2)]
+    assert isinstance(refused[0], StoreClosedError)
+
+
+async def test_a_close_that_is_cancelled_leaves_the_other_one_waiting() -> None:
+    disk = Disk()
+    disk.submit("a")
+    await turn()
+    cancelled = asyncio.create_task(disk.groups.close())
+    waiting = asyncio.create_task(disk.groups.close())
+    await turn()
+    cancelled.cancel()
+    await turn()
+    assert not waiting.done()
+    disk.complete()
+    await waiting
+    assert cancelled.cancelled()
