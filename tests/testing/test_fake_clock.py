@@ -136,7 +136,12 @@ async def test_settle_returns_when_the_loop_has_nothing_left_to_do() -> None:
 async def test_until_waits_for_another_thread() -> None:
     done = threading.Event()
     gate = threading.Event()
-    thread = threading.Thread(target=lambda: (gate.wait(), done.set()))
+
+    def work() -> None:
+        gate.wait()
+        done.set()
+
+    thread = threading.Thread(target=work)
     thread.start()
     asyncio.get_running_loop().call_soon(gate.set)
     await until(done.is_set)

@@ -6,13 +6,13 @@ made, or else by `codec.difference` when the event is decided.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
-from rehydrate.codec.records import is_object, is_pydantic, record_kind
+from rehydrate.codec.digest import canonical, digest_of
+from rehydrate.codec.records import attribute_names, is_object, is_pydantic, record_kind
 from rehydrate.codec.types import TypeWalk, is_union, members_of, plain, text
 from rehydrate.codec.upcast import REVISION_MARK, Decode, Upcaster, current_name, revisions
 from rehydrate.domain.streams import check_id
@@ -50,7 +50,7 @@ class JsonCodec:
             cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()
         }
         self.encode: Callable[[Any], bytes] = _encoder(walk).encode
-        self._canonical = _canonical_encoder(walk).encode
+        self._is_ordered = not walk.holds_unordered
         decoders = _Decoders()
         for name, cls in (by_name | dict(aliases)).items():
             chain = upcasters.get(name, upcasters.get(cls.__name__, ()))
@@ -58,9 +58,9 @@ class JsonCodec:
         self.decoders: Mapping[str, Decode] = decoders
 
     def digest(self, value: object) -> str:
-        """16 hex digits that are the same for equal values, in every process."""
-        name = self.names[type(value)]
-        return _digest(name.encode() + b"\0" + self._canonical(value))
+        """16 hex digits that are the same for the same value, in every process."""
+        data = self.encode(value) if self._is_ordered else canonical(value, self.encode)
+        return digest_of(self.names[type(value)].encode() + b"\0" + data)
 
 
 class JsonValueCodec:
@@ -79,7 +79,7 @@ class JsonValueCodec:
         else:
             shape = walk.shape(tp, "the state")
         _raise(walk.problems)
-        self.fingerprint = _digest(shape.encode())
+        self.fingerprint = digest_of(shape.encode())
         encode, decode = _tagged(by_name, walk) if by_name else _plain(tp, walk)
         self.encode: Callable[[Any], bytes] = encode
         self.decode: Decode = decode
@@ -147,19 +147,11 @@ def _raise(problems: Sequence[str]) -> None:
         raise ConfigurationError("\n".join(problems))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
 # ------------------------------------------------------------------------------------------------------------- msgspec
 
 
 def _encoder(walk: TypeWalk) -> msgspec.json.Encoder:
     return msgspec.json.Encoder(enc_hook=_pydantic_as_json if walk.holds_pydantic else None)
-
-
-def _canonical_encoder(walk: TypeWalk) -> msgspec.json.Encoder:
-    return msgspec.json.Encoder(enc_hook=dict if walk.holds_pydantic else None, order="deterministic")
 
 
 def _decoder(tp: Any, walk: TypeWalk) -> Decode:
@@ -201,7 +193,7 @@ def _has_none(tp: Any) -> bool:
 def _plain(tp: Any, walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
     """Refuses values of another class, which could be read back as this one."""
     encode, decode = _encoder(walk).encode, _decoder(tp, walk)
-    allowed = tuple(member for member in members_of(tp) if isinstance(member, type) and record_kind(member))
+    allowed = [member for member in members_of(tp) if isinstance(member, type) and attribute_names(member)]
     if len(allowed) != len(members_of(tp)):
         return encode, decode
 

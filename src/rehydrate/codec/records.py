@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import sys
 import typing
@@ -151,6 +152,8 @@ def pydantic_refusal(model: Any, cls: Any) -> str | None:
     config = model.model_config
     if cls is bytes and not (config.get("ser_json_bytes") == config.get("val_json_bytes") == "base64"):
         return 'must be text here; write `ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")`'
+    if issubclass(cls, enum.Flag):
+        return "is read by Pydantic only while it is a single flag; use a frozenset of an enum"
     if cls is bytearray or record_kind(cls) in {STRUCT, ATTRS}:
         return (
             "is not a type that Pydantic reads and writes; use a Pydantic model, a frozen dataclass, or bytes"

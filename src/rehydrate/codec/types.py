@@ -27,6 +27,7 @@ import msgspec
 
 from rehydrate.codec.records import (
     PYDANTIC,
+    TYPED_DICT,
     UnresolvedError,
     is_pydantic,
     pydantic_refusal,
@@ -91,6 +92,8 @@ class TypeWalk:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.holds_pydantic = False
+        self.holds_unordered = False
+        """Whether values can be written in several orders: they hold a set or a dict."""
         self._seen: dict[Any, str] = {}
         self._model: Any = None
         """The Pydantic model whose fields are being walked: its rules differ from those of msgspec."""
@@ -114,6 +117,7 @@ class TypeWalk:
         if problem := record_problem(cls):
             self.problems.append(f"{name_of(cls)}: {problem}")
             return name_of(cls)
+        self.holds_unordered |= record_kind(cls) == TYPED_DICT
         try:
             fields = record_fields(cls)
         except UnresolvedError as error:
@@ -175,6 +179,7 @@ class TypeWalk:
         return f"literal{{{','.join(sorted(map(repr, values)))}}}"
 
     def _collection(self, origin: Any, args: tuple[Any, ...], where: str) -> str:
+        self.holds_unordered |= origin in {set, frozenset, dict}
         shapes = [self._shape(arg, where) for arg in args if arg is not ...]
         members = [plain(arg) for arg in args]
         if origin in {set, frozenset} and (bad := _unhashable(members[0])):
@@ -183,7 +188,7 @@ class TypeWalk:
                 types.GenericAlias(origin, args),
                 f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it",
             )
-        if origin is dict and not _is_key(members[0]):
+        if origin is dict and not _is_key(members[0], in_pydantic=self._model is not None):
             self._problem(
                 where, members[0], "cannot be a key of a JSON object; use a tuple of pairs, or a str key"
             )
@@ -301,10 +306,12 @@ def _hashable_instead(tp: Any) -> str:
     return instead_of.get(typing.get_origin(tp) or tp, "a frozen dataclass")
 
 
-def _is_key(tp: Any) -> bool:
+def _is_key(tp: Any, *, in_pydantic: bool) -> bool:
     if typing.get_origin(tp) is Literal:
-        return {type(value) for value in typing.get_args(tp)} in ({str}, {int})
-    return tp in KEYS or (inspect.isclass(tp) and issubclass(tp, enum.Enum))
+        return {type(value) for value in typing.get_args(tp)} in ([{str}] if in_pydantic else [{str}, {int}])
+    if inspect.isclass(tp) and issubclass(tp, enum.Enum):
+        return not in_pydantic or issubclass(tp, int) or all(type(member.value) is str for member in tp)
+    return tp in KEYS
 
 
 def _example(cls: type) -> str:

@@ -35,7 +35,7 @@ from rehydrate.store.port import (
     StreamPage,
     ViewChange,
     append_and_wait,
-    check_forward,
+    check_save,
     is_same_place,
 )
 from rehydrate.store.store_url import StoreUrl
@@ -242,7 +242,7 @@ class MemoryStore:
         self, checkpoint: Checkpoint, *, previous: Checkpoint | None, views: Sequence[ViewChange] = ()
     ) -> bool:
         memory = self._memory
-        check_forward(checkpoint, previous)
+        check_save(checkpoint, previous, views)
         if not is_same_place(memory.checkpoints.get(checkpoint.name), previous):
             return False
         memory.checkpoints[checkpoint.name] = checkpoint

@@ -379,8 +379,11 @@ def check_append(capabilities: Capabilities, stream: str, events: Sequence[NewEv
         raise AppendTooLargeError(stream, "bytes", size, capabilities.max_append_bytes)
 
 
-def check_forward(checkpoint: Checkpoint, previous: Checkpoint | None) -> None:
-    """Raise `ValueError` when a save would move a checkpoint back."""
+def check_save(checkpoint: Checkpoint, previous: Checkpoint | None, views: Sequence[ViewChange]) -> None:
+    """Raise what a checkpoint that no store may save deserves, before anything is sent."""
+    check_id(checkpoint.name, "name of a consumer")
+    for view in views:
+        check_id(view.key, "key of a view")
     if previous is not None and (
         checkpoint.position < previous.position or checkpoint.epoch < previous.epoch
     ):

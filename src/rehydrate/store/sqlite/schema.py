@@ -75,8 +75,10 @@ COMMIT: Final = "COMMIT"
 ROLLBACK: Final = "ROLLBACK"
 DATA_VERSION: Final = "PRAGMA data_version"
 """Changes when somebody else has committed, in this process or another."""
-CHECKPOINT_WAL: Final = "PRAGMA wal_checkpoint(PASSIVE)"
+MOVE_LOG: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 """Moves what no reader needs from the log of writes into the database, and waits for nobody."""
+FORGET_PAGES: Final = "PRAGMA shrink_memory"
+"""Empties the connection's cache of pages."""
 
 # ---- appending
 
@@ -131,19 +133,19 @@ def read_all(filters: tuple[str, ...]) -> str:
 
 LIST_STREAMS: Final = """
     SELECT name, (SELECT max(version) FROM events WHERE stream = streams.id)
-    FROM streams WHERE name > ? AND name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?
+    FROM streams WHERE name >= ? AND name < ? ORDER BY name LIMIT ?
 """
 
 # ---- snapshots
 
+NEWEST_SNAPSHOT: Final = "SELECT coalesce(max(version), 0) FROM snapshots WHERE stream = ?"
 SAVE_SNAPSHOT: Final = """
     INSERT OR REPLACE INTO snapshots (stream, version, position, event_id, schema, fingerprint, data, recorded_at)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-    WHERE NOT EXISTS (SELECT 1 FROM snapshots WHERE stream = ?1 AND version > ?2)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 KEEP_SNAPSHOTS: Final = """
-    DELETE FROM snapshots WHERE stream = ?1 AND version NOT IN
-        (SELECT version FROM snapshots WHERE stream = ?1 ORDER BY version DESC LIMIT ?2)
+    DELETE FROM snapshots WHERE stream = ? AND version <
+        (SELECT min(version) FROM (SELECT version FROM snapshots WHERE stream = ? ORDER BY version DESC LIMIT ?))
 """
 LOAD_SNAPSHOT: Final = """
     SELECT stream, version, position, event_id, schema, fingerprint, data, recorded_at
@@ -166,7 +168,4 @@ SAVE_VIEW: Final = "INSERT OR REPLACE INTO views (name, key, data) VALUES (?, ?,
 REMOVE_VIEW: Final = "DELETE FROM views WHERE name = ? AND key = ?"
 REMOVE_VIEWS: Final = "DELETE FROM views WHERE name = ?"
 LOAD_VIEW: Final = "SELECT data FROM views WHERE name = ? AND key = ?"
-LIST_VIEWS: Final = """
-    SELECT key, data FROM views
-    WHERE name = ? AND key > ? AND key >= ? AND substr(key, 1, ?) = ? ORDER BY key LIMIT ?
-"""
+LIST_VIEWS: Final = "SELECT key, data FROM views WHERE name = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"

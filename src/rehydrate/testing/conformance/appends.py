@@ -21,6 +21,23 @@ from rehydrate.testing.conformance.material import event, events, fill, ids, sou
 from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
 
 
+class HeardOnce:
+    """A waiter that keeps what it hears, on the event loop."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Appended | StoreError] = []
+
+    def append_done(self, outcome: Appended | StoreError) -> None:
+        asyncio.get_running_loop()
+        self.outcomes.append(outcome)
+
+    async def heard(self) -> Appended | StoreError:
+        """What it heard, when it has heard something."""
+        await until(lambda: self.outcomes)
+        (outcome,) = self.outcomes
+        return outcome
+
+
 class AppendLaws(StoreUnderTest):
     @law()
     async def test_versions_run_1_2_3_and_an_append_returns_the_last(self, store: Store) -> None:
@@ -212,30 +229,21 @@ class AppendLaws(StoreUnderTest):
         self, store: Store
     ) -> None:
         await fill(store, "account-0", 1)
-        heard = [_Waiter() for _ in range(20)]
-        for n, waiter in enumerate(heard):
-            # Every other append to a stream of its own, every other one a conflict.
-            stream, expected = (f"account-{n + 1}", 0) if n % 2 else ("account-0", 0)
-            outcome = store.submit(stream, events(1), expected, waiter)
+        waiters = [HeardOnce() for _ in range(20)]
+        returned: list[Appended | StoreError | None] = []
+        for n, waiter in enumerate(waiters):
+            # Every other append goes to a stream of its own, every other one is a conflict.
+            stream = f"account-{n + 1}" if n % 2 else "account-0"
+            returned.append(store.submit(stream, events(1), 0, waiter))
             assert waiter.outcomes == [], "a waiter was called from within submit"
-            waiter.returned = outcome
-        await until(lambda: all(waiter.returned or waiter.outcomes for waiter in heard))
+        outcomes = [
+            outcome or await waiter.heard() for outcome, waiter in zip(returned, waiters, strict=True)
+        ]
         await store.append("account-0", events(1), expected_version=1)
-        for n, waiter in enumerate(heard):
-            assert len(waiter.outcomes) == (waiter.returned is None), "exactly once"
-            (outcome,) = waiter.outcomes or [waiter.returned]
+        for n, outcome in enumerate(outcomes):
             assert isinstance(outcome, Appended if n % 2 else VersionConflictError)
+            assert len(waiters[n].outcomes) == (returned[n] is None), "exactly once"
         assert len(await sound_log(store)) == 12
-
-
-class _Waiter:
-    def __init__(self) -> None:
-        self.returned: Appended | StoreError | None = None
-        self.outcomes: list[Appended | StoreError] = []
-
-    def append_done(self, outcome: Appended | StoreError) -> None:
-        asyncio.get_running_loop()
-        self.outcomes.append(outcome)
 
 
 async def _assert_conflict(store: Store, stream: str, *, expected: int, actual: int) -> None:

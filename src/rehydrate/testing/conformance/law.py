@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 
 from rehydrate.store.port import Capabilities, Store
 from rehydrate.testing.clock import HANG_LIMIT
 
-Laws = TypeVar("Laws")
-P = ParamSpec("P")
-_Law = Callable[Concatenate[Laws, Store, P], Coroutine[Any, Any, None]]
+Test = TypeVar("Test", bound=Callable[..., Coroutine[Any, Any, None]])
 
 _CAPABILITIES: Final = frozenset(Capabilities.__struct_fields__)
 
 
 def law(
     *, needs: tuple[str, ...] = (), lacks: tuple[str, ...] = (), hang_limit: float = HANG_LIMIT
-) -> Callable[[_Law[Laws, P]], _Law[Laws, P]]:
-    """Mark a test of a class of laws; its first argument is the fixture `store`.
+) -> Callable[[Test], Test]:
+    """Mark a test of a class of laws; among its arguments is the fixture `store`.
 
     It is skipped unless the store's capabilities are true where the law `needs` them and false where it `lacks`
     them. After `hang_limit` seconds it fails: a store that does not answer is broken, however slow the machine.
@@ -31,19 +29,20 @@ def law(
     if unknown:
         raise ValueError(f"no such capability: {', '.join(sorted(unknown))}")
 
-    def mark(test: _Law[Laws, P]) -> _Law[Laws, P]:
+    def mark(test: Test) -> Test:
         @wraps(test)
-        async def kept(self: Laws, /, store: Store, *args: P.args, **kwargs: P.kwargs) -> None:
-            _skip_unless_declared(store, needs, lacks)
+        async def kept(laws: object, /, **fixtures: Any) -> None:
+            _skip_unless_declared(fixtures["store"], needs, lacks)
+            limit = asyncio.timeout(hang_limit)
             try:
-                async with asyncio.timeout(hang_limit) as limit:
-                    await test(self, store, *args, **kwargs)
+                async with limit:
+                    await test(laws, **fixtures)
             except TimeoutError:
                 if limit.expired():
                     pytest.fail(f"it hangs: there was no end to it in {hang_limit:g} s")
                 raise
 
-        return pytest.mark.asyncio(kept)
+        return cast(Test, pytest.mark.asyncio(kept))
 
     return mark
 

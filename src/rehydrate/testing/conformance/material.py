@@ -7,6 +7,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Self
 
 import msgspec
 
@@ -20,6 +21,7 @@ from rehydrate.store.port import (
     StreamHead,
     every_event,
 )
+from rehydrate.testing.clock import until
 
 
 def event(type: str = "Happened", data: bytes = b"{}", *, id: str | None = None) -> NewEvent:
@@ -171,6 +173,10 @@ class Follower:
                 return
             await asyncio.sleep(0)
 
+    async def reaches(self, position: int) -> None:
+        """Wait until it has seen the event there."""
+        await until(lambda: self._task.done() or (self.seen and self.seen[-1].position >= position))
+
     async def finish(self, log: Sequence[StoredEvent]) -> None:
         """Read on to the end and compare with the log read at once."""
         self._stop = True
@@ -179,7 +185,7 @@ class Follower:
         missed = [one for one in log if (one.position, one.id) not in seen]
         assert self.seen == list(log), f"appeared behind the reader: {missed}"
 
-    async def __aenter__(self) -> Follower:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *failure: object) -> None:

@@ -187,6 +187,7 @@ class SnapshotLaws(StoreUnderTest):
         for case in await snapshot_cases(store, "account-1"):
             await store.save_snapshot(case.snapshot, keep=1)
             saved = await store.load_snapshot("account-1")
+            assert saved is not None
             assert saved == case.snapshot
             assert await counts(store, saved) is case.counts, case.what
             await store.delete_snapshots("account-1")

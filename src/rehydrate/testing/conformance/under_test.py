@@ -56,7 +56,7 @@ class StoreUnderTest:
         yield writers
         await writers.kill_all()
 
-    async def copy(self, url: str) -> Any:
+    async def copy(self, url: str) -> Any:  # noqa: ARG002
         """A copy of the store at that URL as it is now, in whatever form `restore` takes.
 
         A backend whose stores are copied and restored while others have them open overrides both.

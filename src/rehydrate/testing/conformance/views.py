@@ -52,14 +52,30 @@ class ViewLaws(StoreUnderTest):
 
     @law()
     async def test_views_are_listed_in_code_point_order_in_pages(self, store: Store) -> None:
-        keys = ["b", "a", "B", "ab", "a-b", "a b", "é", "\uffff", "\U00010000", "\U0001f98a", "10", "9", "%", "_"]
+        keys = [
+            "b",
+            "a",
+            "B",
+            "ab",
+            "a-b",
+            "a b",
+            "é",
+            "\uffff",
+            "\U00010000",
+            "\U0001f98a",
+            "10",
+            "9",
+            "%",
+            "_",
+        ]
         await _save(store, None, *[ViewChange(key, key.encode()) for key in keys])
         expected = [(key, key.encode()) for key in sorted(keys)]
         for limit in (1, 3, len(keys) - 1, len(keys), len(keys) + 1):
             assert await _in_pages(store, limit=limit) == expected
-        assert await store.list_views("balances", after="a b", limit=2) == expected[
-            sorted(keys).index("a b") + 1 :
-        ][:2]
+        assert (
+            await store.list_views("balances", after="a b", limit=2)
+            == expected[sorted(keys).index("a b") + 1 :][:2]
+        )
 
     @pytest.mark.parametrize(
         "prefix", ["100%", "100_", "a*", "a.", "a\\", "'", "\uffff", "\U0010ffff", "é", "A"]

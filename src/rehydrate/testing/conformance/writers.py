@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,6 +15,11 @@ from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.worker import Acked, Ended, News, Order, Ready, Refused, Saved
 
 _WORKER = "rehydrate.testing.conformance.worker"
+
+
+def environment() -> dict[str, str]:
+    """For a process that has to find all that this one has imported."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 class Writer:
@@ -37,14 +42,25 @@ class Writer:
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         await self._process.stdin.drain()
 
-    async def told(self, enough: Callable[[Writer], object]) -> None:
-        """Wait until it has told enough."""
-        await until(lambda: enough(self) or self._listening.done())
-        assert enough(self), f"the process ended too early, with {self._process.returncode}"
+    async def told(self, *, acked: int = 0, saved: int = 0, refused: int = 0, ended: int = 0) -> None:
+        """Wait until it has told at least so much of each, and that it has opened the store."""
+        await self._until(
+            lambda: (
+                self._ready
+                and len(self.acked) >= acked
+                and len(self.saved) >= saved
+                and len(self.refused) >= refused
+                and self.ended >= ended
+            )
+        )
 
-    async def ready(self) -> None:
-        """Wait until it has opened the store."""
-        await self.told(lambda writer: writer._ready)
+    async def answered(self, name: str) -> None:
+        """Wait until it has told how the append of that name ended."""
+        await self._until(lambda: name in self.acked or name in {one.name for one in self.refused})
+
+    async def _until(self, enough: Callable[[], bool]) -> None:
+        await until(lambda: enough() or self._listening.done())
+        assert enough(), f"the process ended too early, with {self._process.returncode}"
 
     def pause(self) -> None:
         """Stop it where it stands, be it inside of a commit (SIGSTOP)."""
@@ -72,7 +88,8 @@ class Writer:
         assert self._process.stdout is not None
         decoder = msgspec.json.Decoder[News](News)
         while (line := await self._process.stdout.readline()).endswith(b"\n"):
-            match decoder.decode(line):
+            news: News = decoder.decode(line)
+            match news:
                 case Ready():
                     self._ready = True
                 case Acked() as acked:
@@ -95,14 +112,14 @@ class Writers:
 
     async def start(self, *orders: Order) -> Writer:
         """A process that has opened the store, with its first orders."""
-        (writer,) = await self.start_each([*orders])
+        (writer,) = await self.start_each(orders)
         return writer
 
-    async def start_each(self, *orders: list[Order]) -> list[Writer]:
+    async def start_each(self, *orders: Sequence[Order]) -> list[Writer]:
         """A process for each list of orders; they get them when all have opened the store."""
         writers = [await self._start() for _ in orders]
         for writer in writers:
-            await writer.ready()
+            await writer.told()
         for writer, its in zip(writers, orders, strict=True):
             for order in its:
                 await writer.order(order)
@@ -114,7 +131,7 @@ class Writers:
             *("-m", _WORKER, self._opener, self._url),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=environment(),
         )
         writer = Writer(process)
         self._all.append(writer)

@@ -1,0 +1,10 @@
+"""Rates, rehydration and memory, measured beside peers in one run: `python -m bench`.
+
+    bank, structs                      the domain that every row runs, with dataclasses and with msgspec Structs
+    dispatching, rehydrating, ...      what is measured of Rehydrate, one module per noun
+    peer_*, floor                      what stands beside it: another library, raw SQLite, a loop that does no work
+    rows                               which of them stand in one row, and the ratios that were aimed at
+    running, summary, report           each measurement in a process of its own, medians, the table
+
+`docs/performance.md` says exactly what each of them does.
+"""

@@ -1,0 +1,62 @@
+"""Loops that do no work of an event store: what asyncio, and a plain fold, would cost anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from time import perf_counter
+
+from bench.bank import Account, Deposited, evolve
+from bench.sample import Sample, Size
+
+
+def ping_pong_rate(callers: int, size: Size) -> Sample:
+    """Callers put a future into a queue and await it; one task takes each out and sets its result."""
+    return asyncio.run(_ping_pong_rate(callers, size))
+
+
+async def _ping_pong_rate(callers: int, size: Size) -> Sample:
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue()
+
+    async def answer() -> None:
+        number = 0
+        while True:
+            waiting = await queue.get()
+            number += 1
+            waiting.set_result(number)
+
+    async def ask() -> int:
+        asked = 0
+        while perf_counter() < until:
+            for _ in range(2):
+                waiting: asyncio.Future[int] = loop.create_future()
+                queue.put_nowait(waiting)
+                await waiting
+            asked += 2
+        return asked
+
+    answering = asyncio.create_task(answer())
+    gc.collect()
+    began = perf_counter()
+    until = began + size.seconds
+    asked = sum(await asyncio.gather(*[ask() for _ in range(callers)]))
+    seconds = perf_counter() - began
+    answering.cancel()
+    return Sample(asked / seconds, {"round trips": asked, "seconds": seconds})
+
+
+def fold_rate(size: Size) -> Sample:
+    """Events per second folded that are decoded already: a loop over `evolve`."""
+    events = [Deposited(1) for _ in range(size.stream)]
+    folded = 0
+    seconds = 0.0
+    gc.collect()
+    while seconds < size.seconds:
+        began = perf_counter()
+        state = Account()
+        for event in events:
+            state = evolve(state, event)
+        seconds += perf_counter() - began
+        folded += state.changes
+    return Sample(folded / seconds, {"events": folded, "seconds": seconds})

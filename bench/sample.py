@@ -1,0 +1,46 @@
+"""What a measurement is given, and what it hands back."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+Fact: TypeAlias = str | int | float
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of everything; the same for all that stand in one row."""
+
+    seconds: float
+    """For which a rate is measured, without what is prepared before."""
+    accounts: int
+    events: int
+    """Already in the stream of each account before the clock runs."""
+    stream: int
+    """Events in the long stream that is rehydrated."""
+    live: int
+    """Aggregates that are alive at once."""
+    windows: int
+    """Aggregates that are alive at once, each with a full window."""
+
+
+FULL = Size(seconds=2.0, accounts=1_000, events=100, stream=10_000, live=100_000, windows=200)
+QUICK = Size(seconds=0.3, accounts=200, events=100, stream=10_000, live=5_000, windows=20)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One measurement: the figure that is compared, and what else was seen."""
+
+    value: float
+    facts: dict[str, Fact]
+
+
+class MeasurementError(Exception):
+    """What was measured did not do the work that it stands for."""
+
+
+def require(*, stored: int, expected: int, what: str) -> None:
+    """Raise `MeasurementError` unless everything that was answered is in the store."""
+    if stored != expected:
+        raise MeasurementError(f"{what}: the store holds {stored} events and must hold {expected}")

@@ -1,0 +1,129 @@
+"""`rehydrate events`: what a stream holds, and what comes into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from rehydrate.cli.endings import say
+from rehydrate.cli.existing import existing_store
+from rehydrate.cli.json import as_json
+from rehydrate.cli.table import Column, RowWriter, write_json
+from rehydrate.domain.streams import check_stream
+from rehydrate.store.port import PAGE_SIZE, LogFilter, Store, StoredEvent
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS: Final = (
+    Column("version", 7, is_number=True),
+    Column("position", 9, is_number=True),
+    Column("recorded at (UTC)", 19),
+    Column("type", 18),
+    Column("data", 0),
+)
+
+
+class Window(NamedTuple):
+    """Which events of which stream."""
+
+    stream: str
+    after: int
+    limit: int | None
+    follow: bool
+
+
+class EventLine(msgspec.Struct, frozen=True):
+    """An event as a line of JSON."""
+
+    stream: str
+    version: int
+    position: int
+    id: str
+    type: str
+    recorded_at: datetime
+    data: msgspec.Raw
+    metadata: msgspec.Raw
+
+
+async def show_events(url: str, window: Window, *, as_table: bool) -> int:
+    """Write the events page by page, and with `follow` those that come. Returns the exit code."""
+    check_stream(window.stream)
+    rows = RowWriter(_COLUMNS)
+    shown = 0
+    async with existing_store(url) as store:
+        async for page in _pages(store, window):
+            shown += len(page)
+            if not as_table:
+                write_json([_as_line(event) for event in page], flush=window.follow)
+                continue
+            for event in page:
+                rows.write(_as_row(event))
+        if not shown:
+            say(f"{store.url} has no events of {window.stream!r}" + (f" after {window.after}" if window.after else ""))
+    return 0
+
+
+async def _pages(store: Store, window: Window) -> AsyncIterator[list[StoredEvent]]:
+    """The events in order, up to the limit."""
+    # Taken before the first look: what comes after it is seen by one of the two.
+    head = (await store.head()).position if window.follow else 0
+    version, left = window.after, window.limit
+    while left is None or left > 0:
+        page = await store.read_stream(
+            window.stream, after=version, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+        )
+        if page.events:
+            yield page.events
+            version = page.events[-1].version
+            left = None if left is None else left - len(page.events)
+        if page.is_last or not page.events:
+            break
+    if window.follow and left != 0:
+        async for events in _coming(store, window.stream, version, head):
+            yield events if left is None else events[:left]
+            left = None if left is None else left - len(events)
+            if left is not None and left <= 0:
+                return
+
+
+async def _coming(store: Store, stream: str, version: int, position: int) -> AsyncIterator[list[StoredEvent]]:
+    """The events of a stream after a version, as they come; those up to `position` are known."""
+    where = LogFilter(streams=frozenset({stream}))
+    while True:
+        page = await store.read_all(after=position, where=where)
+        position = page.position
+        if later := [event for event in page.events if event.version > version]:
+            yield later
+        elif page.is_last:
+            await store.wait(after=position)
+
+
+def _as_line(event: StoredEvent) -> bytes:
+    return msgspec.json.encode(
+        EventLine(
+            stream=event.stream,
+            version=event.version,
+            position=event.position,
+            id=event.id,
+            type=event.type,
+            recorded_at=_recorded_at(event),
+            data=as_json(event.data),
+            metadata=as_json(event.metadata),
+        )
+    )
+
+
+def _as_row(event: StoredEvent) -> list[str]:
+    return [
+        f"{event.version:,}",
+        f"{event.position:,}",
+        f"{_recorded_at(event):%Y-%m-%d %H:%M:%S}",
+        event.type,
+        event.data.decode(errors="backslashreplace"),
+    ]
+
+
+def _recorded_at(event: StoredEvent) -> datetime:
+    return _EPOCH + timedelta(microseconds=event.recorded_at)

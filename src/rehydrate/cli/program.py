@@ -1,0 +1,266 @@
+"""The commands and their options, as Typer declares them; each hands over to a module of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from rehydrate.cli.endings import perform, say
+from rehydrate.cli.events import Window, show_events
+from rehydrate.cli.run.lines import Source
+from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
+from rehydrate.cli.state import show_state
+from rehydrate.cli.streams import show_streams
+from rehydrate.cli.table import wants_table
+from rehydrate.cli.target import load_app, looks_like_target
+from rehydrate.cli.verify import show_findings
+
+program: Final = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _check_target(target: str | None) -> str | None:
+    if target is not None and not looks_like_target(target):
+        raise typer.BadParameter("write it as MODULE:APP, for example bank.app:app")
+    return target
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:APP",
+        help="Where the App is, for example bank.app:app; the current directory is searched first.",
+        callback=_check_target,
+        show_default=False,
+    ),
+]
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="REHYDRATE_STORE",
+        help="For example sqlite:///bank.db; a password is safer in the variable than on the command line.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="JSON lines also on a terminal; elsewhere it is always JSON lines.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"rehydrate {importlib.metadata.version('rehydrate')}")
+        except importlib.metadata.PackageNotFoundError:
+            typer.echo("rehydrate (run from its source, not installed)")
+        raise typer.Exit
+
+
+@program.callback()
+def rehydrate(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Event-sourced actors, from the command line: run commands, look at streams, events and states.
+
+    [bold]Examples[/bold]
+
+    rehydrate run bank.app:app --store sqlite:///bank.db < commands.jsonl
+
+    rehydrate streams --store sqlite:///bank.db
+
+    rehydrate events bank_account-ada --store sqlite:///bank.db --follow
+
+    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db
+
+    rehydrate verify --store sqlite:///bank.db bank.app:app
+    """
+
+
+@program.command()
+def run(
+    target: Target,
+    store: Store,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE|-]",
+            help="JSON lines; - or nothing reads stdin.",
+            exists=True, dir_okay=False, readable=True, allow_dash=True, show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Make the run repeatable: the same call goes on where this one ended, and stores nothing twice.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first line that is malformed or fails (not at a rejection).")
+    ] = False,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=10_000, help="Commands under way at the same time.")
+    ] = 256,
+    debug: Debug = False,
+) -> None:
+    """Run commands from JSON lines, and write one JSON line per command, in the order of the input.
+
+    A line: {"aggregate": "bank_account", "id": "ada", "command": "Deposit", "data": {"amount": 100}};
+    "command_id" and "metadata" are optional. The lines of one aggregate run in their order.
+
+    [bold]Examples[/bold]
+
+    rehydrate run bank.app:app --store sqlite:///bank.db commands.jsonl > results.jsonl
+
+    rehydrate run bank.app:app --store sqlite:///bank.db --run import-2024 < commands.jsonl
+
+    zcat commands.jsonl.gz | rehydrate run bank.app:app --store sqlite:///bank.db --run import-2024 -
+
+    Exit code: 0 all lines ran (a rejection is an answer), 1 some failed or the run stopped, 2 wrong usage, 130 Ctrl-C.
+    """  # fmt: skip
+    options = Options(store, name, strict, concurrency)
+
+    async def work() -> int:
+        app = load_app(target)
+        if file is None or str(file) == "-":
+            return await run_lines(app, options, _from_stdin())
+        with file.open("rb", buffering=0) as source:
+            return await run_lines(app, options, _streams(source, file.stat().st_size))
+
+    perform(work, debug=debug)
+
+
+def _from_stdin() -> Streams:
+    buffer = sys.stdin.buffer
+    try:
+        descriptor = buffer.fileno()
+    except OSError:  # Not a real file, as under a test.
+        return _streams(buffer, None)
+    if os.isatty(descriptor):
+        say("reading commands from the terminal, one JSON object per line; Ctrl-D ends them")
+    os.set_blocking(descriptor, True)
+    # Without a buffer: what is typed is run at once, and nothing holds a lock when the program ends meanwhile.
+    return _streams(getattr(buffer, "raw", buffer), os.fstat(descriptor).st_size or None)
+
+
+def _streams(source: Source, total_bytes: int | None) -> Streams:
+    return Streams(source, total_bytes, write_stdout, shares_terminal=sys.stdout.isatty())
+
+
+@program.command()
+def streams(
+    store: Store,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Only those whose names begin so, for example bank_account-.")
+    ] = "",
+    limit: Limit = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List streams with their versions, in the order of their names.
+
+    [bold]Example[/bold]
+
+    rehydrate streams --store sqlite:///bank.db --prefix bank_account-
+    """
+    perform(lambda: show_streams(store, prefix, limit, as_table=wants_table(json)), debug=debug)
+
+
+@program.command()
+def events(
+    stream: Annotated[str, typer.Argument(help="For example bank_account-ada.", show_default=False)],
+    store: Store,
+    after: Annotated[int, typer.Option("--after", metavar="VERSION", min=0, help="Only later events.")] = 0,
+    limit: Limit = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for new events, until Ctrl-C.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the events of a stream, oldest first.
+
+    [bold]Examples[/bold]
+
+    rehydrate events bank_account-ada --store sqlite:///bank.db --after 10
+
+    rehydrate events bank_account-ada --store sqlite:///bank.db --follow | jq .data
+    """
+    window = Window(stream, after, limit, follow=follow)
+    perform(lambda: show_events(store, window, as_table=wants_table(json)), debug=debug)
+
+
+@program.command()
+def state(
+    target: Target,
+    aggregate: Annotated[str, typer.Argument(help="Its name, for example bank_account.", show_default=False)],
+    id: Annotated[str, typer.Argument(metavar="ID", help="For example ada.", show_default=False)],
+    store: Store,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="VERSION", min=0, help="As it was at that version.", show_default=False),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the state of an aggregate, now or as it was.
+
+    [bold]Examples[/bold]
+
+    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db
+
+    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db --at 1
+    """
+    perform(
+        lambda: show_state(load_app(target), store, aggregate, id, at, as_table=wants_table(json)), debug=debug
+    )
+
+
+@program.command()
+def verify(
+    store: Store,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:APP]",
+            help="Then it is also checked that events decode and that snapshots equal the fold.",
+            callback=_check_target,
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a store: versions, positions, streams against the log, checkpoints; with an App also what the bytes mean.
+
+    [bold]Examples[/bold]
+
+    rehydrate verify --store sqlite:///bank.db
+
+    rehydrate verify --store sqlite:///bank.db bank.app:app
+
+    Exit code: 0 all is well, 1 something is wrong, 2 wrong usage.
+    """
+    perform(
+        lambda: show_findings(store, load_app(target) if target else None, as_table=wants_table(json)),
+        debug=debug,
+    )

@@ -1,0 +1,107 @@
+"""What is kept beside the log: snapshots, checkpoints and views. Each function is the inside of one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange, is_same_place
+from rehydrate.store.sqlite import schema
+from rehydrate.store.sqlite.reader import name_range
+
+
+def save_snapshot(connection: sqlite3.Connection, snapshot: StoredSnapshot, keep: int) -> None:
+    stream, version = snapshot.stream, snapshot.version
+    (newest,) = connection.execute(schema.NEWEST_SNAPSHOT, (stream,)).fetchone()
+    if newest > version:
+        return
+    connection.execute(
+        schema.SAVE_SNAPSHOT,
+        (
+            stream,
+            version,
+            snapshot.position,
+            snapshot.event_id,
+            snapshot.schema,
+            snapshot.fingerprint,
+            snapshot.data,
+            snapshot.recorded_at,
+        ),
+    )
+    connection.execute(schema.KEEP_SNAPSHOTS, (stream, stream, keep))
+
+
+def load_snapshot(connection: sqlite3.Connection, stream: str) -> StoredSnapshot | None:
+    row = connection.execute(schema.LOAD_SNAPSHOT, (stream,)).fetchone()
+    if row is None:
+        return None
+    stream, version, position, event_id, schema_number, fingerprint, data, recorded_at = row
+    return StoredSnapshot(
+        stream=stream,
+        version=version,
+        position=position,
+        event_id=event_id,
+        schema=schema_number,
+        fingerprint=fingerprint,
+        data=data,
+        recorded_at=recorded_at,
+    )
+
+
+def delete_snapshots(connection: sqlite3.Connection, stream: str) -> None:
+    connection.execute(schema.DELETE_SNAPSHOTS, (stream,))
+
+
+def load_checkpoint(connection: sqlite3.Connection, name: str) -> Checkpoint | None:
+    row = connection.execute(schema.LOAD_CHECKPOINT, (name,)).fetchone()
+    return None if row is None else _checkpoint(*row)
+
+
+def list_checkpoints(connection: sqlite3.Connection) -> list[Checkpoint]:
+    return [_checkpoint(*row) for row in connection.execute(schema.LIST_CHECKPOINTS)]
+
+
+def _checkpoint(name: str, position: int, event_id: str, epoch: int, data: bytes) -> Checkpoint:
+    return Checkpoint(name=name, position=position, event_id=event_id, epoch=epoch, data=data)
+
+
+def save_checkpoint(
+    connection: sqlite3.Connection,
+    checkpoint: Checkpoint,
+    previous: Checkpoint | None,
+    views: Sequence[ViewChange],
+) -> bool:
+    name = checkpoint.name
+    if not is_same_place(load_checkpoint(connection, name), previous):
+        return False
+    connection.execute(
+        schema.SAVE_CHECKPOINT,
+        (name, checkpoint.position, checkpoint.event_id, checkpoint.epoch, checkpoint.data),
+    )
+    for view in views:
+        if view.data is None:
+            connection.execute(schema.REMOVE_VIEW, (name, view.key))
+        else:
+            connection.execute(schema.SAVE_VIEW, (name, view.key, view.data))
+    return True
+
+
+def reset_checkpoint(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute(schema.RESET_CHECKPOINT, (name,))
+    connection.execute(schema.REMOVE_VIEWS, (name,))
+
+
+def remove_checkpoint(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute(schema.REMOVE_CHECKPOINT, (name,))
+    connection.execute(schema.REMOVE_VIEWS, (name,))
+
+
+def load_view(connection: sqlite3.Connection, name: str, key: str) -> bytes | None:
+    row: tuple[bytes] | None = connection.execute(schema.LOAD_VIEW, (name, key)).fetchone()
+    return None if row is None else row[0]
+
+
+def list_views(
+    connection: sqlite3.Connection, name: str, prefix: str, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    return connection.execute(schema.LIST_VIEWS, (name, *name_range(prefix, after), limit)).fetchall()

@@ -1,0 +1,260 @@
+"""The file: how it is opened, how it is recognised, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from rehydrate.errors import (
+    ConfigurationError,
+    CorruptStoreError,
+    InvalidIdError,
+    StoreError,
+    StoreUnavailableError,
+)
+from rehydrate.store.sqlite import schema
+
+logger = logging.getLogger(__name__)
+
+SYNCHRONOUS: Final = {"full": 2, "normal": 1}
+"""What a commit waits for, by its word in the URL, as SQLite reads it back."""
+
+BUSY_STEP: Final = 20
+"""Milliseconds for which SQLite waits for a lock in one go on the connection that writes."""
+_BUSY_PAUSE: Final = 0.005
+"""Seconds between two attempts where SQLite itself does not wait for a lock."""
+
+_OF_AN_APPEND: Final = frozenset(
+    {
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+    }
+)
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_WAITING_DOES_NOT_HELP: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
+_ROLLED_BACK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY})
+"""A transaction that ends with one of these, also in its commit, stored nothing, and the connection is as before."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """By what a file is recognised: another one may have been put in its place under our hands."""
+
+    files: tuple[int, int, int]
+    """Device and inode of the database, inode of its log of writes."""
+    written: tuple[int, int]
+    """When the database itself was last written, and its size: changed by a checkpoint, or by a stranger."""
+
+
+class DatabaseFile(msgspec.Struct, frozen=True):
+    """A database at a path, and how to open it."""
+
+    path: Path
+    """Absolute."""
+    busy_timeout: float
+    synchronous: str
+
+    def identity(self) -> Identity:
+        """What stands at the path now."""
+        try:
+            database = os.stat(self.path)  # noqa: PTH116 - twice as fast, and in the way of every commit
+            log = os.stat(f"{self.path}-wal").st_ino  # noqa: PTH116
+        except FileNotFoundError as error:
+            raise StoreUnavailableError(
+                f"{error.filename} is gone, from under a store that is open"
+            ) from None
+        except OSError as error:
+            raise StoreUnavailableError(f"{self.path}: {error.strerror}") from error
+        return Identity((database.st_dev, database.st_ino, log), (database.st_mtime_ns, database.st_size))
+
+    def create(self) -> tuple[sqlite3.Connection, Identity]:
+        """A connection for writing, at the first time: the database is created if there is none."""
+        if self.path.is_dir():
+            raise ConfigurationError(f"{self.path} is a directory, and must be a file")
+        if not self.path.parent.is_dir():
+            raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            raise StoreUnavailableError(f"{self.path} cannot be written: permission denied", retryable=False)
+        return self._open("rwc")
+
+    def open_writer(self) -> tuple[sqlite3.Connection, Identity]:
+        """A connection for writing to the database that must be there."""
+        try:
+            return self._open("rw")
+        except ConfigurationError as error:
+            # It was the right one when the store was opened, and may be again.
+            raise StoreUnavailableError(f"{self.path} was replaced: {error}") from error
+
+    def open_reader(self) -> tuple[sqlite3.Connection, Identity]:
+        """A connection that can only read."""
+        return self._open("ro")
+
+    def _open(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
+        there = self._inode()
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=self.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            if mode == "ro":
+                connection.execute(schema.READ_SCHEMA).fetchone()
+            else:
+                _prepare(connection, self, create=mode == "rwc")
+            identity = self.identity()
+            if there not in {0, identity.files[1]}:
+                raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
+        except BaseException:
+            connection.close()
+            raise
+        return connection, identity
+
+    def _inode(self) -> int:
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            return 0
+
+
+def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool) -> None:
+    is_new = _is_new(connection, file)
+    if is_new and not create:
+        raise StoreUnavailableError(f"{file.path} was emptied, under a store that is open")
+    _use_log_of_writes(connection, file)
+    synchronous = SYNCHRONOUS[file.synchronous]
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    if connection.execute("PRAGMA synchronous").fetchone() != (synchronous,):
+        raise ConfigurationError(f"{file.path}: SQLite does not take synchronous={file.synchronous}")
+    # On macOS an ordinary fsync does not reach the disk; elsewhere these two say nothing.
+    connection.execute(f"PRAGMA fullfsync = {int(file.synchronous == 'full')}")
+    connection.execute(f"PRAGMA checkpoint_fullfsync = {int(file.synchronous == 'full')}")
+    # The writer thread does it itself, after it has handed out the outcomes of a commit.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    if is_new:
+        _create_tables(connection, file)
+    # From now on it is the writer thread that waits for locks, and answers questions meanwhile.
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP}")
+
+
+def _is_new(connection: sqlite3.Connection, file: DatabaseFile) -> bool:
+    """Whether the database is empty; raises if it is another program's, or newer than this one.
+
+    Nothing is written before this is known.
+    """
+    (tables,) = connection.execute(schema.HAS_TABLES).fetchone()
+    if tables == 0:
+        return True
+    (columns,) = connection.execute(schema.HAS_META).fetchone()
+    row = connection.execute(schema.READ_SCHEMA).fetchone() if columns == 2 else None
+    if row is None:
+        raise ConfigurationError(f"{file.path} is a database of another program: choose another file")
+    if row[0] != str(schema.SCHEMA_VERSION):
+        raise ConfigurationError(
+            f"{file.path} was written by a newer Rehydrate (schema {row[0]}, this one knows {schema.SCHEMA_VERSION}): "
+            "upgrade Rehydrate"
+        )
+    return False
+
+
+def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> None:
+    """Set WAL mode. SQLite does not always wait for the lock that this needs, so that others may create it, too."""
+    give_up = time.monotonic() + file.busy_timeout
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+        time.sleep(_BUSY_PAUSE)
+    if mode != "wal":
+        raise ConfigurationError(f"{file.path}: SQLite cannot keep a log of writes (WAL) there, but {mode!r}")
+
+
+def _create_tables(connection: sqlite3.Connection, file: DatabaseFile) -> None:
+    connection.execute(schema.BEGIN_WRITE)
+    try:
+        if _is_new(connection, file):  # Another process may have been faster.
+            for statement in schema.CREATE:
+                connection.execute(statement)
+        connection.execute(schema.COMMIT)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute(schema.ROLLBACK)
+        raise
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """SQLite's own primary code, 0 for an error of Python's module."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def is_of_an_append(error: sqlite3.Error) -> bool:
+    """Whether the cause may be what was to be stored, rather than where."""
+    code = code_of(error)
+    return code == 0 or code in _OF_AN_APPEND
+
+
+def is_of_the_connection(error: sqlite3.Error) -> bool:
+    """Whether it is safer to go on with another connection."""
+    return code_of(error) not in _ROLLED_BACK
+
+
+def as_store_error(error: sqlite3.Error, path: Path, *, committing: bool = False) -> StoreError:
+    """What an error of SQLite means. `committing`: it came out of the commit, which may have been done."""
+    code = code_of(error)
+    reason = f"{path}: {error}"
+    if code in _CORRUPT:
+        return CorruptStoreError(f"{reason}; nothing was stored")
+    stored = None if committing and code not in _ROLLED_BACK else False
+    return StoreUnavailableError(reason, stored=stored, retryable=code not in _WAITING_DOES_NOT_HELP)
+
+
+def another(error: StoreError) -> StoreError:
+    """The same error once more: one that is raised in several places would show the wrong ones."""
+    if isinstance(error, StoreUnavailableError):
+        copied: StoreError = StoreUnavailableError(
+            error.reason, stored=error.stored, retryable=error.retryable
+        )
+    elif isinstance(error, CorruptStoreError):
+        copied = CorruptStoreError(str(error))
+    else:
+        return error
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def not_a_name(error: UnicodeEncodeError) -> InvalidIdError:
+    """What SQLite cannot be asked for, because nothing can be called that."""
+    return InvalidIdError("name", f"it is not text, but {error.object!r}")
+
+
+def raise_at_open(error: sqlite3.Error, path: Path) -> NoReturn:
+    """Raise what an error of SQLite means to whoever opens a store."""
+    if code_of(error) == sqlite3.SQLITE_NOTADB:
+        raise ConfigurationError(f"{path} is not an SQLite database: choose another file") from error
+    raise as_store_error(error, path) from error
+
+
+def keep_for_ever(connection: sqlite3.Connection) -> None:
+    """Make a connection survive until the process ends, and unclosed.
+
+    Closing the last connection moves the log of writes into the database and deletes it. That must not happen to a
+    log that was taken from under us, nor in a forked child, which shares the files and does not hold the locks.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -1,0 +1,106 @@
+"""Appending to the log, inside a transaction that holds the write lock: positions, versions, outcomes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from rehydrate.errors import VersionConflictError
+from rehydrate.store.group_commit import Group, Outcome, PendingAppend
+from rehydrate.store.port import Appended
+from rehydrate.store.sqlite import schema
+from rehydrate.store.sqlite.heads import KnownHeads, StreamAt
+
+_Row: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int]
+
+
+class Log:
+    """The log as its writer knows it: the last position, and the heads of streams.
+
+    What is known holds as long as nobody else commits, which `PRAGMA data_version` tells, and is forgotten whenever
+    a transaction does not end well.
+    """
+
+    def __init__(self) -> None:
+        self._heads = KnownHeads()
+        self._position = 0
+        self._stream = 0
+        """The key that was given out last."""
+        self._data_version: int | None = None
+        self._ends_known = False
+
+    def forget(self) -> None:
+        """Know nothing more."""
+        self._data_version = None
+
+    def refresh(self, connection: sqlite3.Connection) -> None:
+        """Forget what is known if anybody else has committed since."""
+        (data_version,) = connection.execute(schema.DATA_VERSION).fetchone()
+        if data_version != self._data_version:
+            self._heads.clear()
+            self._ends_known = False
+            self._data_version = data_version
+
+    def versions(self, connection: sqlite3.Connection, streams: Sequence[str]) -> list[int]:
+        """The version of each stream, as of now."""
+        self.refresh(connection)
+        return [(self._heads.get(stream) or self._find(connection, stream))[1] for stream in streams]
+
+    def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
+        """Insert what may be inserted of a group; the caller holds the lock, and commits."""
+        self.refresh(connection)
+        if not self._ends_known:
+            (self._position,) = connection.execute(schema.LAST_POSITION).fetchone()
+            (self._stream,) = connection.execute(schema.LAST_STREAM).fetchone()
+            self._ends_known = True
+        heads = self._heads
+        outcomes: list[Outcome] = []
+        rows: list[_Row] = []
+        new_streams: list[tuple[int, str]] = []
+        for append in group:
+            stream = append.stream
+            key, version = heads.get(stream) or self._find(connection, stream)
+            if version != append.expected_version:
+                outcomes.append(_repeated_or_conflict(connection, append, key, version))
+                continue
+            if key == 0:
+                self._stream = key = self._stream + 1
+                new_streams.append((key, stream))
+            position = self._position
+            for event in append.events:
+                version += 1
+                position += 1
+                recorded_at = now if event.recorded_at is None else event.recorded_at
+                rows.append(
+                    (position, key, version, event.id, event.type, event.data, event.metadata, recorded_at)
+                )
+            self._position = position
+            heads.put(stream, (key, version))
+            outcomes.append(Appended(version, position))
+        if new_streams:
+            connection.executemany(schema.ADD_STREAM, new_streams)
+        if rows:
+            connection.executemany(schema.ADD_EVENT, rows)
+        return outcomes
+
+    def _find(self, connection: sqlite3.Connection, stream: str) -> StreamAt:
+        """Read a head, and know it from now on."""
+        try:
+            head: StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0)
+        except UnicodeEncodeError:
+            return 0, 0  # Nothing can be called that.
+        self._heads.put(stream, head)
+        return head
+
+
+def _repeated_or_conflict(
+    connection: sqlite3.Connection, append: PendingAppend, key: int, version: int
+) -> Outcome:
+    """The first result of an append that stands where it expects to stand; else a conflict."""
+    expected = append.expected_version
+    if 0 <= expected < version:
+        there = connection.execute(schema.IDS_OF_STREAM, (key, expected, len(append.events))).fetchall()
+        if [id for id, _ in there] == [event.id for event in append.events]:
+            return Appended(expected + len(there), there[-1][1])
+    return VersionConflictError(append.stream, expected, version)

@@ -1,0 +1,57 @@
+"""Asking for versions: many who ask in one turn of the event loop share one way to the writer thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+from rehydrate.errors import StoreError
+from rehydrate.store.sqlite.database import another
+
+_Question: TypeAlias = tuple[Sequence[str], asyncio.Future[list[int]]]
+
+
+class VersionQuestions:
+    """Questions that come while one is under way go out after it, together: its answer may be older than they are."""
+
+    def __init__(self, ask: Callable[[Sequence[str]], Awaitable[list[int]]]) -> None:
+        self._ask = ask
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[_Question] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ask(self, streams: Sequence[str]) -> list[int]:
+        """The version of each stream, as of a moment after this was called."""
+        answer: asyncio.Future[list[int]] = self._loop.create_future()
+        self._waiting.append((streams, answer))
+        if self._asking is None:
+            self._asking = self._loop.create_task(self._ask_all())
+        return await answer
+
+    async def close(self) -> None:
+        """Return when all who have asked have their answer."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+
+    async def _ask_all(self) -> None:
+        try:
+            while self._waiting:
+                questions, self._waiting = self._waiting, []
+                await self._ask_together(questions)
+        finally:
+            self._asking = None
+
+    async def _ask_together(self, questions: list[_Question]) -> None:
+        try:
+            versions = iter(await self._ask([stream for streams, _ in questions for stream in streams]))
+        except StoreError as error:
+            for _, answer in questions:
+                if not answer.done():
+                    answer.set_exception(another(error))
+            return
+        for streams, answer in questions:
+            mine = list(islice(versions, len(streams)))
+            if not answer.done():
+                answer.set_result(mine)

@@ -1,0 +1,71 @@
+"""Waking those who wait for events: at once for our own, by looking now and then for those of other processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from rehydrate.errors import StoreClosedError, StoreError
+from rehydrate.store.group_commit import Outcome
+from rehydrate.store.port import Appended
+from rehydrate.store.sqlite.database import another
+
+
+class LogWatch:
+    """Who waits for the log to grow. Nobody looks while nobody waits."""
+
+    def __init__(self, last_position: Callable[[], Awaitable[int]], poll: float) -> None:
+        self._last_position = last_position
+        self._poll = poll
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, after: int) -> None:
+        """Return when there are events after that position."""
+        woken = asyncio.get_running_loop().create_future()
+        self._waiting[woken] = after
+        try:
+            # Registered first, so that nothing that comes meanwhile is missed.
+            if await self._last_position() > after:
+                return
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look())
+            await woken
+        finally:
+            self._waiting.pop(woken, None)
+            woken.cancel()
+
+    def notice(self, outcomes: Sequence[Outcome]) -> None:
+        """A group of our own was committed."""
+        if self._waiting:
+            self._wake(
+                max((outcome.position for outcome in outcomes if isinstance(outcome, Appended)), default=0)
+            )
+
+    def _wake(self, position: int) -> None:
+        """There is an event at that position."""
+        for woken, after in self._waiting.items():
+            if after < position and not woken.done():
+                woken.set_result(None)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._fail(StoreClosedError)
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._poll)
+                self._wake(await self._last_position())
+        except StoreError as error:
+            self._fail(partial(another, error))
+        finally:
+            self._looking = None
+
+    def _fail(self, error: Callable[[], StoreError]) -> None:
+        for woken in self._waiting:
+            if not woken.done():
+                woken.set_exception(error())

@@ -1,0 +1,294 @@
+"""The one thread that writes, with a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Final, TypeAlias, TypeVar
+
+from rehydrate.errors import StoreError, StoreUnavailableError
+from rehydrate.store.group_commit import Group, Outcome
+from rehydrate.store.sqlite import schema
+from rehydrate.store.sqlite.database import (
+    DatabaseFile,
+    Identity,
+    another,
+    as_store_error,
+    code_of,
+    is_of_an_append,
+    is_of_the_connection,
+    keep_for_ever,
+    not_a_name,
+    raise_at_open,
+)
+from rehydrate.store.sqlite.log import Log
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_Job: TypeAlias = Callable[[], None]
+
+CHECKPOINT_PAGES: Final = 4_000
+"""After about so many pages, 16 MiB, the log of writes is moved into the database."""
+_PAGE: Final = 4_096
+
+
+class Writer:
+    """Takes groups and changes in from the event loop, does them one after the other, and calls back there."""
+
+    def __init__(
+        self,
+        file: DatabaseFile,
+        wall: Callable[[], int],
+        completed: Callable[[Group, Sequence[Outcome]], None],
+        failed: Callable[[Group, StoreError], None],
+    ) -> None:
+        self._file = file
+        self._wall = wall
+        self._completed = completed
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._questions: SimpleQueue[_Job] = SimpleQueue()
+        """What can be answered while a job waits for the lock."""
+        self._connection: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
+        self._log = Log()
+        self._pages = 0
+        self._thread = threading.Thread(target=self._work, name=f"rehydrate {file.path.name}", daemon=True)
+        """A daemon: a program that forgets to close its store must still be able to end."""
+
+    # ---- on the event loop
+
+    async def open(self) -> None:
+        """Start, and open or create the database."""
+        self._thread.start()
+        try:
+            await self._ask(self._create)
+        except BaseException:
+            self._jobs.put(self._close_connection)
+            self._jobs.put(None)
+            raise
+
+    def send(self, group: Group) -> None:
+        """Begin to commit a group."""
+        self._jobs.put(lambda: self._commit_group(group))
+
+    async def versions(self, streams: Sequence[str]) -> list[int]:
+        """The versions of streams, as of a moment after this was called."""
+        answer: asyncio.Future[list[int]] = self._loop.create_future()
+        self._questions.put(lambda: self._answer(lambda: self._versions(streams), answer))
+        self._jobs.put(self._answer_questions)
+        return await answer
+
+    async def change(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in a transaction of its own. Who is cancelled here cancels only the wait."""
+        return await self._ask(lambda: self._change(change))
+
+    async def close(self, first: Callable[[], None]) -> None:
+        """Finish what was taken in, do something first, and end."""
+
+        def end() -> None:
+            first()
+            self._move_log_of_writes()
+            self._close_connection()
+
+        await self._ask(end)
+        self._jobs.put(None)
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """Touch nothing any more, and let nothing be closed: this is a forked child."""
+        if self._connection is not None:
+            keep_for_ever(self._connection)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(lambda: self._answer(question, answer))
+        return await answer
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            # What it holds must not be kept alive until the next one comes.
+            del job
+
+    def _call_back(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            logger.debug("%s: the event loop was closed before the store", self._file.path)
+
+    def _answer(self, question: Callable[[], T], answer: asyncio.Future[T]) -> None:
+        try:
+            self._call_back(_set_result, answer, question())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+            self._call_back(_set_error, answer, error)
+
+    def _answer_questions(self) -> None:
+        while True:
+            try:
+                question = self._questions.get_nowait()
+            except Empty:
+                return
+            question()
+
+    def _commit_group(self, group: Group) -> None:
+        try:
+            with self._transaction() as connection:
+                outcomes = self._append(connection, group)
+        except StoreError as error:
+            self._call_back(self._completed, group, [another(error) for _ in group])
+        except Exception as error:  # noqa: BLE001 - a value that cannot be stored, which must meet its owner only
+            reason = f"{self._file.path}: this append cannot be stored: {error}"
+            self._call_back(self._failed, group, StoreUnavailableError(reason, retryable=False))
+        else:
+            self._call_back(self._completed, group, outcomes)
+            self._written(sum(append.size for append in group), len(group))
+
+    def _append(self, connection: sqlite3.Connection, group: Group) -> list[Outcome]:
+        return self._log.append(connection, group, self._wall())
+
+    def _versions(self, streams: Sequence[str]) -> list[int]:
+        try:
+            connection = self._current()
+            return self._log.versions(connection, streams)
+        except sqlite3.Error as error:
+            self._drop()
+            raise as_store_error(error, self._file.path) from error
+
+    def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with self._transaction() as connection:
+                result = change(connection)
+        except sqlite3.Error as error:
+            raise as_store_error(error, self._file.path) from error
+        except UnicodeEncodeError as error:
+            raise not_a_name(error) from None
+        self._written(0, 1)
+        return result
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit at the end, or leave nothing. Errors that are not of what was written come out as `StoreError`."""
+        path = self._file.path
+        committing = False
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = self._begin()
+            yield connection
+            committing = True
+            connection.execute(schema.COMMIT)
+        except sqlite3.Error as error:
+            self._give_up(connection)
+            if not committing and is_of_an_append(error):
+                raise
+            if is_of_the_connection(error):
+                self._drop()
+            raise as_store_error(error, path, committing=committing) from error
+        except BaseException:
+            self._give_up(connection)
+            raise
+
+    def _begin(self) -> sqlite3.Connection:
+        """Take the lock, on the file that stands at the path now; who only asks is answered meanwhile."""
+        give_up = time.monotonic() + self._file.busy_timeout
+        while True:
+            connection = self._connection or self._current()
+            try:
+                connection.execute(schema.BEGIN_WRITE)
+            except sqlite3.OperationalError as error:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                self._answer_questions()
+                continue
+            if self._file.identity() == self._identity:
+                return connection
+            connection.execute(schema.ROLLBACK)
+            self._current()
+
+    def _current(self) -> sqlite3.Connection:
+        """A connection to the file that stands at the path now, without memories of another one."""
+        if self._connection is not None and self._identity is not None:
+            identity = self._file.identity()
+            if identity.files != self._identity.files:
+                logger.warning("%s was replaced under an open store: it is opened again", self._file.path)
+                keep_for_ever(self._connection)
+                self._connection = None
+            elif identity.written != self._identity.written:
+                # Somebody moved the log of writes into it, or copied another database over it.
+                self._log.forget()
+                self._connection.execute(schema.FORGET_PAGES)
+                self._identity = identity
+        if self._connection is None:
+            self._log.forget()
+            self._connection, self._identity = self._file.open_writer()
+        return self._connection
+
+    def _create(self) -> None:
+        try:
+            self._connection, self._identity = self._file.create()
+        except sqlite3.Error as error:
+            raise_at_open(error, self._file.path)
+
+    def _give_up(self, connection: sqlite3.Connection | None) -> None:
+        self._log.forget()
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute(schema.ROLLBACK)
+        except sqlite3.Error:
+            logger.debug("%s: the rollback failed, so the connection goes", self._file.path, exc_info=True)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Begin with another connection next time."""
+        self._log.forget()
+        self._close_connection()
+
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            connection.close()
+        except sqlite3.Error:
+            logger.debug("%s: a connection could not be closed", self._file.path, exc_info=True)
+
+    def _written(self, size: int, appends: int) -> None:
+        # An append to a stream that was long idle touches a page of each index and one of the table.
+        self._pages += 3 * appends + size // _PAGE
+        if self._pages >= CHECKPOINT_PAGES:
+            self._move_log_of_writes()
+
+    def _move_log_of_writes(self) -> None:
+        """What fails here is tried again, and nobody needs to hear it: what was committed is in the log of writes."""
+        self._pages = 0
+        if self._connection is None:
+            return
+        try:
+            if self._file.identity() != self._identity:
+                return
+            self._connection.execute(schema.MOVE_LOG).fetchone()
+            self._identity = self._file.identity()
+        except (sqlite3.Error, StoreUnavailableError):
+            logger.warning("%s: the log of writes could not be moved", self._file.path, exc_info=True)
+
+
+def _set_result(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_error(future: asyncio.Future[T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,278 @@
+"""Tests of a domain in one line, without event loop, fixture or mock.
+
+    given(bank_account, Deposited(100)).when(Withdraw(30)).then(Withdrawn(30)).then_state(Account(balance=70))
+    given(bank_account, Deposited(20)).when(Withdraw(30)).then_rejected(InsufficientFunds, balance=20)
+
+It does what a runtime does: each event goes through the aggregate's codec and comes back before the state evolves with
+it, so that an event which could not be stored fails here. Beyond that, `decide` and `evolve` each run twice, and have
+to agree and leave the state that they are given alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.difference import difference
+from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.rejection import Rejection
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+
+def given(aggregate: Aggregate[S, C, E], /, *events: E) -> Given[S, C, E]:
+    """Start from the events that an aggregate has stored; from none for a new one."""
+    __tracebackhide__ = True
+    pure = _Pure(aggregate)
+    state = aggregate.initial
+    for event in events:
+        state = pure.evolve(state, pure.stored(event, "given"))
+    return Given(pure, state)
+
+
+class Given(Generic[S, C, E]):
+    """An aggregate in a state, ready for a command."""
+
+    def __init__(self, pure: _Pure[S, C, E], state: S) -> None:
+        self._pure = pure
+        self._state = state
+
+    def when(self, command: C, /) -> Outcome[S, C, E]:
+        """Decide one command."""
+        __tracebackhide__ = True
+        return Outcome(self._pure, self._state, command)
+
+    def then_state(self, state: S, /) -> Given[S, C, E]:
+        """Fail unless the given events lead to this state."""
+        __tracebackhide__ = True
+        self._pure.expect_state("the given events", state, self._state)
+        return self
+
+
+class Outcome(Generic[S, C, E]):
+    """What a command led to. `when` goes on from there."""
+
+    def __init__(self, pure: _Pure[S, C, E], state: S, command: C) -> None:
+        __tracebackhide__ = True
+        self._pure = pure
+        self._command = command
+        decided = pure.decide(state, command)
+        self._rejection = decided if isinstance(decided, Rejection) else None
+        self._events: list[E] = [] if isinstance(decided, Rejection) else decided
+        self._is_rejection_expected = False
+        for event in self._events:
+            state = pure.evolve(state, event)
+        self._state = state
+
+    def then(self, *events: E) -> Outcome[S, C, E]:
+        """Fail unless the command gave just these events, in this order; `then()` for none."""
+        __tracebackhide__ = True
+        for event in events:
+            self._pure.check_declared(event, "expected")
+        if self._rejection is not None:
+            raise AssertionError(
+                f"{self._title('was rejected')}\n  {self._rejection!r}\nexpected were{_listed(events)}"
+            )
+        if list(events) != self._events:
+            raise AssertionError(
+                f"{self._title('gave other events than expected')}\n{_diff(events, self._events)}"
+            )
+        return self
+
+    def then_rejected(self, rejection: type[Rejection], /, **facts: object) -> Outcome[S, C, E]:
+        """Fail unless the command was refused with this `Rejection`, and the facts named here are as given."""
+        __tracebackhide__ = True
+        if self._rejection is None:
+            title = self._title(f"was not rejected with {rejection.__name__}, and gave")
+            raise AssertionError(title + _listed(self._events))
+        if not isinstance(self._rejection, rejection):
+            title = self._title(f"was not rejected with {rejection.__name__}, but with")
+            raise AssertionError(f"{title}\n  {self._rejection!r}")
+        actual = {name: self._rejection.facts[name] for name in facts if name in self._rejection.facts}
+        if actual != facts:
+            title = self._title(f"was rejected with {rejection.__name__}, and other facts than expected")
+            raise AssertionError(f"{title}\n{_diff_lines(_named(facts), _named(actual))}")
+        self._is_rejection_expected = True
+        return self
+
+    def then_state(self, state: S, /) -> Outcome[S, C, E]:
+        """Fail unless this is the state afterwards; a rejection leaves it as it was."""
+        __tracebackhide__ = True
+        self._pure.expect_state(repr(self._command), state, self._state)
+        return self
+
+    def when(self, command: C, /) -> Outcome[S, C, E]:
+        """Decide one more command; a rejection before it has to be expected by `then_rejected`."""
+        __tracebackhide__ = True
+        if self._rejection is not None and not self._is_rejection_expected:
+            raise AssertionError(f"{self._title('was rejected')}\n  {self._rejection!r}")
+        return Outcome(self._pure, self._state, command)
+
+    def _title(self, what: str) -> str:
+        return f"{self._pure.name}: {self._command!r} {what}"
+
+
+class _Pure(Generic[S, C, E]):
+    """The functions of an aggregate, watched while they run."""
+
+    def __init__(self, aggregate: Aggregate[S, C, E]) -> None:
+        self.name = aggregate.name
+        self._aggregate = aggregate
+        self._codecs = AggregateCodecs.of(aggregate)
+
+    def decide(self, state: S, command: C) -> list[E] | Rejection:
+        """The events, as they come back from the store, or the refusal."""
+        __tracebackhide__ = True
+        if type(command) not in self._codecs.commands.names:
+            raise AssertionError(_undeclared(self.name, "command", command, self._codecs.commands.names))
+        before = copy.deepcopy(state)
+        decided = self._decide_once(state, command)
+        self._check_untouched("decide", before, state)
+        again = self._decide_once(before, command)
+        if _told(decided) != _told(again):
+            raise AssertionError(
+                f"{self.name}: decide gave something else when it was asked again for {command!r}: "
+                "time, ids and randomness must come in the command\n"
+                f"{_diff(_shown(decided), _shown(again))}"
+            )
+        return decided
+
+    def _decide_once(self, state: S, command: C) -> list[E] | Rejection:
+        __tracebackhide__ = True
+        try:
+            decided: Any = self._aggregate.decide(state, command)
+            if not hasattr(decided, "__iter__"):
+                raise AssertionError(
+                    f"{self.name}: decide returned {decided!r} for {command!r}, which is not a sequence of events; "
+                    "yield each event, or return a list, [] for none"
+                )
+            return [self.stored(event, "decided") for event in self._every(decided)]
+        except Rejection as no:
+            self._check_facts(no)
+            return no
+
+    def _every(self, decided: Any) -> Iterator[Any]:
+        __tracebackhide__ = True
+        returned: Any = yield from decided
+        if returned is not None:
+            raise AssertionError(
+                f"{self.name}: decide yields events and also returns {returned!r}, which would be lost; yield all of them"
+            )
+
+    def evolve(self, state: S, event: E) -> S:
+        """The next state."""
+        __tracebackhide__ = True
+        before = copy.deepcopy(state)
+        try:
+            after = self._aggregate.evolve(state, event)
+        except Rejection as no:
+            raise AssertionError(
+                f"{self.name}: evolve refused {event!r} with {no!r}; what has happened cannot be refused: do it in decide"
+            ) from no
+        self._check_untouched("evolve", before, state)
+        again = self._aggregate.evolve(before, event)
+        if _is_value(after) and difference(after, again):
+            raise AssertionError(
+                f"{self.name}: evolve gave another state when it was asked again for {event!r}: it may look at "
+                f"nothing but the state and the event\n{_diff([after], [again])}"
+            )
+        return after
+
+    def stored(self, event: Any, origin: str) -> E:
+        """An event after its way to the store and back."""
+        __tracebackhide__ = True
+        self.check_declared(event, origin)
+        codec = self._codecs.events
+        try:
+            back: E = codec.decoders[codec.names[type(event)]](codec.encode(event))
+            why = difference(event, back)
+        except Exception as error:
+            raise AssertionError(
+                f"{self.name}: the {origin} event {event!r} cannot be stored: {type(error).__name__}: {error}"
+            ) from error
+        if why:
+            raise AssertionError(
+                f"{self.name}: the {origin} event {event!r} does not come back as it was: {why}"
+            )
+        return back
+
+    def check_declared(self, event: object, origin: str) -> None:
+        __tracebackhide__ = True
+        if type(event) not in self._codecs.events.names:
+            raise AssertionError(_undeclared(self.name, f"{origin} event", event, self._codecs.events.names))
+
+    def expect_state(self, what: str, expected: S, actual: S) -> None:
+        __tracebackhide__ = True
+        if expected != actual:
+            raise AssertionError(
+                f"{self.name}: {what} led to another state than expected\n{_diff([expected], [actual])}"
+            )
+
+    def _check_untouched(self, function: str, before: S, state: S) -> None:
+        __tracebackhide__ = True
+        if _is_value(state) and difference(before, state):
+            raise AssertionError(
+                f"{self.name}: {function} changed the state that it was given; it must leave it alone\n"
+                f"{_diff([before], [state])}"
+            )
+
+    def _check_facts(self, rejection: Rejection) -> None:
+        __tracebackhide__ = True
+        for name, value in rejection.facts.items():
+            try:
+                msgspec.json.encode(value)
+            except Exception as error:
+                raise AssertionError(
+                    f"{self.name}: {rejection!r} cannot cross a process: its fact {name!r} cannot be encoded: {error}"
+                ) from error
+
+
+def _is_value(state: object) -> bool:
+    """Whether states of this class can be compared; those that equal only themselves are taken on trust."""
+    return type(state).__eq__ is not object.__eq__
+
+
+def _told(decided: Sequence[object] | Rejection) -> object:
+    if isinstance(decided, Rejection):
+        return type(decided), decided.facts
+    return decided
+
+
+def _shown(decided: Sequence[object] | Rejection) -> Sequence[object]:
+    return [decided] if isinstance(decided, Rejection) else decided
+
+
+def _undeclared(name: str, what: str, value: object, declared: Iterable[type]) -> str:
+    names = ", ".join(cls.__name__ for cls in declared)
+    return f"{name}: the {what} {value!r} is a {type(value).__name__}, which the aggregate does not declare ({names})"
+
+
+def _named(facts: dict[str, object]) -> list[str]:
+    return [f"{name}={value!r}" for name, value in sorted(facts.items())]
+
+
+def _listed(values: Sequence[object]) -> str:
+    return "".join(f"\n  {value!r}" for value in values) or " no events"
+
+
+def _diff(expected: Sequence[object], actual: Sequence[object]) -> str:
+    # An event that is equal to an expected one is shown in the same words, `30.0` as `30`: it is not the difference.
+    same_words = [next((wanted for wanted in expected if wanted == value), value) for value in actual]
+    return _diff_lines([repr(value) for value in expected], [repr(value) for value in same_words])
+
+
+def _diff_lines(expected: Sequence[str], actual: Sequence[str]) -> str:
+    """One value per line: `-` was expected, `+` came, and what came as expected has no sign."""
+    if list(expected) == list(actual):
+        return (
+            "\n".join(f"  {line}" for line in expected) + "\n(they read the same, and yet they are not equal)"
+        )
+    lines = [line.rstrip("\n") for line in difflib.ndiff(expected or ["no events"], actual or ["no events"])]
+    return "\n".join(line for line in lines if not line.startswith("?")) + "\n(- expected, + actual)"

@@ -1,0 +1,283 @@
+"""Runtimes on one store, and everything that can happen to them, in any order that Hypothesis thinks of.
+
+After each step: every answer agrees with the log, versions have no gaps, no acknowledged command is lost or doubled,
+and none that was refused or timed out is there. Whenever all is at rest, and at the end: every runtime shows the fold of
+what is stored, and every command of unknown outcome is there exactly once after it was repeated with its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rehydrate import Limits, Snapshot
+from rehydrate.testing.faults import ALL_THAT_PASS, Fault, Hang, HangAnswer, Late, Refuse
+from tests.property.history import Attempt, Fate, Sent
+from tests.property.ledger import Batch, Break, Command, Draw, Nothing, Post, events_of
+from tests.property.world import ACCOUNTS, Backup, FileBackup, MemoryBackup, Node, SnapshotsLeft, World
+
+T = TypeVar("T")
+
+accounts = st.sampled_from(ACCOUNTS)
+amounts = st.integers(1, 9)
+commands: st.SearchStrategy[Command] = st.one_of(
+    amounts.map(Post),
+    amounts.map(Draw),
+    st.lists(amounts, min_size=1, max_size=4).map(tuple).map(Batch),
+    st.sampled_from([Nothing(), Break("decide"), Break("evolve")]),
+)
+timeouts = st.sampled_from([None, None, 0.04, 0.2, 1.0, 5.0])
+orders = st.tuples(accounts, commands, st.booleans(), timeouts)
+faults: st.SearchStrategy[Fault | None] = st.sampled_from(
+    [None, *ALL_THAT_PASS, Hang(), HangAnswer(), Late(3), Refuse(retryable=False)]
+)
+faulty_methods = st.sampled_from(
+    ["submit", "submit", "submit", "versions", "read_stream", "replay", "save_snapshot", "load_snapshot"]
+)
+limits = st.builds(
+    Limits,
+    mailbox=st.sampled_from([4_096, 3]),
+    max_live=st.sampled_from([100, 2]),
+    recoveries=st.sampled_from([64, 1]),
+    max_redecide=st.sampled_from([10, 1]),
+    recovery_timeout=st.sampled_from([60.0, 2.0]),
+    shutdown_timeout=st.sampled_from([30.0, 0.5]),
+)
+snapshots = st.sampled_from([None, Snapshot(every=1), Snapshot(every=3, keep=2)])
+
+
+class RuntimeMachine(RuleBasedStateMachine):
+    """On a store in memory that all runtimes share."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.patches = [mock.patch.object(logging.getLogger("rehydrate"), "disabled", new=True)]
+        self.is_window_short = False
+        self.has_failed = False
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self.runner.run(work)
+        except BaseException:
+            self.has_failed = True
+            raise
+
+    def url(self) -> str:
+        return "memory://shared"
+
+    def backup(self, store: Any, *, with_snapshots: bool) -> Backup:
+        return MemoryBackup(store) if with_snapshots else SnapshotsLeft(store)
+
+    @initialize(limits=limits, snapshot=snapshots, with_snapshots=st.booleans(), window=st.sampled_from([1_024, 3]))
+    def open(self, limits: Limits, snapshot: Snapshot | None, with_snapshots: bool, window: int) -> None:
+        # With so short a window it is `caused_at` alone by which repeats are recognised.
+        self.is_window_short = window != 1_024
+        self.patches += [
+            mock.patch(f"rehydrate.runtime.{module}.WINDOW_EVENTS", window) for module in ("window", "repeats")
+        ]
+        for patch in self.patches:
+            patch.start()
+        self.world = World(
+            self.url(), snapshot, limits, lambda store: self.backup(store, with_snapshots=with_snapshots)
+        )
+        self.run(self.world.open())
+
+    # ---- what somebody draws from what there is
+
+    def node(self, number: int) -> Node:
+        return self.world.nodes[number % len(self.world.nodes)]
+
+    @property
+    def repeatable(self) -> list[Sent]:
+        return [sent for sent in self.world.history.sent if sent.id is not None]
+
+    # ---- commands
+
+    @rule(number=st.integers(0, 1), orders=st.lists(orders, min_size=1, max_size=6))
+    def dispatch(self, number: int, orders: list[tuple[str, Command, bool, float | None]]) -> None:
+        for account, command, is_given, timeout in orders:
+            self.run(self._dispatch(number, account, command, is_given, timeout))
+
+    async def _dispatch(
+        self, number: int, account: str, command: Command, is_given: bool, timeout: float | None
+    ) -> None:
+        history = self.world.history
+        id = f"given{len(history.sent)}" if is_given else None
+        sent = history.add(account, command, id, self.world.log.position if self.is_window_short else None)
+        self.world.dispatch(self.node(number), sent, timeout)
+
+    @precondition(lambda self: self.repeatable)
+    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts, times=st.integers(1, 2))
+    def repeat(self, number: int, index: int, timeout: float | None, times: int) -> None:
+        sent = self.repeatable[-1 - index % len(self.repeatable)]
+        for n in range(times):
+            self.run(self._repeat(self.node(number + n), sent, timeout))
+
+    @precondition(lambda self: any(sent.is_open for sent in self.repeatable))
+    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts)
+    def repeat_one_of_unknown_outcome(self, number: int, index: int, timeout: float | None) -> None:
+        unknown = [sent for sent in self.repeatable if sent.is_open]
+        self.run(self._repeat(self.node(number), unknown[-1 - index % len(unknown)], timeout))
+
+    async def _repeat(self, node: Node, sent: Sent, timeout: float | None) -> None:
+        self.world.dispatch(node, sent, timeout)
+
+    @precondition(lambda self: any((sent.id or "").startswith("given") for sent in self.world.history.sent))
+    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), command=commands, timeout=timeouts)
+    def use_an_id_twice(self, number: int, index: int, command: Command, timeout: float | None) -> None:
+        given = [sent for sent in self.repeatable if (sent.id or "").startswith("given")]
+        first = given[-1 - index % len(given)]
+        if all(twin.command != command for twin in first.twins):
+            twin = self.world.history.add(first.account, command, first.id, first.caused_at, of=first)
+            self.run(self._repeat(self.node(number), twin, timeout))
+
+    @precondition(lambda self: self.world.history.waiting)
+    @rule(index=st.integers(0, 1_000))
+    def cancel_a_caller(self, index: int) -> None:
+        waiting = self.world.history.waiting
+        self.run(self._cancel(waiting[index % len(waiting)]))
+
+    async def _cancel(self, attempt: Attempt) -> None:
+        if attempt.answer.cancel():
+            self.world.history.cancelled(attempt)
+
+    # ---- others
+
+    @rule(account=accounts, command=st.one_of(amounts.map(Post), st.just(Batch((1, 2)))))
+    def append_as_a_stranger(self, account: str, command: Command) -> None:
+        sent = self.world.history.add(account, command, None, None)
+        self.run(self.world.append_as_stranger(sent, events_of(command)))
+
+    # ---- time and trouble
+
+    @rule(seconds=st.sampled_from([0.01, 0.05, 0.3, 1.0, 8.0, 31.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.run(self.world.advance(seconds))
+
+    @rule(number=st.integers(0, 1), method=faulty_methods, faults=st.lists(faults, min_size=1, max_size=3))
+    def let_calls_fail(self, number: int, method: str, faults: list[Fault | None]) -> None:
+        self.node(number).script.add(method, *faults)
+
+    @precondition(lambda self: any(node.store.hanging for node in self.world.nodes))
+    @rule(number=st.integers(0, 1))
+    def release_what_hangs(self, number: int) -> None:
+        self.run(self._release(self.node(number)))
+
+    async def _release(self, node: Node) -> None:
+        node.store.release()
+
+    @precondition(lambda self: any(node.store.late for node in self.world.nodes))
+    @rule(number=st.integers(0, 1))
+    def let_late_writes_land(self, number: int) -> None:
+        self.run(self.node(number).store.land())
+
+    # ---- runtimes
+
+    @precondition(lambda self: len(self.world.nodes) < 2)
+    @rule()
+    def open_another_runtime(self) -> None:
+        self.run(self.world.open_node())
+
+    @rule(number=st.integers(0, 1))
+    def restart_a_runtime(self, number: int) -> None:
+        self.run(self.world.close_node(self.node(number)))
+        if not self.world.nodes:
+            self.run(self.world.open_node())
+
+    @rule(number=st.integers(0, 1))
+    def kill_a_runtime(self, number: int) -> None:
+        self.world.kill_node(self.node(number))
+        if not self.world.nodes:
+            self.run(self.world.open_node())
+
+    # ---- the log
+
+    @rule()
+    def copy_the_log(self) -> None:
+        self.world.backup.copy()
+
+    @rule()
+    def bring_back_the_older_log(self) -> None:
+        self.run(self.world.restore())
+
+    @rule()
+    def come_to_rest(self) -> None:
+        self.run(self._come_to_rest())
+
+    async def _come_to_rest(self) -> None:
+        await self.world.settle()
+        await self.world.check_states()
+
+    # ---- what always holds
+
+    @invariant()
+    def every_answer_agrees_with_the_log(self) -> None:
+        if hasattr(self, "world"):
+            self.run(self._check())
+
+    async def _check(self) -> None:
+        world = self.world
+        world.history.check(await world.look())
+        for node in world.nodes:
+            asked = {question.account for question in world.history.questions if question.node is node}
+            for account in ACCOUNTS:
+                if account not in asked:
+                    world.ask(node, account)
+        world.history.check(await world.look())
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "world"):
+                if not self.has_failed:
+                    self.run(self._end())
+        finally:
+            if hasattr(self, "world"):
+                self.run(self.world.clear_away())
+            self.runner.close()
+            for patch in self.patches:
+                patch.stop()
+
+    async def _end(self) -> None:
+        world = self.world
+        for node in world.nodes:
+            assert node.runtime is not None
+        await world.settle()
+        await self._repeat_until_known()
+        await world.settle()
+        await world.check_states()
+        await world.close()
+
+    async def _repeat_until_known(self) -> None:
+        """Repeat what may be there with its id: then it is there once, or was refused and is not there."""
+        unknown = [sent for sent in self.repeatable if sent.is_open]
+        for sent in unknown:
+            attempt = self.world.dispatch(self.world.nodes[0], sent, None)
+            await self.world.settle()
+            assert attempt.fate in {Fate.STORED, Fate.REFUSED}, f"{sent} is still not known: {attempt}"
+
+
+quick = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+thorough = settings(quick, max_examples=3_000, stateful_step_count=60)
+
+TestInMemory = RuntimeMachine.TestCase
+import os
+TestInMemory.settings = settings(quick, max_examples=int(os.environ.get("N", 60)), stateful_step_count=int(os.environ.get("STEPS", 30)))

@@ -1,0 +1,309 @@
+"""Stores in memory, each with one mistake: the laws have to notice it."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from functools import partial
+import msgspec
+
+from rehydrate.errors import StoreError, VersionConflictError
+from rehydrate.store.memory import MemoryStore
+from rehydrate.store.port import (
+    PAGE_SIZE,
+    Appended,
+    AppendWaiter,
+    Checkpoint,
+    Head,
+    LogFilter,
+    LogPage,
+    NewEvent,
+    Store,
+    StoredEvent,
+    StoredSnapshot,
+    StreamHead,
+    StreamPage,
+    ViewChange,
+)
+from rehydrate.store.url import open_store
+
+Outcome = Appended | StoreError | None
+
+
+class Mutant(MemoryStore):
+    @classmethod
+    async def open_mutant(cls, url: str) -> Store:
+        store = await open_store(url)
+        store.__class__ = cls
+        return store
+
+
+class _Hiding(Mutant):
+    """Shows some events later than others that come behind them."""
+
+    def _what_is_late(self, positions: range) -> dict[int, int]:
+        """The turns of the event loop after which each of these positions is shown."""
+        raise NotImplementedError
+
+    @property
+    def _hidden(self) -> set[int]:
+        hidden: set[int] = vars(self._memory).setdefault("hidden", set())
+        return hidden
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        before = len(self._memory.log)
+        outcome = super().submit(stream, events, expected_version, waiter)
+        late = self._what_is_late(range(before + 1, len(self._memory.log) + 1))
+        if not late:
+            return outcome
+        self._hidden.update(late)
+        self._show(late, waiter, outcome, turn=0)
+        return None
+
+    def _show(self, late: dict[int, int], waiter: AppendWaiter, outcome: Outcome, *, turn: int) -> None:
+        hidden, memory = self._hidden, self._memory
+        hidden.difference_update(position for position, turns in late.items() if turns <= turn)
+        if turn < max(late.values()):
+            asyncio.get_running_loop().call_soon(
+                partial(self._show, late, waiter, outcome, turn=turn + 1)
+            )
+            return
+        assert outcome is not None
+        memory.wake()
+        waiter.append_done(outcome)
+
+    def _shown(self, events: list[StoredEvent]) -> list[StoredEvent]:
+        hidden = self._hidden
+        return [event for event in events if event.position not in hidden] if hidden else events
+
+    async def versions(self, streams: Sequence[str]) -> list[int]:
+        stored = self._memory.streams
+        return [len(self._shown(stored.get(stream, []))) for stream in streams]
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+    ) -> StreamPage:
+        stored = self._shown(self._memory.streams.get(stream, []))
+        return StreamPage(stored[after : after + limit], after + limit >= len(stored))
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
+    ) -> LogPage:
+        page = await super().read_all(after=after, limit=limit, where=where)
+        if not self._hidden:
+            return page
+        shown = self._shown(self._memory.log[after : page.position])
+        position, event_id = (shown[-1].position, shown[-1].id) if shown else (after, "")
+        return LogPage(self._shown(page.events), position, event_id, page.is_last)
+
+    async def head(self) -> Head:
+        log = self._shown(self._memory.log)
+        return Head(log[-1].position, log[-1].id) if log else Head(0, "")
+
+
+class PositionsBeforeCommit(_Hiding):
+    def _what_is_late(self, positions: range) -> dict[int, int]:
+        turns = random.Random(positions.start).randint(0, 5)
+        return dict.fromkeys(positions, turns) if turns else {}
+
+
+class HalvesApart(_Hiding):
+    def _what_is_late(self, positions: range) -> dict[int, int]:
+        return dict.fromkeys(positions[(len(positions) + 1) // 2 :], 3)
+
+
+class SecondHalfLost(Mutant):
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        kept = events[: (len(events) + 1) // 2] if len(events) >= 4 else events
+        outcome = super().submit(stream, kept, expected_version, waiter)
+        if not isinstance(outcome, Appended):
+            return outcome
+        lost = len(events) - len(kept)
+        return Appended(outcome.version + lost, outcome.position + lost)
+
+
+class StaleVersionAccepted(Mutant):
+    """One behind is near enough."""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        outcome = super().submit(stream, events, expected_version, waiter)
+        if isinstance(outcome, VersionConflictError) and outcome.actual == expected_version + 1:
+            return super().submit(stream, events, outcome.actual, waiter)
+        return outcome
+
+
+class HeadsNotRefreshed(Mutant):
+    """Each opened store believes the versions that it knows."""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        known: dict[str, int] = vars(self).setdefault("known", {})
+        outcome = super().submit(stream, events, expected_version, waiter)
+        if isinstance(outcome, VersionConflictError) and known.get(stream) == expected_version:
+            outcome = super().submit(stream, events, outcome.actual, waiter)
+        if isinstance(outcome, Appended):
+            known[stream] = max(outcome.version, known.get(stream, 0))
+        return outcome
+
+
+class RepeatStoredTwice(Mutant):
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        before = len(self._memory.log)
+        outcome = super().submit(stream, events, expected_version, waiter)
+        if isinstance(outcome, Appended) and len(self._memory.log) == before:
+            return super().submit(stream, events, len(self._memory.streams[stream]), waiter)
+        return outcome
+
+
+class RepeatKnownAtTheEndOnly(Mutant):
+    """Compares with the newest events, not with those behind the version that was expected."""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        version = len(self._memory.streams.get(stream, []))
+        if version not in (expected_version, expected_version + len(events)):
+            return VersionConflictError(stream, expected_version, version)
+        return super().submit(stream, events, expected_version, waiter)
+
+
+class RepeatKnownByItsFirstEvent(Mutant):
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        stored = self._memory.streams.get(stream, [])
+        there = stored[max(expected_version, 0) :][: len(events)]
+        if expected_version >= 0 and there and there[0].id == events[0].id:
+            return Appended(there[-1].version, there[-1].position)
+        return super().submit(stream, events, expected_version, waiter)
+
+
+class RefusedWithAnotherStream(Mutant):
+    """A conflict also ends the next append that comes in the same turn of the event loop."""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        refused = vars(self).pop("refused", None)
+        outcome = super().submit(stream, [] if refused else events, expected_version, waiter)
+        if isinstance(outcome, VersionConflictError):
+            vars(self)["refused"] = outcome
+            asyncio.get_running_loop().call_soon(vars(self).pop, "refused", None)
+        return refused or outcome
+
+
+class SnapshotGoesBack(Mutant):
+    async def save_snapshot(self, snapshot: StoredSnapshot, *, keep: int) -> None:
+        self._memory.snapshots.setdefault(snapshot.stream, []).append(snapshot)
+
+
+class CheckpointWithoutEpoch(Mutant):
+    async def save_checkpoint(
+        self, checkpoint: Checkpoint, *, previous: Checkpoint | None, views: Sequence[ViewChange] = ()
+    ) -> bool:
+        there = await self.load_checkpoint(checkpoint.name)
+        if there and previous and there.position == previous.position:
+            previous = msgspec.structs.replace(previous, epoch=min(there.epoch, checkpoint.epoch))
+            self._memory.checkpoints[checkpoint.name] = previous
+        return await super().save_checkpoint(checkpoint, previous=previous, views=views)
+
+
+class ViewsBesideTheCheckpoint(Mutant):
+    """Writes the views first, and then sees whether the checkpoint can be moved."""
+
+    async def save_checkpoint(
+        self, checkpoint: Checkpoint, *, previous: Checkpoint | None, views: Sequence[ViewChange] = ()
+    ) -> bool:
+        kept = self._memory.views.setdefault(checkpoint.name, {})
+        for view in views:
+            if view.data is None:
+                kept.pop(view.key, None)
+            else:
+                kept[view.key] = view.data
+        return await super().save_checkpoint(checkpoint, previous=previous)
+
+
+class FilteredReaderStandsStill(Mutant):
+    """A page ends at the last event that matched."""
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
+    ) -> LogPage:
+        page = await super().read_all(after=after, limit=limit, where=where)
+        if where is None or not page.events:
+            return page
+        last = page.events[-1]
+        return LogPage(page.events, last.position, last.id, page.is_last)
+
+
+class LastPageTooEarly(Mutant):
+    """Takes a page that is exactly full for the last."""
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+    ) -> StreamPage:
+        page = await super().read_stream(stream, after=after, limit=limit)
+        return StreamPage(page.events, is_last=True)
+
+
+class WakeMissed(Mutant):
+    """Begins to wait a turn of the loop after it has looked."""
+
+    async def wait(self, *, after: int) -> None:
+        if len(self._memory.log) > after:
+            return
+        await asyncio.sleep(0)
+        await super().wait(after=len(self._memory.log))
+
+
+class NamesWithoutCase(Mutant):
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        return super().submit(stream.casefold(), events, expected_version, waiter)
+
+
+class PrefixWithWildcards(Mutant):
+    """As LIKE does it."""
+
+    async def streams(self, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE) -> list[StreamHead]:
+        found = await super().streams(after=after, limit=1_000_000)
+        literal = prefix.partition("%")[0].partition("_")[0]
+        return [head for head in found if head.stream.startswith(literal)][:limit]
+
+
+class TimeOfTheEpochLost(Mutant):
+    """`event.recorded_at or now`"""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        events = [msgspec.structs.replace(event, recorded_at=event.recorded_at or None) for event in events]
+        return super().submit(stream, events, expected_version, waiter)
+
+
+class CancelledHalfWay(Mutant):
+    """Stores event by event, and lets others run between them."""
+
+    async def append(
+        self, stream: str, events: Sequence[NewEvent], *, expected_version: int | str
+    ) -> Appended:
+        if not isinstance(expected_version, int) or not 1 < len(events) < 4:
+            return await super().append(stream, events, expected_version=expected_version)  # type: ignore[arg-type]
+        first = await super().append(stream, events[:1], expected_version=expected_version)
+        await asyncio.sleep(0)
+        return await super().append(stream, events[1:], expected_version=first.version)
+
+
+class ReadableAfterClosing(Mutant):
+    async def head(self) -> Head:
+        log = self._opened.log
+        return Head(log[-1].position, log[-1].id) if log else Head(0, "")

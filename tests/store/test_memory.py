@@ -1,0 +1,34 @@
+"""The laws of a store, on memory: private to one opening, and shared by name."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from rehydrate.store import memory
+from rehydrate.testing.conformance import StoreConformance
+
+
+class TestMemory(StoreConformance):
+    @pytest.fixture
+    def url(self) -> str:
+        return "memory://"
+
+
+class TestSharedMemory(StoreConformance):
+    @pytest.fixture
+    def url(self) -> str:
+        return "memory://bank"
+
+    async def copy(self, url: str) -> dict[str, Any]:
+        names = ("log", "streams", "snapshots", "checkpoints", "views")
+        return {name: copy.deepcopy(getattr(_kept(), name)) for name in names}
+
+    async def restore(self, url: str, copied: dict[str, Any]) -> None:
+        for name, value in copied.items():
+            setattr(_kept(), name, copy.deepcopy(value))
+
+
+def _kept() -> memory.Memory:
+    named: dict[str, memory.Memory] = vars(memory)["_named"]
+    return named["bank"]

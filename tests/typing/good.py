@@ -1,0 +1,83 @@
+"""What type checkers have to accept, with what they have to infer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, assert_type
+
+from rehydrate import Aggregate, App, CommandResult, EventEnvelope
+from rehydrate.codec import JsonCodec
+from rehydrate.testing.given import given
+from tests.typing.bank import (
+    Account,
+    Command,
+    Deposit,
+    Deposited,
+    Event,
+    Grow,
+    Grown,
+    InsufficientFunds,
+    Tree,
+    Withdraw,
+    Withdrawn,
+    app,
+    bank_account,
+    tree,
+)
+
+assert_type(bank_account, Aggregate[Account, Command, Event])
+assert_type(tree, Aggregate[Tree, Grow, Grown])
+
+
+async def a_day() -> None:
+    async with app.open("memory://") as bank:
+        result = await bank.dispatch(
+            bank_account, "ada", Deposit(100), command_id="one", metadata={"by": "ada"}
+        )
+        assert_type(result, CommandResult[Event])
+        assert_type(result.events, tuple[Event, ...])
+        for event in result.events:
+            match event:
+                case Deposited(amount) | Withdrawn(amount):
+                    assert_type(amount, int)
+        assert_type(await bank.dispatch(tree, "oak", Grow()), CommandResult[Grown])
+        assert_type(
+            bank.dispatch_nowait(bank_account, "ada", Withdraw(1)), asyncio.Future[CommandResult[Event]]
+        )
+        assert_type(await bank.state(bank_account, "ada"), Account)
+        assert_type(await bank.state(tree, "oak", at=1), Tree)
+        assert_type(bank.events(bank_account, "ada"), AsyncIterator[EventEnvelope[Event]])
+        async for envelope in bank.events(bank_account, "ada", after=0, limit=10):
+            assert_type(envelope.event, Event)
+        try:
+            await bank.dispatch(bank_account, "ada", Withdraw(1_000))
+        except InsufficientFunds as no:
+            assert_type(no.facts, dict[str, object])
+
+
+def a_command_of_the_union(command: Command) -> None:
+    given(bank_account).when(command)
+
+
+def in_tests() -> None:
+    given(bank_account, Deposited(100)).when(Withdraw(30)).then(Withdrawn(30)).then_state(Account(70))
+    given(bank_account, Deposited(20)).when(Withdraw(30)).then_rejected(InsufficientFunds, balance=20)
+    given(tree).when(Grow()).then(Grown()).when(Grow()).then_state(Tree(2))
+
+
+def by_hand() -> App:
+    aggregates: list[Aggregate[Any, Any, Any]] = [bank_account, tree]
+    codec = JsonCodec(
+        Event, aliases={"Credited": Deposited}, upcasters={"Deposited": [lambda fields: fields]}
+    )
+    same = Aggregate(
+        name="same",
+        initial=Account(),
+        decide=bank_account.decide,
+        evolve=bank_account.evolve,
+        commands=Command,
+        events=Event,
+        codec=codec,
+    )
+    return App(aggregates=[*aggregates, same])
