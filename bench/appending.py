@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from bench.bank import Deposited, bank
+from bench.dispatching import appends_per_commit
 from bench.sample import MeasurementError, Sample, Size, require
 from rehydrate import Metadata
 from rehydrate.clock import unique_ids
@@ -29,9 +30,9 @@ _MOST_PER_SECOND: Final = 150_000
 """How many events are made before the clock runs, for each second of it."""
 
 
-def bare_store_rate(path: Path, size: Size) -> Sample:
+def bare_store_rate(size: Size, folder: Path) -> Sample:
     """64 appends through `submit` are in flight at any time; the outcome of one sends the next."""
-    return asyncio.run(_bare_store_rate(path, size))
+    return asyncio.run(_bare_store_rate(folder / "bank.db", size))
 
 
 async def _bare_store_rate(path: Path, size: Size) -> Sample:
@@ -60,7 +61,9 @@ async def _bare_store_rate(path: Path, size: Size) -> Sample:
 class _Flight:
     """One of the appends that are in flight, over streams of its own."""
 
-    def __init__(self, store: Store, streams: Sequence[str], version: int, events: Iterator[NewEvent]) -> None:
+    def __init__(
+        self, store: Store, streams: Sequence[str], version: int, events: Iterator[NewEvent]
+    ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.appends = 0
         self._submit = store.submit
@@ -93,8 +96,9 @@ class _Flight:
             self.ended.set_exception(MeasurementError(f"not a store that commits in groups: {outcome}"))
 
 
-def raw_insert_rate(path: Path, size: Size) -> Sample:
+def raw_insert_rate(size: Size, folder: Path) -> Sample:
     """`executemany` of prepared rows, 64 and a commit, in the tables and with the durability of the store."""
+    path = folder / "bank.db"
     asyncio.run(_create(path, size))
     first = size.accounts * size.events
     batches = list(_batches(first, size))
@@ -165,13 +169,3 @@ def new_events(count: int) -> list[NewEvent]:
     new_id = unique_ids()
     encode = msgspec.json.Encoder().encode
     return [NewEvent(new_id(), name, data, encode(Metadata(command_id=new_id()))) for _ in range(count)]
-
-
-def appends_per_commit(path: Path, size: Size) -> float:
-    """How large groups were: all events of one commit bear the same time."""
-    with closing(sqlite3.connect(path)) as connection:
-        events, commits = connection.execute(
-            "SELECT count(*), count(DISTINCT recorded_at) FROM events WHERE position > ?",
-            (size.accounts * size.events,),
-        ).fetchone()
-    return float(events / max(1, commits))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import cycle
+from pathlib import Path
 from time import perf_counter
 
 from bench.bank import Bank
@@ -13,12 +16,30 @@ from bench.sample import Sample, Size, require
 from rehydrate.runtime.runtime import Runtime
 
 
-def dispatch_rate(bank: Bank, url: str, callers: int, size: Size) -> Sample:
-    """Each caller has accounts of its own, and in turn deposits and withdraws, awaiting each result."""
-    return asyncio.run(_dispatch_rate(bank, url, callers, size))
+def memory_rate(make: Callable[[], Bank], callers: int, size: Size, _: Path) -> Sample:
+    """On `memory://`."""
+    return asyncio.run(_dispatch_rate(make(), "memory://", callers, size))
+
+
+def sqlite_rate(make: Callable[[], Bank], callers: int, size: Size, folder: Path) -> Sample:
+    """On a new file, with the store's defaults: WAL, synchronous=FULL."""
+    path = folder / "bank.db"
+    sample = asyncio.run(_dispatch_rate(make(), f"sqlite:///{path}", callers, size))
+    return Sample(sample.value, {**sample.facts, "appends per commit": appends_per_commit(path, size)})
+
+
+def appends_per_commit(path: Path, size: Size) -> float:
+    """How large groups were: all events of one commit bear the same time."""
+    with closing(sqlite3.connect(path)) as connection:
+        events, commits = connection.execute(
+            "SELECT count(*), count(DISTINCT recorded_at) FROM events WHERE position > ?",
+            (size.accounts * size.events,),
+        ).fetchone()
+    return float(events / max(1, commits))
 
 
 async def _dispatch_rate(bank: Bank, url: str, callers: int, size: Size) -> Sample:
+    """Each caller has accounts of its own, and in turn deposits and withdraws, awaiting each result."""
     async with bank.app.open(url) as runtime:
         ids = [f"account-{number}" for number in range(size.accounts)]
         await fill(runtime, bank, ids, size.events)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 from time import perf_counter
 
 from bench.bank import Account, Deposited, evolve
 from bench.sample import Sample, Size
 
 
-def ping_pong_rate(callers: int, size: Size) -> Sample:
+def ping_pong_rate(callers: int, size: Size, _: Path) -> Sample:
     """Callers put a future into a queue and await it; one task takes each out and sets its result."""
     return asyncio.run(_ping_pong_rate(callers, size))
 
@@ -46,7 +47,7 @@ async def _ping_pong_rate(callers: int, size: Size) -> Sample:
     return Sample(asked / seconds, {"round trips": asked, "seconds": seconds})
 
 
-def fold_rate(size: Size) -> Sample:
+def fold_rate(size: Size, _: Path) -> Sample:
     """Events per second folded that are decoded already: a loop over `evolve`."""
     events = [Deposited(1) for _ in range(size.stream)]
     folded = 0

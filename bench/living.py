@@ -9,7 +9,6 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -26,16 +25,15 @@ from rehydrate.store.url import open_store
 _CALLERS: Final = 64
 
 
-def allocated(path: Path, count: int, *, window: bool) -> Sample:
+def allocated(size: Size, folder: Path, *, window: bool) -> Sample:
     """By tracemalloc: what is given back when the runtime closes, while the store stays open, less the states."""
+    count = size.windows if window else size.live
     tracemalloc.start()
-    states = _allocated_by_states(count)
-
-    def traced() -> int:
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0]
-
-    before, live, after = asyncio.run(_live(path, count, window, traced))
+    try:
+        states = _allocated_by_states(count)
+        before, live, after = asyncio.run(_live(folder / "bank.db", count, window, _traced_bytes))
+    finally:
+        tracemalloc.stop()
     of_actors = (live - after) / count
     return Sample(
         of_actors - states,
@@ -47,9 +45,10 @@ def allocated(path: Path, count: int, *, window: bool) -> Sample:
     )
 
 
-def resident(path: Path, count: int, *, window: bool) -> Sample:
+def resident(size: Size, folder: Path, *, window: bool) -> Sample:
     """By the operating system: how much the process grew while the aggregates came alive, states and store included."""
-    before, live, _ = asyncio.run(_live(path, count, window, _resident_bytes))
+    count = size.windows if window else size.live
+    before, live, _ = asyncio.run(_live(folder / "bank.db", count, window, _resident_bytes))
     return Sample((live - before) / count, {"aggregates": count, "resident MiB": live / 2**20})
 
 
@@ -64,9 +63,9 @@ async def _live(path: Path, count: int, window: bool, measure: Callable[[], int]
             before = measure()
             shares = [range(number, count, _CALLERS) for number in range(_CALLERS)]
             await asyncio.gather(*[_wake(runtime, domain, share, window) for share in shares])
-            await _until_idle(runtime)
-            if runtime.statistics().live != count:
-                raise MeasurementError(f"{runtime.statistics().live} aggregates are alive and not {count}")
+            statistics = runtime.statistics()
+            if (statistics.live, statistics.busy) != (count, 0):
+                raise MeasurementError(f"not {count} live idle aggregates: {statistics}")
             live = measure()
         del runtime
         return before, live, measure()
@@ -78,13 +77,9 @@ async def _wake(runtime: Runtime, domain: Bank, numbers: Sequence[int], window: 
     """Give each aggregate a command; where windows are wanted, with an id, which loads the window."""
     for number in numbers:
         given = f"given-{number}" if window else None
-        await runtime.dispatch(domain.account, f"account-{number}", domain.deposit(1), command_id=given)
-
-
-async def _until_idle(runtime: Runtime) -> None:
-    give_up = perf_counter() + 10
-    while runtime.statistics().busy and perf_counter() < give_up:
-        await asyncio.sleep(0.01)
+        await runtime.dispatch(
+            domain.account, f"account-{number}", domain.deposit(_amount(number)), command_id=given
+        )
 
 
 async def _fill_windows(store: Store, count: int) -> None:
@@ -92,7 +87,12 @@ async def _fill_windows(store: Store, count: int) -> None:
     encode = msgspec.json.Encoder().encode
     for number in range(count):
         events = [
-            NewEvent(event.id, event.type, event.data, encode(Metadata(command_id=_given(number, version), fingerprint="0" * 16)))
+            NewEvent(
+                event.id,
+                event.type,
+                event.data,
+                encode(Metadata(command_id=_given(number, version), fingerprint="0" * 16)),
+            )
             for version, event in enumerate(new_events(WINDOW_EVENTS))
         ]
         await store.append(f"bank_account-account-{number}", events, expected_version=0)
@@ -102,13 +102,23 @@ def _given(number: int, version: int) -> str:
     return f"order-{number:08}/payment-{version:08}"
 
 
+def _amount(number: int) -> int:
+    """Another one for each account, so that no two states share an object."""
+    return 1_000_000 + number
+
+
 def _allocated_by_states(count: int) -> float:
     """Bytes of one state, measured as the rest is."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    states = [Account(1_000_000 + number, 1) for number in range(count)]
+    states = [Account(_amount(number), 1) for number in range(count)]
     states_and_list = tracemalloc.get_traced_memory()[0] - before
     return (states_and_list - sys.getsizeof(states)) / count
+
+
+def _traced_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 def _resident_bytes() -> int:

@@ -29,13 +29,23 @@ _STREAMS = 3
 AnyBank = peer_bank.Bank | peer_structs.Bank
 
 
-def sqlite_settings(path: Path) -> dict[str, str]:
-    return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(path)}
+def sqlite_settings(folder: Path) -> dict[str, str]:
+    """Of an application that keeps its events in a file."""
+    return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "peer.db")}
 
 
-def dispatch_rate(bank: type[AnyBank], callers: int, size: Size, path: Path | None = None) -> Sample:
+def memory_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) -> Sample:
+    """On its recorder of plain Python objects."""
+    return _dispatch_rate(bank, FASTEST, callers, size)
+
+
+def sqlite_rate(bank: type[AnyBank], callers: int, size: Size, folder: Path) -> Sample:
+    """On its SQLite recorder: WAL, and synchronous=FULL, which is checked."""
+    return _dispatch_rate(bank, {**FASTEST, **sqlite_settings(folder)}, callers, size)
+
+
+def _dispatch_rate(bank: type[AnyBank], settings: Mapping[str, str], callers: int, size: Size) -> Sample:
     """Each caller is a thread (one caller is the main thread) with accounts of its own: deposits and withdraws."""
-    settings = FASTEST if path is None else {**FASTEST, **sqlite_settings(path)}
     with closing(bank(env=settings)) as app:
         require_durable(app)
         ids = [app.open_account(size.events) for _ in range(size.accounts)]
@@ -67,9 +77,18 @@ def caller(app: AnyBank, ids: Sequence[UUID], until: float, versions: dict[UUID,
             break
 
 
-def rehydration_rate(size: Size, path: Path | None = None) -> Sample:
+def rehydration_from_memory(size: Size, _: Path) -> Sample:
+    """From its recorder of plain Python objects."""
+    return _rehydration_rate({}, size)
+
+
+def rehydration_from_sqlite(size: Size, folder: Path) -> Sample:
+    """From its SQLite recorder."""
+    return _rehydration_rate(sqlite_settings(folder), size)
+
+
+def _rehydration_rate(settings: Mapping[str, str], size: Size) -> Sample:
     """The repository, without a cache, is asked for an account."""
-    settings: Mapping[str, str] = {} if path is None else sqlite_settings(path)
     with closing(peer_bank.Bank(env=settings)) as app:
         ids = [app.open_account(size.stream) for _ in range(_STREAMS)]
         events, seconds = 0, 0.0
@@ -95,4 +114,6 @@ def require_durable(app: AnyBank) -> None:
             cursor.execute(f"PRAGMA {pragma}")
             settings.append(cursor.fetchone()[0])
     if settings != ["wal", 2]:
-        raise MeasurementError(f"eventsourcing on SQLite: journal_mode and synchronous are {settings}, not wal and FULL")
+        raise MeasurementError(
+            f"eventsourcing on SQLite: journal_mode and synchronous are {settings}, not wal and FULL"
+        )

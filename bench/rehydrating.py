@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 from time import perf_counter
 
 from bench.bank import Account, bank
@@ -14,12 +15,18 @@ _STREAMS = 3
 _APPEND = 1_000
 
 
-def rehydration_rate(url: str, size: Size) -> Sample:
-    """A fresh Runtime on the same open store asks for the state of an account that is not in memory."""
-    return asyncio.run(_rehydration_rate(url, size))
+def memory_rate(size: Size, _: Path) -> Sample:
+    """From `memory://`."""
+    return asyncio.run(_rehydration_rate("memory://", size))
+
+
+def sqlite_rate(size: Size, folder: Path) -> Sample:
+    """From a file."""
+    return asyncio.run(_rehydration_rate(f"sqlite:///{folder / 'bank.db'}", size))
 
 
 async def _rehydration_rate(url: str, size: Size) -> Sample:
+    """A fresh Runtime on the same open store asks for the state of an account that is not in memory."""
     domain = bank()
     ids = [f"account-{number}" for number in range(_STREAMS)]
     store = await open_store(url)

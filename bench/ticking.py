@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 from time import perf_counter
 
 from bench.bank import bank
@@ -13,7 +14,7 @@ from bench.sample import Sample, Size
 _EVERY = 0.01
 
 
-def ticker_delay(callers: int, size: Size) -> Sample:
+def ticker_delay(callers: int, size: Size, _: Path) -> Sample:
     """Milliseconds by which ticks came late, p99, while callers loop over `dispatch` in memory."""
     return asyncio.run(_ticker_delay(callers, size))
 

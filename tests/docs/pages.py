@@ -54,7 +54,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
+        return f"{self.page.name}:{self.line}"
 
     @property
     def awaits_from(self) -> int | None:

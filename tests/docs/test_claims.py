@@ -76,6 +76,48 @@ def test_each_test_that_proves_a_guarantee_exists() -> None:
     assert missing == []
 
 
+async def test_the_tables_of_guarantees_say_yes_where_the_store_declares_it(tmp_path: Path) -> None:
+    urls = ["memory://", "memory://bank", f"sqlite:///{tmp_path}/bank.db"]
+    stores = [await rehydrate.open_store(url) for url in urls]
+    checked = 0
+    for _, heading in headings(DOCS / "guarantees.md"):
+        for row in table(DOCS / "guarantees.md", heading) if heading in LAWS else ():
+            if not row[4]:
+                continue
+            file, law = row[4].strip("`").split("::")
+            needs, lacks = _declared(ROOT / file, law)
+            for store, cell in zip(stores, row[1:4], strict=True):
+                has = store.capabilities
+                is_restore_of_private = file.endswith("restores.py") and has.single_writer
+                applies = all(getattr(has, name) for name in needs) and not any(
+                    getattr(has, name) for name in lacks
+                )
+                assert cell.startswith("yes") is (applies and not is_restore_of_private), (
+                    f"{row[0]} {store.url}"
+                )
+                checked += 1
+    for store in stores:
+        await store.close()
+    assert checked > 50
+
+
+LAWS = ("Appends", "Order", "Durability", "Snapshots and checkpoints", "Lifecycle")
+
+
+def _declared(file: Path, law: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a law needs and lacks, as its decorator says."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == law:
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "law":
+                    said = {word.arg: word.value for word in decorator.keywords}
+                    needs, lacks = (
+                        ast.literal_eval(said[name]) if name in said else () for name in ("needs", "lacks")
+                    )
+                    return needs, lacks
+    raise ValueError(f"{file}: {law} is not a law")
+
+
 def _functions(file: Path) -> set[str]:
     if not file.is_file():
         return set()
@@ -119,5 +161,7 @@ def test_the_index_leads_to_every_page() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_a_page_has_one_title_and_names_no_place_of_one_machine(page: Path) -> None:
     assert [level for level, _ in headings(page)].count(1) == 1
-    places = re.findall(r"(?<![\w.:/])/(?:home|root|work|tmp|mnt|Users|var|private)/\S*", page.read_text("utf-8"))
+    places = re.findall(
+        r"(?<![\w.:/])/(?:home|root|work|tmp|mnt|Users|var|private)/\S*", page.read_text("utf-8")
+    )
     assert places == []

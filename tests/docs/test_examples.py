@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shlex
 import subprocess
@@ -27,24 +28,26 @@ _COMMANDS = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the examples of a page run: they find the files of the README, and the two commands."""
     here = tmp_path / "here"
-    bin = tmp_path / "bin"
+    on_path = tmp_path / "bin"
     here.mkdir()
-    bin.mkdir()
+    on_path.mkdir()
     for name, script in _COMMANDS.items():
-        (bin / name).write_text(f"#!/bin/sh\n{script.format(python=shlex.quote(sys.executable))}\n", "utf-8")
-        (bin / name).chmod(0o755)
+        (on_path / name).write_text(
+            f"#!/bin/sh\n{script.format(python=shlex.quote(sys.executable))}\n", "utf-8"
+        )
+        (on_path / name).chmod(0o755)
     for block in blocks(README):
         _write(here, block)
     monkeypatch.chdir(here)
-    monkeypatch.syspath_prepend(here)
-    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "path", [str(here), *sys.path])
+    monkeypatch.setenv("PATH", f"{on_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     # pytest-asyncio warns where this is not said; whoever tests without it does not see that.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-o asyncio_default_fixture_loop_scope=function")
     if not entry_points(group="pytest11", name="rehydrate"):
         monkeypatch.setenv("PYTEST_PLUGINS", "rehydrate.testing.plugin")
-    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     known = set(sys.modules)
     yield here
@@ -86,7 +89,9 @@ def test_files_of_the_same_name_are_the_same_on_all_pages() -> None:
         for block in blocks(page):
             if block.file:
                 known = first.setdefault(block.file, block)
-                assert block.code == known.code, f"{block.place}: {block.file} is another one at {known.place}"
+                assert block.code == known.code, (
+                    f"{block.place}: {block.file} is another one at {known.place}"
+                )
 
 
 def _new_module(page: Path) -> ModuleType:
@@ -106,7 +111,13 @@ def _run_commands(block: Block) -> None:
     found = commands(block)
     for number, (command, expected) in enumerate(found, 1):
         done = subprocess.run(
-            command, shell=True, text=True, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            check=False,
+            shell=True,
+            text=True,
+            timeout=120,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         _compare(block, expected, done.stdout, command)
         exits_with = block.exits_with if number == len(found) else 0
@@ -129,4 +140,5 @@ def _write(folder: Path, block: Block) -> bool:
     path = folder / block.file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(block.code, "utf-8")
+    importlib.invalidate_caches()
     return True

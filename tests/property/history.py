@@ -45,7 +45,7 @@ class Fate(Enum):
     """Nobody waits for it, and its runtime may still decide it."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Attempt:
     """A command on its way through one runtime."""
 
@@ -59,8 +59,11 @@ class Attempt:
     fate: Fate = Fate.WAITING
     ended: int = 0
 
+    def __repr__(self) -> str:
+        return f"<{self.node} steps {self.began}-{self.ended} {self.fate.value} {self.answer}>"
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, repr=False)
 class Sent:
     """A command, with all the attempts to run it."""
 
@@ -76,6 +79,10 @@ class Sent:
     """Acknowledged, and not lost by bringing back an older log since."""
     acknowledged: int = 0
     """The step at which the result was first seen."""
+
+    def __repr__(self) -> str:
+        others = [twin.number for twin in self.twins if twin is not self]
+        return f"<#{self.number} {self.command} id={self.id} others={others} {self.result} {self.attempts}>"
 
     @property
     def is_open(self) -> bool:
@@ -299,8 +306,8 @@ class History:
 
     def _check_rejection(self, attempt: Attempt, facts: dict[str, Any], log: Log) -> None:
         account, version = attempt.sent.account, facts["version"]
-        assert attempt.floor <= version <= log.version(account), f"{attempt}: {facts}, {log.show(account)}"
-        assert log.state(account, version).balance == facts["balance"], f"{attempt}: {facts}, {log.show(account)}"
+        assert attempt.floor <= version <= log.version(account), f"{attempt.sent}: {facts}, {log.show(account)}"
+        assert log.state(account, version).balance == facts["balance"], f"{attempt.sent}: {facts}, {log.show(account)}"
 
     def _look_at_state(self, question: Question, log: Log) -> None:
         account, error = question.account, question.answer.exception()

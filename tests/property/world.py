@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from itertools import count
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -161,6 +161,7 @@ class World:
 
     def ask(self, node: Node, account: str) -> None:
         answer = asyncio.ensure_future(node.runtime.state(self.ledger, account))
+        answer.add_done_callback(_look)
         self.history.ask(account, node, answer)
 
     async def append_as_stranger(self, sent: Sent, events: tuple[Event, ...]) -> None:
@@ -277,3 +278,9 @@ class World:
             await closing_it
             await node.store.close()
         await self.store.close()
+
+
+def _look(answer: asyncio.Future[Any]) -> None:
+    """Nobody need look at it in the end."""
+    if not answer.cancelled():
+        answer.exception()

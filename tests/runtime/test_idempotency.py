@@ -345,6 +345,7 @@ async def test_a_repeat_is_answered_by_its_own_deadline_wherever_the_time_went()
         await stage.clock.advance(0.4)
         assert not repeat.done()
         await stage.clock.advance(0.2)
+        assert repeat.done()
         with pytest.raises(OutcomeUnknownError):
             await repeat
 
@@ -354,6 +355,7 @@ async def test_the_actor_goes_on_while_a_first_result_is_read_back() -> None:
         first = await stage.bank.dispatch(account, "ada", Deposit(1), command_id="once")
         stage.script.add("read_stream", Hang())
         repeat = stage.bank.dispatch_nowait(account, "ada", Deposit(1), command_id="once")
+        await settle()
         assert (await stage.bank.dispatch(account, "ada", Deposit(1))).version == 2
         assert not repeat.done()
         stage.store.release()

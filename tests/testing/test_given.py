@@ -278,7 +278,7 @@ def test_a_decide_that_yields_events_and_returns_others_is_told_to_yield_all() -
         yield Deposited(1)
         return [Deposited(2)]
 
-    assert "which would be lost" in failure(lambda: given(with_decide(both)).when(Deposit(1)))
+    assert "which is lost" in failure(lambda: given(with_decide(both)).when(Deposit(1)))
 
 
 def test_an_event_that_would_not_come_back_fails() -> None:

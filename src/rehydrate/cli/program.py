@@ -35,6 +35,14 @@ def _check_target(target: str | None) -> str | None:
     return target
 
 
+def _check_file(file: str) -> str:
+    if file != "-" and not os.access(file, os.R_OK):
+        raise typer.BadParameter(f"there is no file {file!r} that can be read")
+    if Path(file).is_dir():
+        raise typer.BadParameter(f"{file!r} is a directory")
+    return file
+
+
 Target = Annotated[
     str,
     typer.Argument(
@@ -98,13 +106,11 @@ def run(
     target: Target,
     store: Store,
     file: Annotated[
-        Path | None,
+        str,
         typer.Argument(
-            metavar="[FILE|-]",
-            help="JSON lines; - or nothing reads stdin.",
-            exists=True, dir_okay=False, readable=True, allow_dash=True, show_default=False,
+            metavar="[FILE|-]", help="JSON lines; - or nothing reads stdin.", callback=_check_file, show_default=False
         ),
-    ] = None,
+    ] = "-",
     name: Annotated[
         str | None,
         typer.Option(
@@ -141,10 +147,10 @@ def run(
 
     async def work() -> int:
         app = load_app(target)
-        if file is None or str(file) == "-":
+        if file == "-":
             return await run_lines(app, options, _from_stdin())
-        with file.open("rb", buffering=0) as source:
-            return await run_lines(app, options, _streams(source, file.stat().st_size))
+        with Path(file).open("rb", buffering=0) as source:
+            return await run_lines(app, options, _streams(source, os.fstat(source.fileno()).st_size or None))
 
     perform(work, debug=debug)
 

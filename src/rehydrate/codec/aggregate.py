@@ -40,11 +40,6 @@ def check_aggregates(aggregates: Sequence[Aggregate[Any, Any, Any]]) -> Mapping[
             raise ConfigurationError(
                 f"two aggregates are named {aggregate.name!r}: a name is the key to its streams"
             )
-        for function in ("decide", "evolve"):
-            if not callable(getattr(aggregate, function)):
-                raise ConfigurationError(
-                    f"aggregate {aggregate.name!r}: {function}= cannot be called; pass a function"
-                )
         codecs[aggregate.name] = AggregateCodecs.of(aggregate)
     return codecs
 

@@ -38,14 +38,13 @@ class JsonCodec:
         aliases: Mapping[str, type] | None = None,
         upcasters: Mapping[str, Sequence[Upcaster]] | None = None,
     ) -> None:
-        classes = _classes(union)
+        aliases, upcasters = aliases or {}, upcasters or {}
+        by_name = _by_name(_classes(union))
+        _check_names(by_name, aliases, upcasters)
         walk = TypeWalk()
-        for cls in classes:
+        for cls in by_name.values():
             walk.record(cls)
         _raise(walk.problems)
-        aliases, upcasters = aliases or {}, upcasters or {}
-        by_name = {cls.__name__: cls for cls in classes}
-        _check_names(by_name, aliases, upcasters)
         self.names: Mapping[type, str] = {
             cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()
         }
@@ -113,6 +112,15 @@ def _why_not_object(member: object) -> str:
     return "only classes with named fields can be stored under their names; use a frozen dataclass, or a union of some"
 
 
+def _by_name(classes: Sequence[type]) -> dict[str, type]:
+    by_name = {cls.__name__: cls for cls in classes}
+    twice = sorted({cls.__name__ for cls in classes if by_name[cls.__name__] is not cls})
+    _raise(
+        [f"{name}: two classes have this name, which is what is stored; rename one of them" for name in twice]
+    )
+    return by_name
+
+
 def _check_names(
     by_name: Mapping[str, type], aliases: Mapping[str, type], upcasters: Mapping[str, Sequence[Upcaster]]
 ) -> None:
@@ -173,17 +181,14 @@ def _pydantic_from_json(kind: Any, fields: object) -> Any:
 # -------------------------------------------------------------------------------------------------------------- states
 
 
-def _alternatives(tp: Any) -> dict[str, Any]:
+def _alternatives(tp: Any) -> dict[str, type]:
     """The classes of a union that JSON alone cannot tell apart, by name; empty for every other type."""
     if not is_union(tp):
         return {}
     members = [member for member in members_of(tp) if member is not type(None)]
     if len(members) < 2 or not all(isinstance(member, type) and is_object(member) for member in members):
         return {}
-    by_name = {member.__name__: member for member in members}
-    if len(by_name) < len(members):
-        raise ConfigurationError(f"{text(tp)}: two of these classes have the same name; rename one")
-    return by_name
+    return _by_name(members)
 
 
 def _has_none(tp: Any) -> bool:
@@ -205,7 +210,7 @@ def _plain(tp: Any, walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
     return encode_checked, decode
 
 
-def _tagged(by_name: Mapping[str, Any], walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
+def _tagged(by_name: Mapping[str, type], walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
     names: dict[type, str] = {cls: name for name, cls in by_name.items()} | {type(None): ""}
     decoders = {name: _decoder(cls, walk) for name, cls in by_name.items()} | {
         "": msgspec.json.Decoder(None).decode

@@ -20,7 +20,6 @@ import types
 import typing
 import uuid
 import zoneinfo
-from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -95,6 +94,8 @@ class TypeWalk:
         self.holds_unordered = False
         """Whether values can be written in several orders: they hold a set or a dict."""
         self._seen: dict[Any, str] = {}
+        self._aliases: list[Any] = []
+        """The aliases by name that are being looked into."""
         self._model: Any = None
         """The Pydantic model whose fields are being walked: its rules differ from those of msgspec."""
 
@@ -133,14 +134,14 @@ class TypeWalk:
         return f"{name_of(cls)}({','.join(shapes)})"
 
     def _shape(self, annotation: Any, where: str) -> str:
+        if hasattr(annotation, "__value__"):
+            return self._alias(annotation, where)
         tp = plain(annotation)
         origin = typing.get_origin(tp)
         if tp is None or tp is types.NoneType:
             return "null"
         if is_union(tp):
-            if self._model is not None and not is_discriminated(annotation):
-                self._try(tp, where)
-            return "|".join(sorted(self._shape(member, where) for member in typing.get_args(tp)))
+            return self._union(tp, where, is_told_apart=is_discriminated(annotation))
         if origin is Literal:
             return self._literal(tp, where)
         if origin in COLLECTIONS:
@@ -148,6 +149,24 @@ class TypeWalk:
         if isinstance(tp, type) and origin is None:
             return self._class(tp, where)
         return self._refuse(tp, where)
+
+    def _union(self, tp: Any, where: str, *, is_told_apart: bool) -> str:
+        found = len(self.problems)
+        shapes = [self._shape(member, where) for member in typing.get_args(tp)]
+        if len(self.problems) == found and not is_told_apart:
+            self._try(tp, where)
+        return "|".join(sorted(shapes))
+
+    def _alias(self, alias: Any, where: str) -> str:
+        if alias in self._aliases:
+            self._problem(
+                where, alias, "refers to itself; declare a frozen dataclass that holds others of its class"
+            )
+            return text(alias)
+        self._aliases.append(alias)
+        shape = self._shape(alias.__value__, where)
+        self._aliases.pop()
+        return shape
 
     def _class(self, cls: Any, where: str) -> str:
         if self._model is not None and (reason := pydantic_refusal(self._model, cls)):
@@ -255,15 +274,10 @@ def is_union(tp: Any) -> bool:
 def members_of(annotation: Any) -> tuple[Any, ...]:
     """The members of a union, those of unions in it included; another type is its own only member."""
 
-    def walk(annotation: Any) -> Iterator[Any]:
-        tp = plain(annotation)
-        if is_union(tp):
-            for member in typing.get_args(tp):
-                yield from walk(member)
-        else:
-            yield tp
-
-    return tuple(dict.fromkeys(walk(annotation)))
+    tp = plain(annotation)
+    if not is_union(tp):
+        return (tp,)
+    return tuple(dict.fromkeys(member for part in typing.get_args(tp) for member in members_of(part)))
 
 
 def instead(tp: Any) -> str:
@@ -288,8 +302,15 @@ def text(tp: Any) -> str:
         return repr(tp)
     if isinstance(tp, typing.ForwardRef):
         return repr(tp.__forward_arg__)
-    if isinstance(tp, type) and typing.get_origin(tp) is None:
-        return tp.__name__
+    origin, args = typing.get_origin(tp), typing.get_args(tp)
+    if tp is types.NoneType:
+        return "None"
+    if isinstance(tp, type) and origin is None:
+        return name_of(tp)
+    if is_union(tp):
+        return " | ".join(map(text, args))
+    if isinstance(origin, type) and args and name_of(origin) != "Callable":
+        return f"{name_of(origin)}[{', '.join('...' if arg is ... else text(arg) for arg in args)}]"
     return re.sub(r"[\w.]+\.(?=\w)", "", repr(tp).removeprefix("~"))
 
 

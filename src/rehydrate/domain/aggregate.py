@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ class Aggregate(Generic[S, C, E]):
             raise ConfigurationError(
                 f"aggregate {self.name!r}: passivate_after={self.passivate_after!r} must be more than 0 seconds"
             )
+        for role in ("decide", "evolve"):
+            function = getattr(self, role)
+            if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigurationError(
+                    f"aggregate {self.name!r}: {role}={function!r} must be a plain function; what it needs to wait "
+                    "for belongs into the command"
+                )
 
     def stream(self, id: str) -> str:
         """The name of the stream that holds the events of this aggregate with this id."""

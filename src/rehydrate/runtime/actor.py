@@ -25,7 +25,8 @@ from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.decision import decide_into
 from rehydrate.runtime.limits import DRAIN_COMMANDS, DRAIN_EVENTS, WORK_SLICE
 from rehydrate.runtime.mailbox import STATE_QUERY, Answer, Drain, Pending, reply
-from rehydrate.runtime.rehydration import Recovered, catch_up
+from rehydrate.runtime.phases import APPENDING, CHECKING, DECIDING, GONE, IDLE, PAUSING, RECOVERING
+from rehydrate.runtime.rehydration import Recovered, WentBackError, catch_up
 from rehydrate.runtime.repeats import is_repeat, knows, look_back, note
 from rehydrate.runtime.window import Window
 from rehydrate.store.port import Appended, StoredEvent
@@ -36,16 +37,7 @@ E = TypeVar("E")
 
 _log = logging.getLogger(__name__)
 
-IDLE: Final = 0
-DECIDING: Final = 1
-RECOVERING: Final = 2
-"""Reading the store; commands wait in the mailbox."""
-APPENDING: Final = 3
-CHECKING: Final = 4
-"""Asking the store whether an answer that appends nothing was decided on the newest state."""
-PAUSING: Final = 5
-"""Until a timer or the next turn of the loop."""
-GONE: Final = 6
+_IN_USE: Final = float("inf")
 
 
 class AggregateActor(Generic[S, C, E]):
@@ -56,6 +48,7 @@ class AggregateActor(Generic[S, C, E]):
         "conflicts",
         "drain",
         "id",
+        "idle_since",
         "index",
         "last_id",
         "mailbox",
@@ -65,7 +58,6 @@ class AggregateActor(Generic[S, C, E]):
         "snapshot_version",
         "state",
         "stream",
-        "touched",
         "version",
         "window",
     )
@@ -88,7 +80,8 @@ class AggregateActor(Generic[S, C, E]):
         """In a row."""
         self.snapshot_version = 0
         self.saving = False
-        self.touched = blueprint.manager.tick
+        self.idle_since = _IN_USE
+        """When a look at all actors first found it unused; infinite while it has been used since the last look."""
 
     def deliver(self, pending: Pending) -> Any:
         """Run a command: its result (or the state asked for), if the store answers at once, or a future of it.
@@ -98,7 +91,7 @@ class AggregateActor(Generic[S, C, E]):
         manager = self.blueprint.manager
         if self.phase != IDLE:
             return self._queue(pending)
-        self.touched = manager.tick
+        self.idle_since = _IN_USE
         if pending.is_given or manager.held is not None:
             future = self._queue(pending)
             self.advance()
@@ -112,6 +105,7 @@ class AggregateActor(Generic[S, C, E]):
             self.phase = IDLE
         if self.mailbox:
             self.phase = PAUSING
+            manager.occupy(self)
             manager.loop.call_soon(self._go_on)
         outcome = self._submit(drain) if drain.events else None
         if isinstance(outcome, Appended):
@@ -157,6 +151,7 @@ class AggregateActor(Generic[S, C, E]):
         manager = self.blueprint.manager
         began = perf_counter()
         manager.occupy(self)
+        self.phase = DECIDING
         while self.mailbox:
             drain = self._next_drain()
             if drain is None or not self._send(drain):
@@ -167,7 +162,7 @@ class AggregateActor(Generic[S, C, E]):
                 return
         self.mailbox = None
         self.phase = IDLE
-        self.touched = manager.tick
+        self.idle_since = _IN_USE
         manager.rest(self)
 
     def _go_on(self) -> None:
@@ -354,8 +349,9 @@ class AggregateActor(Generic[S, C, E]):
             self._resolve(drain)
             return False
         if drain.in_doubt:
-            self.sweep(float("inf"))
-            self.blueprint.manager.drop(self)
+            for answer in drain.answers:
+                self.fail(answer.pending, OutcomeUnknownError(self.stream, answer.pending.command_id))
+            self.recovery_failed(error)
             return False
         if isinstance(error, StoreUnavailableError) and not error.retryable:
             self.blueprint.manager.hold(error)
@@ -429,7 +425,10 @@ class AggregateActor(Generic[S, C, E]):
 
     async def _catch_up(self, actual: int, tries: int) -> None:
         try:
-            state, events = await catch_up(self.blueprint, self.stream, self.state, self.version)
+            state, events = await catch_up(self.blueprint, self.stream, self.state, self.version, self.last_id)
+        except WentBackError as error:
+            self.start_over(str(error))
+            return
         except StoreUnavailableError as error:
             self._reach(actual, tries, error)
             return

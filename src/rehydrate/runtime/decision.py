@@ -57,7 +57,8 @@ def decide_into(
     if too_large := _too_large(stream, capabilities, len(events), size):
         return drain.answer(pending, too_large)
     if drain.events and (
-        drain.size + size > capabilities.max_append_bytes or len(drain.events) + len(events) > DRAIN_EVENTS
+        drain.size + size > capabilities.max_append_bytes
+        or len(drain.events) + len(events) > min(DRAIN_EVENTS, capabilities.max_append_events)
     ):
         return False
     drain.state = state
@@ -73,6 +74,9 @@ def share_decision(drain: Drain, stream: str, pending: Pending) -> bool:
     if drain.by_id is None or (first := drain.by_id.get(pending.command_id)) is None:
         return False
     if first.pending.digest != pending.digest:
+        if not first.events:
+            # It was refused, or changed nothing: it leaves no trace, and the id is as good as new.
+            return False
         return drain.answer(pending, DuplicateCommandError(stream, pending.command_id))
     drain.answers.append(msgspec.structs.replace(first, pending=pending))
     return True

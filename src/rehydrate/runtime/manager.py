@@ -16,12 +16,13 @@ from typing import Any
 from rehydrate.clock import Clock, NewId, Timer
 from rehydrate.domain.streams import check_id
 from rehydrate.errors import MailboxFullError, RehydrateError, StoreUnavailableError, StreamQuarantinedError
-from rehydrate.runtime.actor import IDLE, AggregateActor
+from rehydrate.runtime.actor import AggregateActor
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.counters import Counters
 from rehydrate.runtime.freshness import Freshness
 from rehydrate.runtime.limits import SWEEP_EVERY, Limits
 from rehydrate.runtime.mailbox import Pending
+from rehydrate.runtime.phases import IDLE
 from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
@@ -54,8 +55,6 @@ class AggregateManager:
         self.snapshotter = Snapshotter(self)
         self.held: StoreUnavailableError | None = None
         """Set while the store says that waiting does not help: appends are tried from time to time only."""
-        self.tick = clock.monotonic()
-        """The time of the last look at idle actors: what an actor notes as its last activity."""
         self._held_until = 0.0
         self._held_for = 0.0
         self._quarantine = Quarantine(clock, limits)
@@ -86,8 +85,6 @@ class AggregateManager:
         self._quarantine.check(blueprint.aggregate.stream(id))
         if len(self._live) >= self.limits.max_live:
             self._evict_one(blueprint.aggregate.stream(id))
-        if not self._live:
-            self.tick = self.clock.monotonic()
         actor = AggregateActor(blueprint, id, len(self._live))
         self._live.append(actor)
         blueprint.actors[id] = actor
@@ -149,25 +146,27 @@ class AggregateManager:
     def _sweep_idle(self) -> None:
         """One sweep for all actors: there is no timer per actor."""
         self._idle_sweep = None
-        self.tick = self.clock.monotonic()
         self._scan_idle(len(self._live))
 
     def _scan_idle(self, end: int) -> None:
         # From the end, so that the actor which takes the place of one that goes has been looked at already.
         end = min(end, len(self._live))
         start = max(0, end - _SCAN_SLICE)
+        now = self.clock.monotonic()
         for index in range(end - 1, start - 1, -1):
             if index < len(self._live):
-                self._passivate_if_idle(self._live[index])
+                self._passivate_if_idle(self._live[index], now)
         if start > 0:
             self.loop.call_soon(self._scan_idle, start)
-        elif self._live and self._closing is None:
+        elif self._live and self._closing is None and self._idle_sweep is None:
             self._idle_sweep = self.clock.call_later(self._idle_every, self._sweep_idle)
 
-    def _passivate_if_idle(self, actor: Actor) -> None:
-        # An actor notes the tick before its last activity, so it was idle for at least the time since the tick after.
-        idle = self.tick - actor.touched - self._idle_every
-        if actor.phase == IDLE and idle >= actor.blueprint.aggregate.passivate_after:
+    def _passivate_if_idle(self, actor: Actor, now: float) -> None:
+        if actor.phase != IDLE:
+            return
+        if actor.idle_since > now:
+            actor.idle_since = now
+        elif now - actor.idle_since >= actor.blueprint.aggregate.passivate_after:
             self._passivate(actor)
 
     def _passivate(self, actor: Actor) -> None:
@@ -176,17 +175,17 @@ class AggregateManager:
 
     def _evict_one(self, stream: str) -> None:
         """Make room for one more: the longest idle of a sample goes."""
-        if len(self._busy) >= len(self._live):
-            raise MailboxFullError(stream, self.limits.max_live, "live aggregates, none of them idle,")
         sample: list[Actor] = []
-        for _ in range(len(self._live)):
+        for _ in range(len(self._live) if len(self._busy) < len(self._live) else 0):
             self._hand = (self._hand + 1) % len(self._live)
             actor = self._live[self._hand]
             if actor.phase == IDLE:
                 sample.append(actor)
                 if len(sample) == 16:  # noqa: PLR2004 - enough to miss the busiest
                     break
-        self._passivate(min(sample, key=lambda actor: actor.touched))
+        if not sample:
+            raise MailboxFullError(stream, self.limits.max_live, "live aggregates, none of them idle,")
+        self._passivate(min(sample, key=lambda actor: actor.idle_since))
 
     # ------------------------------------------------------------ recovery
 

@@ -142,19 +142,33 @@ def _fold(
     return state
 
 
+class WentBackError(StoreUnavailableError):
+    """The store no longer holds what it held: it was restored from an older copy. Try again."""
+
+
 async def catch_up(
-    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, version: int
+    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, version: int, last_id: str
 ) -> tuple[Any, list[StoredEvent]]:
-    """The events after `version`, whole, and the state that they lead to."""
+    """The events after `version`, whole, and the state that they lead to.
+
+    Raises `WentBackError` if the event at `version` is not the one with that id: then this is another history.
+    """
     events: list[StoredEvent] = []
+    after = max(0, version - 1)
     while True:
-        page = await blueprint.manager.store.read_stream(stream, after=version)
-        rows = [(event.version, event.type, event.data) for event in page.events]
+        page = await blueprint.manager.store.read_stream(stream, after=after)
+        new = page.events
+        if new and after < version:
+            if new[0].id != last_id:
+                raise WentBackError(f"its event {version} is {new[0].id} and was {last_id}")
+            new = new[1:]
+        rows = [(event.version, event.type, event.data) for event in new]
         state = await fold_rows(blueprint, stream, state, version, rows)
         version += len(rows)
-        events += page.events
-        if page.is_last or not rows:
+        events += new
+        if page.is_last or not page.events:
             return state, events
+        after = version
 
 
 def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
@@ -172,9 +186,12 @@ def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
 
 
 def as_rehydrate_error(error: Exception) -> RehydrateError:
-    """What a store should not have raised, as something that a caller can expect."""
-    if isinstance(error, RehydrateError):
+    """What went wrong in a read, as something that the callers can expect: nothing of their commands was stored."""
+    if isinstance(error, StoreUnavailableError) and error.stored is not False:
+        failure = StoreUnavailableError(error.reason, retryable=error.retryable)
+    elif isinstance(error, RehydrateError):
         return error
-    failure = StoreUnavailableError(f"the store failed: {describe(error)}")
+    else:
+        failure = StoreUnavailableError(f"the store failed: {describe(error)}")
     failure.__cause__ = error
     return failure

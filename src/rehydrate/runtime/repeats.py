@@ -6,23 +6,20 @@ stream's own tail, and kept up to date from there on.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from rehydrate.domain.envelope import CommandResult
-from rehydrate.errors import DuplicateCommandError, OutcomeUnknownError, StoreUnavailableError
+from rehydrate.errors import DuplicateCommandError, OutcomeUnknownError
 from rehydrate.runtime.decision import share_decision
 from rehydrate.runtime.limits import WINDOW_EVENTS
 from rehydrate.runtime.mailbox import Drain, Pending, reply
-from rehydrate.runtime.rehydration import as_rehydrate_error, decode_event
+from rehydrate.runtime.rehydration import WentBackError, as_rehydrate_error, decode_event
 from rehydrate.runtime.window import Seen, Window, commands_of, metadata_in
 from rehydrate.store.port import Store, StoredEvent
 
 if TYPE_CHECKING:
     from rehydrate.runtime.actor import AggregateActor
-
-
-class WentBackError(StoreUnavailableError):
-    """The store no longer holds what it held: it was restored from an older copy. Try again."""
 
 
 def knows(actor: AggregateActor[Any, Any, Any], pending: Pending) -> bool:
@@ -77,17 +74,23 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
     blueprint = actor.blueprint
     manager = blueprint.manager
     unknown = OutcomeUnknownError(actor.stream, pending.command_id)
-    deadline = manager.clock.call_later(pending.timeout, lambda: actor.fail(pending, unknown))
+    left = pending.deadline - manager.clock.monotonic()
+    deadline = manager.clock.call_later(left, lambda: actor.fail(pending, unknown))
     try:
         events = await _recall(manager.store, actor.stream, pending.command_id, seen)
         decoded = tuple([decode_event(blueprint.decoders, event) for event in events])
+    except asyncio.CancelledError:
+        # The runtime is being closed, and gives up.
+        actor.fail(pending, unknown)
+        raise
     except WentBackError as error:
         actor.window = None
         actor.fail(pending, error)
     except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
         actor.fail(pending, as_rehydrate_error(error))
     else:
-        manager.counters.count(None)
+        if not pending.is_answered:
+            manager.counters.count(None)
         reply(pending, CommandResult(events[-1].version, events[-1].position, decoded))
     finally:
         deadline.cancel()

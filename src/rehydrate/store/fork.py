@@ -6,7 +6,7 @@ import sys
 from typing import Final, Protocol
 from weakref import WeakSet
 
-FORKED: Final = "it belongs to the process that this one was forked from: open it again in this one"
+FORKED: Final = "it belongs to the process that this one was forked from: open one after the fork"
 
 
 class ProcessBound(Protocol):

@@ -72,6 +72,7 @@ _named: dict[str, Memory] = {}
 
 async def open_memory(url: StoreUrl, clock: Clock) -> MemoryStore:
     """Open `memory://` or `memory://NAME`."""
+    url.refuse_credentials()
     url.refuse_the_rest()
     if url.path:
         raise ConfigurationError(f"{url.shown}: a store in memory has a name and no path: memory://NAME")

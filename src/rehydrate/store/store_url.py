@@ -88,6 +88,11 @@ class StoreUrl:
             raise self._wrong(name, value, f"a number of seconds above {more_than:g}")
         return seconds
 
+    def refuse_credentials(self) -> None:
+        """Raise `ConfigurationError` if there is a user or a password, where nobody asks for them."""
+        if self.user or self.password:
+            raise ConfigurationError(f"{self.shown}: this store takes no user and no password")
+
     def refuse_the_rest(self) -> None:
         """Raise `ConfigurationError` if there is a parameter that nobody took."""
         for name in self._given:

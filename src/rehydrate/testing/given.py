@@ -158,13 +158,19 @@ class _Pure(Generic[S, C, E]):
             self._check_facts(no)
             return no
 
-    def _every(self, decided: Any) -> Iterator[Any]:
+    def _every(self, decided: Iterable[Any]) -> Iterator[Any]:
         __tracebackhide__ = True
-        returned: Any = yield from decided
-        if returned is not None:
-            raise AssertionError(
-                f"{self.name}: decide yields events and also returns {returned!r}, which would be lost; yield all of them"
-            )
+        events = iter(decided)
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                if end.value is None:
+                    return
+                raise AssertionError(
+                    f"{self.name}: decide yields events and also returns {end.value!r}, which is lost; yield all of them"
+                ) from None
+            yield event
 
     def evolve(self, state: S, event: E) -> S:
         """The next state."""

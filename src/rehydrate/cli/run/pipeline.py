@@ -81,7 +81,7 @@ class Pipeline:
     async def execute(self) -> None:
         """Run all lines, or those up to where it is stopped, and write their answers."""
         async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._run.keep())
+            keeping = tasks.create_task(self._run.keep(self.stop))
             printing = tasks.create_task(self._print())
             workers = [tasks.create_task(self._work()) for _ in range(self._concurrency)]
             self._reading = tasks.create_task(self._read())
@@ -262,7 +262,13 @@ class Pipeline:
     def _answered(self, settled: list[Entry]) -> None:
         for entry in settled:
             if not self.is_reader_gone:
-                self._run.answered(entry)
+                self._tell_run(entry)
             assert entry.outcome is not None
             self._report.count(entry.outcome)
         self._report.show(self._lines.bytes_read)
+
+    def _tell_run(self, entry: Entry) -> None:
+        try:
+            self._run.answered(entry)
+        except RehydrateError as error:
+            self.stop(error)

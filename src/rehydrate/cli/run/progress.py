@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
-from rehydrate.domain.streams import check_id
-from rehydrate.errors import ConfigurationError, CorruptStoreError, RehydrateError, StoreUnavailableError
+from rehydrate.domain.streams import MAX_ID_BYTES, check_id
+from rehydrate.errors import ConfigurationError, CorruptStoreError, RehydrateError
 from rehydrate.store.port import Checkpoint, Store, ViewChange
 
 FORMAT: Final = 1
@@ -28,7 +28,9 @@ MAX_FAILED: Final = 1_000
 AHEAD: Final = 16_384
 """Lines that may be sent beyond the saved progress: what the next call sends again after a `kill -9`."""
 
-_LONGEST_LINE_NUMBER: Final = "9" * 19
+MAX_NAME_BYTES: Final = MAX_ID_BYTES - len("run::") - 19
+"""So that a command id of the run, with a line number of 19 digits, is an id that every store takes."""
+
 _PROGRESS: Final = "progress"
 _ANSWER: Final = "answer/"
 
@@ -105,7 +107,7 @@ async def take_run(store: Store, name: str) -> RunProgress:
     Raises `InvalidIdError` for a name that cannot be one, and `CorruptStoreError` if the log is not the one that the
     run was begun on.
     """
-    check_id(f"run:{name}:{_LONGEST_LINE_NUMBER}", "run name")
+    check_id(name, "run name", MAX_NAME_BYTES)
     run = RunProgress(store, name, await _take(store, f"run:{name}"))
     await _check_log(store, run)
     await _load(store, run, f"run:{name}")

@@ -56,11 +56,14 @@ class Run(Protocol):
         ...
 
     def answered(self, entry: Entry) -> None:
-        """The answer to a line was written, and those to all lines before it."""
+        """The answer to a line was written, and those to all lines before it.
+
+        Raises a `RehydrateError` if the run is not to go on.
+        """
         ...
 
-    async def keep(self) -> None:
-        """Save progress now and then, and once more when the run is closed."""
+    async def keep(self, give_up: Callable[[RehydrateError], None]) -> None:
+        """Save progress now and then, and once more when the run is closed; `give_up` hears that it cannot be saved."""
         ...
 
     def close(self) -> None:
@@ -92,7 +95,7 @@ class FreshRun:
     def answered(self, entry: Entry) -> None:
         pass
 
-    async def keep(self) -> None:
+    async def keep(self, give_up: Callable[[RehydrateError], None]) -> None:
         pass
 
     def close(self) -> None:
@@ -102,10 +105,9 @@ class FreshRun:
 class NamedRun:
     """Keeps its progress in the store, and goes on from there."""
 
-    def __init__(self, progress: RunProgress, *, strict: bool, give_up: Callable[[RehydrateError], None]) -> None:
+    def __init__(self, progress: RunProgress, *, strict: bool) -> None:
         self._progress = progress
         self._strict = strict
-        self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._resumed_at = progress.first
         self._failed_before = frozenset(progress.failed)
@@ -196,7 +198,7 @@ class NamedRun:
         if entry.outcome is Outcome.FAILED:
             progress.failed.add(entry.line)
             if len(progress.failed) > MAX_FAILED:
-                self._give_up(_too_many_failed(progress.name))
+                raise _too_many_failed(progress.name)
         else:
             progress.failed.discard(entry.line)
             progress.digest ^= entry.digest
@@ -207,7 +209,7 @@ class NamedRun:
         if progress.first >= progress.saved_first + SAVE_LINES:
             self._wake.set()
 
-    async def keep(self) -> None:
+    async def keep(self, give_up: Callable[[RehydrateError], None]) -> None:
         while not self._is_closed:
             try:
                 async with asyncio.timeout(SAVE_SECONDS):
@@ -215,13 +217,13 @@ class NamedRun:
             except TimeoutError:
                 pass
             self._wake.clear()
-            await self._save()
+            await self._save(give_up)
 
     def close(self) -> None:
         self._is_closed = True
         self._wake.set()
 
-    async def _save(self) -> None:
+    async def _save(self, give_up: Callable[[RehydrateError], None]) -> None:
         if self._is_lost or not (self._is_dirty or self._unsaved):
             return
         answers, self._unsaved = self._unsaved, {}
@@ -232,7 +234,7 @@ class NamedRun:
             await self._save_with_repeats(answers, obsolete)
         except RehydrateError as error:
             self._is_lost = True
-            self._give_up(error)
+            give_up(error)
             waiting += self._waiting
             for saved in waiting:
                 saved.cancel()
@@ -245,14 +247,15 @@ class NamedRun:
             self._saved.set()
 
     async def _save_with_repeats(self, answers: dict[int, bytes], obsolete: list[int]) -> None:
-        for pause in PAUSES:
+        for pause in (*PAUSES, None):
             try:
-                return await self._progress.save(answers.items(), obsolete)
+                await self._progress.save(answers.items(), obsolete)
             except StoreUnavailableError as error:
-                if not error.retryable:
+                if pause is None or not error.retryable:
                     raise
-            await asyncio.sleep(pause)
-        await self._progress.save(answers.items(), obsolete)
+                await asyncio.sleep(pause)
+            else:
+                return
 
 
 def _too_many_failed(name: str) -> RehydrateError:

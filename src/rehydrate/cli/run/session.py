@@ -20,6 +20,7 @@ from rehydrate.cli.run.report import Report, many
 from rehydrate.cli.run.runs import FreshRun, NamedRun, Run
 from rehydrate.cli.run.sending import Sender
 from rehydrate.runtime.runtime import Runtime
+from rehydrate.store.port import Store
 
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
@@ -27,7 +28,7 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 class Options(NamedTuple):
     """What the command line says about a run."""
 
-    store: str
+    store: str | Store
     name: str | None
     strict: bool
     concurrency: int
@@ -56,9 +57,7 @@ class _Session:
         self._progress = progress
         self._signal: signal.Signals | None = None
         self._report = Report(total_bytes=streams.total_bytes, shares_terminal=streams.shares_terminal)
-        run: Run = FreshRun() if progress is None else NamedRun(
-            progress, strict=options.strict, give_up=lambda error: self._pipeline.stop(error)
-        )  # fmt: skip
+        run: Run = FreshRun() if progress is None else NamedRun(progress, strict=options.strict)
         self._pipeline = Pipeline(
             lines=LineReader(streams.source),
             orders=Orders(app),
@@ -107,7 +106,8 @@ class _Session:
 
     def _tell(self) -> int:
         trouble = self._pipeline.trouble
-        say(self._report.summary())
+        if self._report.commands or self._progress is None:
+            say(self._report.summary())
         if self._signal is not None:
             say("interrupted: nothing more was sent, and what was under way is finished and answered")
         if trouble is not None:

@@ -50,10 +50,16 @@ _ROLLED_BACK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlit
 class Identity(msgspec.Struct, frozen=True):
     """By what a file is recognised: another one may have been put in its place under our hands."""
 
-    files: tuple[int, int, int]
-    """Device and inode of the database, inode of its log of writes."""
+    database: tuple[int, int]
+    """Device and inode."""
+    log: tuple[int, int]
+    """The inodes of the log of writes and of its index; 0 for one that is not there."""
     written: tuple[int, int]
     """When the database itself was last written, and its size: changed by a checkpoint, or by a stranger."""
+
+
+_lost: dict[tuple[int, int], str] = {}
+"""Databases that this process cannot open any more, by device and inode, and why."""
 
 
 class DatabaseFile(msgspec.Struct, frozen=True):
@@ -68,14 +74,33 @@ class DatabaseFile(msgspec.Struct, frozen=True):
         """What stands at the path now."""
         try:
             database = os.stat(self.path)  # noqa: PTH116 - twice as fast, and in the way of every commit
-            log = os.stat(f"{self.path}-wal").st_ino  # noqa: PTH116
-        except FileNotFoundError as error:
-            raise StoreUnavailableError(
-                f"{error.filename} is gone, from under a store that is open"
-            ) from None
+        except FileNotFoundError:
+            raise StoreUnavailableError(f"{self.path} is gone, from under a store that is open") from None
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error.strerror}") from error
-        return Identity((database.st_dev, database.st_ino, log), (database.st_mtime_ns, database.st_size))
+        return Identity(
+            (database.st_dev, database.st_ino),
+            (_inode(f"{self.path}-wal"), _inode(f"{self.path}-shm")),
+            (database.st_mtime_ns, database.st_size),
+        )
+
+    def is_replaced(self, then: Identity, now: Identity) -> bool:
+        """Whether the path leads to another database than it did, with a log of writes of its own.
+
+        Raises `StoreUnavailableError` if only one of them is another: together they would be no database.
+        """
+        if now.database == then.database:
+            if now.log == then.log:
+                return False
+            raise StoreUnavailableError(
+                f"{self.path}-wal or -shm was taken from under an open store: start the process again",
+                retryable=False,
+            )
+        if any(new == old != 0 for new, old in zip(now.log, then.log, strict=True)):
+            raise StoreUnavailableError(
+                f"{self.path} was replaced, and beside it still are the -wal and -shm of the old one: remove them"
+            )
+        return True
 
     def create(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing, at the first time: the database is created if there is none."""
@@ -83,8 +108,6 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{self.path} is a directory, and must be a file")
         if not self.path.parent.is_dir():
             raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
-        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
-            raise StoreUnavailableError(f"{self.path} cannot be written: permission denied", retryable=False)
         return self._open("rwc")
 
     def open_writer(self) -> tuple[sqlite3.Connection, Identity]:
@@ -100,7 +123,9 @@ class DatabaseFile(msgspec.Struct, frozen=True):
         return self._open("ro")
 
     def _open(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
-        there = self._inode()
+        there = _place(self.path)
+        if there in _lost:
+            raise ConfigurationError(f"{self.path} {_lost[there]}")
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,
@@ -114,18 +139,27 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             else:
                 _prepare(connection, self, create=mode == "rwc")
             identity = self.identity()
-            if there not in {0, identity.files[1]}:
+            if there not in {None, identity.database}:
                 raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
         except BaseException:
             connection.close()
             raise
         return connection, identity
 
-    def _inode(self) -> int:
-        try:
-            return self.path.stat().st_ino
-        except OSError:
-            return 0
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool) -> None:
@@ -216,6 +250,8 @@ def is_of_the_connection(error: sqlite3.Error) -> bool:
 def as_store_error(error: sqlite3.Error, path: Path, *, committing: bool = False) -> StoreError:
     """What an error of SQLite means. `committing`: it came out of the commit, which may have been done."""
     code = code_of(error)
+    if code == sqlite3.SQLITE_BUSY:
+        return StoreUnavailableError(f"{path} is locked by another process")
     reason = f"{path}: {error}"
     if code in _CORRUPT:
         return CorruptStoreError(f"{reason}; nothing was stored")
@@ -246,15 +282,27 @@ def raise_at_open(error: sqlite3.Error, path: Path) -> NoReturn:
     """Raise what an error of SQLite means to whoever opens a store."""
     if code_of(error) == sqlite3.SQLITE_NOTADB:
         raise ConfigurationError(f"{path} is not an SQLite database: choose another file") from error
+    if code_of(error) == sqlite3.SQLITE_CANTOPEN:
+        reason = f"{path} cannot be opened: {error}; may this process write there?"
+        raise StoreUnavailableError(reason, retryable=False) from error
     raise as_store_error(error, path) from error
 
 
-def keep_for_ever(connection: sqlite3.Connection) -> None:
-    """Make a connection survive until the process ends, and unclosed.
+def keep_for_ever(connection: sqlite3.Connection, identity: Identity, why: str) -> None:
+    """Make a connection survive unclosed until the process ends, and its database one that cannot be opened again.
 
-    Closing the last connection moves the log of writes into the database and deletes it. That must not happen to a
-    log that was taken from under us, nor in a forked child, which shares the files and does not hold the locks.
+    Closing the last connection moves the log of writes into the database and deletes it. That must not happen to
+    files that were taken from under us, nor in a forked child, which shares the files and does not hold the locks.
+    And whatever is opened later in this process shares SQLite's own memory of what it has opened.
     """
     import ctypes
 
+    _lost[identity.database] = why
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+REPLACED: Final = "was replaced under an open store: start the process again"
+FORKED: Final = (
+    "was open in the process that this one was forked from, and SQLite cannot open it here without damage: open stores "
+    "after the fork, or start new processes instead"
+)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import (
     PAGE_SIZE,
     Head,
@@ -20,7 +21,15 @@ from rehydrate.store.port import (
     StreamPage,
 )
 from rehydrate.store.sqlite import schema
-from rehydrate.store.sqlite.database import DatabaseFile, Identity, as_store_error, keep_for_ever, not_a_name
+from rehydrate.store.sqlite.database import (
+    FORKED,
+    REPLACED,
+    DatabaseFile,
+    Identity,
+    as_store_error,
+    keep_for_ever,
+    not_a_name,
+)
 
 T = TypeVar("T")
 
@@ -38,6 +47,7 @@ class Readers:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"rehydrate reads {file.path.name}")
         self._idle: list[tuple[sqlite3.Connection, Identity]] = []
+        self._identity: Identity | None = None
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the database as it is at a moment after this was called."""
@@ -46,13 +56,22 @@ class Readers:
     def close(self) -> None:
         """Finish what was taken in, and close. Called in a thread."""
         self._threads.shutdown()
+        try:
+            replaced = self._identity is None or self._file.is_replaced(self._identity, self._file.identity())
+        except StoreUnavailableError:
+            replaced = True
+        if replaced:
+            self._keep_for_ever(REPLACED)
         while self._idle:
             self._idle.pop()[0].close()
 
     def abandon(self) -> None:
         """Touch nothing any more, and let nothing be closed: this is a forked child."""
-        for connection, _ in self._idle:
-            keep_for_ever(connection)
+        self._keep_for_ever(FORKED)
+
+    def _keep_for_ever(self, why: str) -> None:
+        while self._idle:
+            keep_for_ever(*self._idle.pop(), why)
 
     def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -72,27 +91,35 @@ class Readers:
     def _take(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection to the file that stands at the path now, without memories of another one."""
         now = self._file.identity()
-        try:
-            connection, identity = self._idle.pop()
-        except IndexError:
-            return self._file.open_reader()
-        if now.files != identity.files:
-            keep_for_ever(connection)
-            return self._file.open_reader()
-        if now.written != identity.written:
-            connection.execute(schema.FORGET_PAGES)
-        return connection, now
+        if self._identity is not None and self._file.is_replaced(self._identity, now):
+            self._keep_for_ever(REPLACED)
+        self._identity = now
+        while True:
+            try:
+                connection, identity = self._idle.pop()
+            except IndexError:
+                return self._file.open_reader()
+            if identity.database != now.database:
+                keep_for_ever(connection, identity, REPLACED)  # It was in use when the others were kept.
+                continue
+            if identity.written != now.written:
+                connection.execute(schema.FORGET_PAGES)
+            return connection, now
 
 
 def read_stream(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
-    rows, is_last = _page(connection.execute(schema.READ_STREAM, (stream, after, limit + 1)), limit, 4, 5)
+    rows, is_last = _page(
+        connection.execute(schema.READ_STREAM, (stream, after, limit + 1)), limit, data=4, metadata=5
+    )
     return StreamPage([StoredEvent(stream, *row) for row in rows], is_last)
 
 
 def replay(connection: sqlite3.Connection, stream: str, after: int) -> ReplayPage:
     """A page of a stream, without what rehydration does not need."""
-    rows, is_last = _page(connection.execute(schema.REPLAY, (stream, after, PAGE_SIZE + 1)), PAGE_SIZE, 2, 2)
+    rows, is_last = _page(
+        connection.execute(schema.REPLAY, (stream, after, PAGE_SIZE + 1)), PAGE_SIZE, data=2
+    )
     if not rows:
         return ReplayPage(rows, "", "", 0, is_last)
     ends = connection.execute(schema.ENDS_OF_REPLAY, (stream, rows[0][0], rows[-1][0])).fetchall()
@@ -107,7 +134,7 @@ def read_all(connection: sqlite3.Connection, after: int, limit: int, where: LogF
     found = connection.execute(
         schema.read_all(tuple(filters)), (after, upto, *map(_json, filters.values()), limit + 1)
     )
-    rows, is_whole = _page(found, limit, 5, 6)
+    rows, is_whole = _page(found, limit, data=5, metadata=6)
     events = [StoredEvent(*row) for row in rows]
     if events and not is_whole:
         last = events[-1]
@@ -147,7 +174,7 @@ def name_range(prefix: str, after: str) -> tuple[str, str | bytes]:
     return first, stem[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-def _page(found: sqlite3.Cursor, limit: int, data: int, metadata: int) -> tuple[list[Any], bool]:
+def _page(found: sqlite3.Cursor, limit: int, *, data: int, metadata: int = 0) -> tuple[list[Any], bool]:
     """The rows up to the limits, and whether there are no more; `data` and `metadata` are columns with bytes."""
     rows: list[Any] = []
     size = 0
@@ -156,7 +183,9 @@ def _page(found: sqlite3.Cursor, limit: int, data: int, metadata: int) -> tuple[
             found.close()
             return rows, False
         rows.append(row)
-        size += len(row[data]) + len(row[metadata])
+        size += len(row[data])
+        if metadata:
+            size += len(row[metadata])
     return rows, True
 
 

@@ -112,13 +112,15 @@ ENDS_OF_REPLAY: Final = """
 """
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"
 EVENT_ID: Final = "SELECT id FROM events WHERE position = ?"
+# Always along the positions, whatever the planner thinks of other ways: CROSS keeps the order of the join, and + keeps
+# it from taking the streams one by one and sorting. The range of positions bounds what is looked at.
 _READ_ALL: Final = """
     SELECT streams.name, version, position, events.id, type, data, metadata, recorded_at
-    FROM events JOIN streams ON streams.id = events.stream
+    FROM events CROSS JOIN streams ON streams.id = events.stream
     WHERE position > ? AND position <= ? {filters} ORDER BY position LIMIT ?
 """
 _FILTERS: Final = {
-    "streams": "AND events.stream IN (SELECT id FROM streams WHERE name IN (SELECT value FROM json_each(?)))",
+    "streams": "AND +events.stream IN (SELECT id FROM streams WHERE name IN (SELECT value FROM json_each(?)))",
     "aggregates": (
         "AND substr(streams.name, 1, instr(streams.name || '-', '-') - 1) IN (SELECT value FROM json_each(?))"
     ),

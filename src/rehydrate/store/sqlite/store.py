@@ -88,6 +88,7 @@ async def open_sqlite(url: StoreUrl, clock: Clock) -> SqliteStore:
 
 
 def _path(url: StoreUrl) -> Path:
+    url.refuse_credentials()
     if url.host:
         raise ConfigurationError(
             f"{url.shown} names a host; a file takes three slashes: sqlite:///{url.host}"

@@ -18,36 +18,29 @@ class LogWatch:
     def __init__(self, last_position: Callable[[], Awaitable[int]], poll: float) -> None:
         self._last_position = last_position
         self._poll = poll
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._waiting: dict[asyncio.Future[StoreError | None], int] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def wait(self, after: int) -> None:
         """Return when there are events after that position."""
-        woken = asyncio.get_running_loop().create_future()
+        woken: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
         self._waiting[woken] = after
         try:
             # Registered first, so that nothing that comes meanwhile is missed.
             if await self._last_position() > after:
                 return
-            if self._looking is None:
+            if self._looking is None and not woken.done():
                 self._looking = asyncio.create_task(self._look())
-            await woken
+            error = await woken
         finally:
-            self._waiting.pop(woken, None)
-            woken.cancel()
+            del self._waiting[woken]
+        if error is not None:
+            raise error
 
     def notice(self, outcomes: Sequence[Outcome]) -> None:
         """A group of our own was committed."""
         if self._waiting:
-            self._wake(
-                max((outcome.position for outcome in outcomes if isinstance(outcome, Appended)), default=0)
-            )
-
-    def _wake(self, position: int) -> None:
-        """There is an event at that position."""
-        for woken, after in self._waiting.items():
-            if after < position and not woken.done():
-                woken.set_result(None)
+            self._wake(max((done.position for done in outcomes if isinstance(done, Appended)), default=0))
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -56,16 +49,25 @@ class LogWatch:
             self._looking.cancel()
 
     async def _look(self) -> None:
+        """Ask the database instead of `PRAGMA data_version`: saved checkpoints shall not wake those who save them."""
         try:
-            while self._waiting:
+            while True:
                 await asyncio.sleep(self._poll)
+                if not self._waiting:
+                    return
                 self._wake(await self._last_position())
         except StoreError as error:
             self._fail(partial(another, error))
         finally:
             self._looking = None
 
+    def _wake(self, position: int) -> None:
+        """There is an event at that position."""
+        for woken, after in self._waiting.items():
+            if after < position and not woken.done():
+                woken.set_result(None)
+
     def _fail(self, error: Callable[[], StoreError]) -> None:
         for woken in self._waiting:
             if not woken.done():
-                woken.set_exception(error())
+                woken.set_result(error())

@@ -16,6 +16,8 @@ from rehydrate.errors import StoreError, StoreUnavailableError
 from rehydrate.store.group_commit import Group, Outcome
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import (
+    FORKED,
+    REPLACED,
     DatabaseFile,
     Identity,
     another,
@@ -105,8 +107,8 @@ class Writer:
 
     def abandon(self) -> None:
         """Touch nothing any more, and let nothing be closed: this is a forked child."""
-        if self._connection is not None:
-            keep_for_ever(self._connection)
+        if self._connection is not None and self._identity is not None:
+            keep_for_ever(self._connection, self._identity, FORKED)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -158,12 +160,15 @@ class Writer:
         return self._log.append(connection, group, self._wall())
 
     def _versions(self, streams: Sequence[str]) -> list[int]:
-        try:
-            connection = self._current()
-            return self._log.versions(connection, streams)
-        except sqlite3.Error as error:
-            self._drop()
-            raise as_store_error(error, self._file.path) from error
+        give_up = time.monotonic() + self._file.busy_timeout
+        while True:
+            try:
+                return self._log.versions(self._current(), streams)
+            except sqlite3.Error as error:
+                if code_of(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
+                    continue  # Somebody repairs what a killed process left behind.
+                self._drop()
+                raise as_store_error(error, self._file.path) from error
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -179,23 +184,21 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit at the end, or leave nothing. Errors that are not of what was written come out as `StoreError`."""
-        path = self._file.path
         committing = False
-        connection: sqlite3.Connection | None = None
         try:
             connection = self._begin()
             yield connection
             committing = True
             connection.execute(schema.COMMIT)
         except sqlite3.Error as error:
-            self._give_up(connection)
+            self._give_up()
             if not committing and is_of_an_append(error):
                 raise
             if is_of_the_connection(error):
                 self._drop()
-            raise as_store_error(error, path, committing=committing) from error
+            raise as_store_error(error, self._file.path, committing=committing) from error
         except BaseException:
-            self._give_up(connection)
+            self._give_up()
             raise
 
     def _begin(self) -> sqlite3.Connection:
@@ -219,9 +222,9 @@ class Writer:
         """A connection to the file that stands at the path now, without memories of another one."""
         if self._connection is not None and self._identity is not None:
             identity = self._file.identity()
-            if identity.files != self._identity.files:
+            if self._file.is_replaced(self._identity, identity):
                 logger.warning("%s was replaced under an open store: it is opened again", self._file.path)
-                keep_for_ever(self._connection)
+                keep_for_ever(self._connection, self._identity, REPLACED)
                 self._connection = None
             elif identity.written != self._identity.written:
                 # Somebody moved the log of writes into it, or copied another database over it.
@@ -239,13 +242,12 @@ class Writer:
         except sqlite3.Error as error:
             raise_at_open(error, self._file.path)
 
-    def _give_up(self, connection: sqlite3.Connection | None) -> None:
+    def _give_up(self) -> None:
+        """Leave nothing of a transaction."""
         self._log.forget()
-        if connection is None:
-            return
         try:
-            if connection.in_transaction:
-                connection.execute(schema.ROLLBACK)
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute(schema.ROLLBACK)
         except sqlite3.Error:
             logger.debug("%s: the rollback failed, so the connection goes", self._file.path, exc_info=True)
             self._drop()
@@ -257,10 +259,15 @@ class Writer:
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None:
+        if connection is None or self._identity is None:
             return
         try:
-            connection.close()
+            if self._file.is_replaced(self._identity, self._file.identity()):
+                keep_for_ever(connection, self._identity, REPLACED)
+            else:
+                connection.close()
+        except StoreUnavailableError:
+            keep_for_ever(connection, self._identity, REPLACED)
         except sqlite3.Error:
             logger.debug("%s: a connection could not be closed", self._file.path, exc_info=True)
 
@@ -273,15 +280,17 @@ class Writer:
     def _move_log_of_writes(self) -> None:
         """What fails here is tried again, and nobody needs to hear it: what was committed is in the log of writes."""
         self._pages = 0
-        if self._connection is None:
+        if self._connection is None or self._identity is None:
             return
         try:
             if self._file.identity() != self._identity:
                 return
             self._connection.execute(schema.MOVE_LOG).fetchone()
-            self._identity = self._file.identity()
-        except (sqlite3.Error, StoreUnavailableError):
-            logger.warning("%s: the log of writes could not be moved", self._file.path, exc_info=True)
+            identity = self._file.identity()
+            if not self._file.is_replaced(self._identity, identity):
+                self._identity = identity
+        except (sqlite3.Error, StoreUnavailableError) as error:
+            logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
 
 
 def _set_result(future: asyncio.Future[T], result: T) -> None:

@@ -49,6 +49,8 @@ class CancellationLaws(StoreUnderTest):
             stream = f"account-{point}"
             call = store.append(stream, new, expected_version=0)
             cancelled = await _cancelled_at(point, call, moment)
+            there = ids((await store.read_stream(stream)).events)
+            assert there in ([], ids(new)), "a part of it was stored"
             done = await store.append(stream, new, expected_version=0)
             assert ids((await store.read_stream(stream)).events) == ids(new)
             assert done.version == 3

@@ -23,7 +23,7 @@ def law(
     """Mark a test of a class of laws; among its arguments is the fixture `store`.
 
     It is skipped unless the store's capabilities are true where the law `needs` them and false where it `lacks`
-    them. After `hang_limit` seconds it fails: a store that does not answer is broken, however slow the machine.
+    them. After `hang_limit` seconds, times the class's `patience`, it fails: a store that does not answer is broken, however slow the machine.
     """
     unknown = {*needs, *lacks} - _CAPABILITIES
     if unknown:
@@ -31,15 +31,16 @@ def law(
 
     def mark(test: Test) -> Test:
         @wraps(test)
-        async def kept(laws: object, /, **fixtures: Any) -> None:
+        async def kept(laws: Any, /, **fixtures: Any) -> None:
             _skip_unless_declared(fixtures["store"], needs, lacks)
-            limit = asyncio.timeout(hang_limit)
+            seconds = hang_limit * laws.patience
+            limit = asyncio.timeout(seconds)
             try:
                 async with limit:
                     await test(laws, **fixtures)
             except TimeoutError:
                 if limit.expired():
-                    pytest.fail(f"it hangs: there was no end to it in {hang_limit:g} s")
+                    pytest.fail(f"it hangs: there was no end to it in {seconds:g} s")
                 raise
 
         return cast(Test, pytest.mark.asyncio(kept))

@@ -144,14 +144,15 @@ def whole_lots(log: Sequence[StoredEvent]) -> dict[str, Appended]:
 class Follower:
     """Reads a log to its end again and again while others write, and never looks back.
 
-    Begin it before the writers; `finish` it after them: what it saw has to be the log.
+    Begin it before the writers; `finish` it after them: what it saw has to be the log. It takes a breath of `pause`
+    seconds at the end of the log, so that other processes have the machine.
     """
 
-    def __init__(self, store: Store, *, limit: int = 7) -> None:
+    def __init__(self, store: Store, *, limit: int = 7, pause: float = 0.0) -> None:
         self.seen: list[StoredEvent] = []
-        self.pages = 0
         self._store = store
         self._limit = limit
+        self._pause = pause
         self._stop = False
         self._task = asyncio.create_task(self._follow())
 
@@ -160,7 +161,6 @@ class Follower:
         while True:
             stopping = self._stop
             page = await self._store.read_all(after=after, limit=self._limit)
-            self.pages += 1
             if page.events:
                 after = page.position
                 self.seen += page.events
@@ -171,7 +171,7 @@ class Follower:
                     )
             elif stopping and page.is_last:
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if page.events else self._pause)
 
     async def reaches(self, position: int) -> None:
         """Wait until it has seen the event there."""

@@ -63,7 +63,7 @@ class ProcessLaws(StoreUnderTest):
             )
             for writer in range(3)
         ]
-        async with Follower(store) as reader:
+        async with Follower(store, pause=0.001) as reader:
             writing = await writers.start_each(*[[flood] for flood in floods])
             for writer in writing:
                 await writer.told(ended=1)

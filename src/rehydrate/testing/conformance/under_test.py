@@ -37,6 +37,9 @@ class StoreUnderTest:
     opener: ClassVar[str] = "rehydrate.store.url:open_store"
     """Where the coroutine function is that opens a store at a URL; processes of their own look it up there, too."""
 
+    patience: ClassVar[float] = 1.0
+    """By how much to multiply the time after which a law takes a store for one that hangs."""
+
     @pytest_asyncio.fixture
     async def another(self, url: str) -> AsyncIterator[Another]:
         """One more opened store at the same place: `await another()`."""

@@ -1,0 +1,85 @@
+"""Each measurement in a process of its own, so that none inherits another's heap; contestants alternate.
+
+`python -m bench.running ROW NUMBER SIZE FOLDER` is one measurement; its sample goes to stdout.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.rows import ROWS, Row
+from bench.sample import Sample, Size
+
+_PROJECT: Final = Path(__file__).parent.parent
+
+Samples = dict[str, list[Sample]]
+"""Of the contestants of a row, in the order of the repetitions."""
+
+
+class MeasuredRow(msgspec.Struct, frozen=True):
+    """A row and everything that was measured for it."""
+
+    row: Row
+    samples: Samples
+
+
+def run_rows(
+    rows: Sequence[Row], size: Size, repetitions: int, folder: Path, progress: Callable[[str], None]
+) -> list[MeasuredRow]:
+    """Measure the rows one after the other; `progress` gets a line for each measurement."""
+    total = sum(len(row.contestants) * min(repetitions, row.repetitions or repetitions) for row in rows)
+    done = 0
+    measured: list[MeasuredRow] = []
+    for row in rows:
+        samples: Samples = {contestant.name: [] for contestant in row.contestants}
+        for repetition in range(min(repetitions, row.repetitions or repetitions)):
+            # There and back again: who comes first has no advantage over the run.
+            order = (
+                range(len(row.contestants)) if repetition % 2 == 0 else reversed(range(len(row.contestants)))
+            )
+            for number in order:
+                contestant = row.contestants[number]
+                sample = run_alone(row, number, size, folder)
+                samples[contestant.name].append(sample)
+                done += 1
+                progress(f"[{done}/{total}] {row.title}: {contestant.name}: {sample.value:,.6g} {row.unit}")
+        measured.append(MeasuredRow(row, samples))
+    return measured
+
+
+def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
+    """One measurement in a fresh process; what it says on stderr is shown."""
+    arguments = [row.name, str(number), msgspec.json.encode(size).decode(), str(folder)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.running", *arguments],
+        cwd=_PROJECT,
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return msgspec.json.decode(ended.stdout, type=Sample)
+
+
+def row_named(name: str) -> Row:
+    """Raises `KeyError` where there is none."""
+    return {row.name: row for row in ROWS}[name]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One measurement, in this process."""
+    name, number, size, folder = arguments
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        sample = (
+            row_named(name).contestants[int(number)].measure(msgspec.json.decode(size, type=Size), Path(own))
+        )
+    sys.stdout.write(msgspec.json.encode(sample).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

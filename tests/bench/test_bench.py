@@ -1,0 +1,134 @@
+"""The harness runs, at sizes that say nothing, and nobody in it cheats."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from eventsourcing.sqlite import SQLiteFactory
+
+from bench import peer_bank, peer_structs, running
+from bench.__main__ import main
+from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
+from bench.rows import ROWS, Contestant
+from bench.running import MeasuredRow, row_named
+from bench.sample import MeasurementError, Sample, Size, require
+from bench.summary import Report, summarize
+
+TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2)
+
+
+@pytest.mark.parametrize(
+    "contestant",
+    [pytest.param(each, id=f"{row.name}: {each.name}") for row in ROWS for each in row.contestants],
+)
+def test_every_contestant_measures_something(contestant: Contestant, tmp_path: Path) -> None:
+    sample = contestant.measure(TINY, tmp_path)
+    assert sample.value > 0 or contestant.name.startswith("resident")
+
+
+def test_the_command_measures_in_processes_of_their_own_and_writes_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.__main__.QUICK", TINY)
+    main(
+        [
+            "--quick",
+            "--only",
+            "rehydrate-memory",
+            "--json",
+            str(tmp_path / "report.json"),
+            "--folder",
+            str(tmp_path),
+        ]
+    )
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
+    (row,) = report.rows
+    assert {figure.contestant: len(figure.samples) for figure in row.figures} == {
+        "Rehydrate": 2,
+        "eventsourcing": 2,
+        "fold, decoded events": 2,
+    }
+    assert report.machine.fsync_ms > 0
+    shown, progress = capsys.readouterr()
+    assert "Rehydrate : eventsourcing" in shown
+    assert "[6/6]" in progress
+
+
+@pytest.mark.parametrize("bank", [peer_bank.Bank, peer_structs.Bank], ids=["its own events", "Structs"])
+def test_the_peer_stores_each_event_and_reads_it_back(bank: type[AnyBank], tmp_path: Path) -> None:
+    with closing(bank(env={**FASTEST, **sqlite_settings(tmp_path)})) as app:
+        require_durable(app)
+        id = app.open_account(3)
+        assert (app.deposit(id, 10), app.withdraw(id, 4)) == (4, 5)
+        with pytest.raises(peer_bank.InsufficientFundsError):
+            app.withdraw(id, 1_000)
+    with closing(sqlite3.connect(tmp_path / "peer.db")) as connection:
+        stored = connection.execute("SELECT topic, state FROM stored_events ORDER BY rowid").fetchall()
+    assert [topic.rpartition(".")[2] for topic, _ in stored] == ["Created", *["Deposited"] * 3, "Withdrawn"]
+    assert [msgspec.json.decode(state).get("amount") for _, state in stored] == [None, 1, 1, 10, 4]
+    with closing(bank(env=sqlite_settings(tmp_path))) as app:
+        account: peer_bank.Account | peer_structs.Account = app.repository.get(id)
+        assert (account.balance, account.changes) == (8, 4)
+
+
+def test_the_peer_is_refused_where_its_commits_do_not_wait_for_the_disk(tmp_path: Path) -> None:
+    with closing(peer_bank.Bank(env=sqlite_settings(tmp_path))) as app:
+        assert isinstance(app.factory, SQLiteFactory)
+        pool = app.factory.datastore.pool
+        connection = pool.get_connection()
+        connection.cursor().execute("PRAGMA synchronous = NORMAL")
+        pool.put_connection(connection)
+        with pytest.raises(MeasurementError, match="FULL"):
+            require_durable(app)
+
+
+def test_both_sides_of_the_row_on_sqlite_leave_their_events_in_the_file(tmp_path: Path) -> None:
+    tables = {
+        "Rehydrate": "events",
+        "eventsourcing": "stored_events",
+        "bare store": "events",
+        "raw inserts": "events",
+    }
+    files = {"eventsourcing": "peer.db"}
+    for contestant in row_named("sqlite-64").contestants:
+        folder = tmp_path / contestant.name
+        folder.mkdir()
+        contestant.measure(TINY, folder)
+        with closing(sqlite3.connect(folder / files.get(contestant.name, "bank.db"))) as connection:
+            (stored,) = connection.execute(f"SELECT count(*) FROM {tables[contestant.name]}").fetchone()
+        assert stored > TINY.accounts * TINY.events
+
+
+def test_who_stored_less_than_was_answered_is_refused() -> None:
+    with pytest.raises(MeasurementError, match="holds 9 events and must hold 10"):
+        require(stored=9, expected=10, what="somebody")
+
+
+def test_a_ratio_is_of_measurements_of_the_same_repetition() -> None:
+    row = row_named("rehydrate-memory")
+    rates = {
+        "Rehydrate": [100.0, 300.0, 90.0],
+        "eventsourcing": [10.0, 20.0, 30.0],
+        "fold, decoded events": [1.0] * 3,
+    }
+    samples = {name: [Sample(value, {}) for value in values] for name, values in rates.items()}
+    beside_the_peer, _ = summarize(MeasuredRow(row, samples)).comparisons
+    assert beside_the_peer.value.median == 10
+    assert (beside_the_peer.value.least, beside_the_peer.value.most) == (3, 15)
+    assert beside_the_peer.is_met
+
+
+def test_contestants_alternate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    order: list[int] = []
+
+    def measure(_row: object, number: int, _size: Size, _folder: Path) -> Sample:
+        order.append(number)
+        return Sample(1.0, {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
+    running.run_rows([row_named("rehydrate-memory")], TINY, 3, tmp_path, lambda _: None)
+    assert order == [0, 1, 2, 2, 1, 0, 0, 1, 2]
