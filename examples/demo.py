@@ -125,7 +125,8 @@ def play_history(console: Console, folder: Path, asked: Path | None) -> int:
             raise NoHistoryError(f"{ROOT.name} is not a git repository")
         repository = Repository(asked or ROOT)
     except NoHistoryError as error:
-        console.print(f"  Skipped: {error}; name another one: python examples/demo.py /path/to/repository\n")
+        sentence = f"  Skipped: {error}; name another one: python examples/demo.py /path/to/repository\n"
+        console.print(sentence, markup=False)
         return 0
     url = f"sqlite:///{folder}/history.db"
     began = time.monotonic()
@@ -243,7 +244,9 @@ def show_history(console: Console, history: History) -> None:
     ):
         table.add_row(f"{count:,}", what)
     if history.seconds:
-        table.add_row(f"{history.events / history.seconds:,.0f}", "events per second, from the first to the last")
+        table.add_row(
+            f"{history.events / history.seconds:,.0f}", "events per second, from the first to the last"
+        )
     console.print(Padding.indent(table, 1))
     unit, bars = in_periods(history.days)
     if bars:

@@ -40,4 +40,6 @@ def _commands(change: Change) -> Iterator[tuple[bytes, Command]]:
             path = id_of(change.source)
             yield change.path, RenameFrom(commit=commit, at=at, mode=mode, blob=blob, path=path)
         case other:
-            raise ValueError(f"git says {other!r} of {change.path!r} in {commit}, which a history should not hold")
+            raise ValueError(
+                f"git says {other!r} of {change.path!r} in {commit}, which a history should not hold"
+            )

@@ -106,7 +106,9 @@ class Repository:
 
 def _environment() -> dict[str, str]:
     """Without the variables by which git, when it calls a hook, points at another repository."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {"LC_ALL": "C"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
+        "LC_ALL": "C"
+    }
 
 
 def _fields(output: IO[bytes]) -> Iterator[bytes]:

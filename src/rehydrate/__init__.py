@@ -42,7 +42,6 @@ from rehydrate.telemetry import Statistics
 
 __all__ = [
     "ANY_VERSION",
-    "STREAM_EXISTS",
     "ActorCrashedError",
     "Aggregate",
     "App",
@@ -66,6 +65,7 @@ __all__ = [
     "RehydrateError",
     "Rejection",
     "Runtime",
+    "STREAM_EXISTS",
     "Snapshot",
     "Statistics",
     "StoreClosedError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -40,7 +40,7 @@ class App:
         clock: Clock | None = None,
         new_id: NewId | None = None,
         limits: Limits | None = None,
-    ) -> AsyncIterator[Runtime]:
+    ) -> AsyncGenerator[Runtime]:
         """Run the App on a store, named by URL or handed over open; on the way out everybody is answered first.
 
         Args:
@@ -75,7 +75,7 @@ class App:
         *,
         snapshots: str | None = None,
         limits: Limits | None = None,
-    ) -> Iterator[SyncRuntime]:
+    ) -> Generator[SyncRuntime]:
         """Run the App for code that is not asyncio: the same core, on one thread of its own."""
         with Portal() as portal, portal.enter(self.open(store, snapshots=snapshots, limits=limits)) as runtime:
             yield SyncRuntime(runtime, portal)

@@ -34,7 +34,9 @@ class Ended(NamedTuple):
 
 def typed(*arguments: str | Path, stdin: str | bytes = b"") -> Ended:
     """Run a command in this process."""
-    result = CliRunner().invoke(program, [str(each) for each in arguments], input=stdin, prog_name="rehydrate")
+    result = CliRunner().invoke(
+        program, [str(each) for each in arguments], input=stdin, prog_name="rehydrate"
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ended(result.exit_code, result.stdout, result.stderr)

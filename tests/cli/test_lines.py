@@ -38,7 +38,9 @@ async def read(*pieces: bytes) -> list[Line]:
         ((), []),
     ],
 )
-async def test_lines_end_at_newlines_wherever_the_pieces_end(pieces: tuple[bytes, ...], texts: list[bytes]) -> None:
+async def test_lines_end_at_newlines_wherever_the_pieces_end(
+    pieces: tuple[bytes, ...], texts: list[bytes]
+) -> None:
     read_lines = await read(*pieces)
     assert [line.text for line in read_lines] == texts
     assert [line.number for line in read_lines] == list(range(1, len(texts) + 1))

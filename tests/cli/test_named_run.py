@@ -16,6 +16,7 @@ from rehydrate.cli.run.progress import FORMAT, MAX_FAILED, take_run
 from rehydrate.cli.run.session import Options, Streams, run_lines
 from rehydrate.clock import SystemClock
 from rehydrate.store.port import Store, ViewChange
+from rehydrate.testing.clock import until
 from rehydrate.testing.faults import FaultyStore, Hang, LoseAnswer, Refuse, Script
 from tests.bank import app
 from tests.cli.simulation import mixed_lines, simulate, stored_in
@@ -38,7 +39,10 @@ def test_a_finished_run_says_so_and_does_nothing(store: str) -> None:
     assert "run 'import' is finished: 3 lines" in first.stderr
     again = run(store, *lines)
     assert (again.code, again.stdout) == (0, "")
-    assert again.stderr == "rehydrate: run 'import' was finished before, all its 3 lines: there was nothing to do\n"
+    assert (
+        again.stderr
+        == "rehydrate: run 'import' was finished before, all its 3 lines: there was nothing to do\n"
+    )
     assert stored_in(store) == {"ada": [("Deposited", 1), ("Deposited", 2)]}
 
 
@@ -64,11 +68,15 @@ def test_lines_that_were_added_at_the_end_are_run(store: str) -> None:
     ],
     ids=["changed", "swapped", "moved"],
 )
-def test_an_earlier_line_that_is_not_what_it_was_is_an_error_and_nothing_is_sent(store: str, changed: list[str]) -> None:
+def test_an_earlier_line_that_is_not_what_it_was_is_an_error_and_nothing_is_sent(
+    store: str, changed: list[str]
+) -> None:
     run(store, deposit("ada", 1), deposit("ada", 2))
     ended = run(store, *changed)
     assert (ended.code, ended.stdout) == (1, "")
-    assert "run 'import' has finished the lines before line 3, and one of them has changed since" in ended.stderr
+    assert (
+        "run 'import' has finished the lines before line 3, and one of them has changed since" in ended.stderr
+    )
     assert stored_in(store) == {"ada": [("Deposited", 1), ("Deposited", 2)]}
 
 
@@ -90,7 +98,9 @@ def test_a_line_that_failed_is_run_again_by_the_same_call_also_after_it_was_corr
     first = run(store, deposit("ada", 1), "nonsense", deposit("ada", 2), line("ada", "Crash", where="decide"))
     assert first.code == 1
     assert "is finished but for 2 failed lines: the same call runs them again" in first.stderr
-    second = run(store, deposit("ada", 1), deposit("bob", 5), deposit("ada", 2), line("ada", "Crash", where="decide"))
+    second = run(
+        store, deposit("ada", 1), deposit("bob", 5), deposit("ada", 2), line("ada", "Crash", where="decide")
+    )
     assert [answer["line"] for answer in second.answers] == [2, 4]
     assert second.code == 1
     third = run(store, deposit("ada", 1), deposit("bob", 5), deposit("ada", 2), deposit("ada", 3))
@@ -236,8 +246,7 @@ async def test_who_takes_a_run_over_keeps_all_that_the_earlier_holder_saved_unti
     # The later one has read the checkpoint, and is about to raise its epoch.
     script.add("save_checkpoint", Hang())
     later = asyncio.create_task(take_run(slow, "import"))
-    while not slow.hanging:
-        await asyncio.sleep(0)
+    await until(lambda: slow.hanging)
     earlier.first = 7
     await earlier.save([(9, b"{}")], [])
     slow.release()
@@ -266,7 +275,10 @@ async def test_a_run_that_was_begun_on_another_log_does_not_go_on(store: str, tm
     ("progress", "sentence"),
     [
         (b"?", "cannot be read"),
-        (b'{"format": %d, "first": 1, "digest": "0", "failed": []}' % (FORMAT + 1), "another version of Rehydrate"),
+        (
+            b'{"format": %d, "first": 1, "digest": "0", "failed": []}' % (FORMAT + 1),
+            "another version of Rehydrate",
+        ),
     ],
 )
 async def test_progress_that_this_version_cannot_read_is_one_sentence(
@@ -283,7 +295,9 @@ async def test_progress_that_this_version_cannot_read_is_one_sentence(
     assert sentence in ended.stderr
 
 
-async def test_a_run_whose_checkpoint_was_reset_starts_over_and_still_stores_nothing_twice(store: str) -> None:
+async def test_a_run_whose_checkpoint_was_reset_starts_over_and_still_stores_nothing_twice(
+    store: str,
+) -> None:
     lines = [deposit("ada", 1), deposit("ada", 2)]
     await to_thread(run, store, *lines)
     opened = await open_store(store)

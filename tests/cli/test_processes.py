@@ -110,7 +110,9 @@ def test_an_answer_comes_while_the_input_is_still_open(store: str) -> None:
 
 
 @posix_only
-def test_a_later_call_with_the_name_takes_over_and_the_earlier_one_stops_with_one_sentence(store: str) -> None:
+def test_a_later_call_with_the_name_takes_over_and_the_earlier_one_stops_with_one_sentence(
+    store: str,
+) -> None:
     lines = [deposit(f"a{n % 5}", n) for n in range(1, 101)]
     earlier = begun(store, "--run", "import")
     feed(earlier, *lines[:50])

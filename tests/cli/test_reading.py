@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import to_thread
+from asyncio import gather, to_thread
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,12 @@ from tests.cli.terminal import BANK, Ended, as_input, deposit, line, typed, with
 @pytest.fixture
 def store(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/bank.db"
-    lines = [deposit("ada", 100), deposit("bob", 5), withdraw("ada", 10), line("eve", "Split", amount=9, parts=3)]
+    lines = [
+        deposit("ada", 100),
+        deposit("bob", 5),
+        withdraw("ada", 10),
+        line("eve", "Split", amount=9, parts=3),
+    ]
     typed("run", BANK, "--store", url, stdin=as_input(lines))
     return url
 
@@ -52,8 +57,8 @@ def test_streams_may_be_limited_and_chosen_by_how_they_begin(store: str) -> None
 async def test_all_pages_of_streams_are_listed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/many.db"
     store = await open_store(url)
-    for number in range(1_100):
-        await store.append(f"a-{number}", [NewEvent(f"{number}", "Happened", b"{}")], expected_version=0)
+    new = [NewEvent(f"{number}", "Happened", b"{}") for number in range(1_100)]
+    await gather(*(store.append(f"a-{event.id}", [event], expected_version=0) for event in new))
     await store.close()
     assert len((await to_thread(typed, "streams", "--store", url)).answers) == 1_100
     assert len((await to_thread(typed, "streams", "--store", url, "--limit", "1050")).answers) == 1_050
@@ -133,7 +138,11 @@ async def test_nothing_that_is_stored_can_move_the_cursor_and_a_long_line_is_cut
 async def test_data_that_is_no_json_comes_as_base64_and_json_on_several_lines_on_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/odd.db"
     store = await open_store(url)
-    new = [NewEvent("e1", "A", b"\xff\x00"), NewEvent("e2", "B", b'{\n "a": 1\n}'), NewEvent("e3", "C", b"[" * 10_000)]
+    new = [
+        NewEvent("e1", "A", b"\xff\x00"),
+        NewEvent("e2", "B", b'{\n "a": 1\n}'),
+        NewEvent("e3", "C", b"[" * 10_000),
+    ]
     await store.append("odd-1", new, expected_version=0)
     await store.close()
     ended = await to_thread(typed, "events", "odd-1", "--store", url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, closing
 from itertools import count
 from pathlib import Path
@@ -240,10 +240,11 @@ class World:
             assert self.clock.monotonic() < until_then, f"{otherwise}: {self.history.waiting}"
             await self.advance(0.25)
 
-    async def restore(self) -> None:
-        """Bring back the copy under one runtime that goes on; what the others knew is gone with them.
+    async def restore(self, repeated: Sequence[Sent]) -> None:
+        """Bring back the copy under one runtime that goes on, and which is asked to repeat commands at once.
 
-        Two that go on could not tell: one may fill the versions up again that the other still believes in.
+        What other runtimes knew is gone with them. Two that go on could not tell: one may fill the versions up again
+        that the other still believes in.
         """
         for node in self.nodes[1:]:
             self.kill_node(node)
@@ -253,6 +254,8 @@ class World:
         self.history.check(await self.look())
         self.backup.restore()
         self.history.went_back(await self.look())
+        for sent in repeated:
+            self.dispatch(self.nodes[0], sent, None)
         await self.check_states()
 
     async def check_states(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rehydrate import (
     ActorCrashedError,
     Aggregate,
+    App,
     CommandResult,
     ConfigurationError,
     InvalidIdError,
@@ -76,13 +77,18 @@ async def test_a_crash_fails_its_command_only_and_the_stream_still_loads(where: 
         assert await bank.state(account, "ada") == Account(3, 2)
 
 
-async def test_an_event_that_was_not_declared_is_never_stored() -> None:
-    stray: Aggregate[int, Deposit, int] = Aggregate(
-        name="stray", initial=0, decide=lambda _, __: ["Deposited"], evolve=lambda n, _: n,  # type: ignore[list-item]
-        commands=Deposit, events=Deposited,
-    )  # fmt: skip
-    from rehydrate import App  # noqa: PLC0415
+def _decide_badly(_: int, __: Deposit) -> list[Deposited]:
+    return ["Deposited"]  # type: ignore[list-item]  # pyright: ignore[reportReturnType]
 
+
+def _count(count: int, _: Deposited) -> int:
+    return count + 1
+
+
+async def test_an_event_that_was_not_declared_is_never_stored() -> None:
+    stray = Aggregate(
+        name="stray", initial=0, decide=_decide_badly, evolve=_count, commands=Deposit, events=Deposited
+    )
     async with App(aggregates=[stray]).open("memory://") as runtime:
         with pytest.raises(ActorCrashedError, match="decide gave a str"):
             await runtime.dispatch(stray, "1", Deposit(1))
@@ -92,7 +98,7 @@ async def test_an_event_that_was_not_declared_is_never_stored() -> None:
 async def test_a_value_that_would_not_load_again_is_never_stored() -> None:
     async with app.open("memory://") as bank:
         with pytest.raises(ActorCrashedError, match="int"):
-            await bank.dispatch(account, "ada", Deposit("ten"))  # type: ignore[arg-type]
+            await bank.dispatch(account, "ada", Deposit("ten"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert (await bank.store.head()).position == 0
         assert await bank.dispatch(account, "ada", Deposit(1)) == CommandResult(1, 1, (Deposited(1),))
 
@@ -100,7 +106,7 @@ async def test_a_value_that_would_not_load_again_is_never_stored() -> None:
 async def test_a_command_that_the_aggregate_does_not_take_is_refused() -> None:
     async with app.open("memory://") as bank:
         with pytest.raises(UnknownCommandError, match="takes no command 'Deposited'"):
-            await bank.dispatch(account, "ada", Deposited(1))  # type: ignore[arg-type]
+            await bank.dispatch(account, "ada", Deposited(1))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
 async def test_an_aggregate_of_another_app_is_refused() -> None:
@@ -151,7 +157,7 @@ async def test_events_come_back_with_all_that_is_known_about_them() -> None:
 async def test_metadata_must_be_json_scalars() -> None:
     async with app.open("memory://") as bank:
         with pytest.raises(ConfigurationError, match="metadata"):
-            await bank.dispatch(account, "ada", Deposit(1), metadata={"who": object()})  # type: ignore[dict-item]
+            await bank.dispatch(account, "ada", Deposit(1), metadata={"who": object()})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
 
 
 async def test_a_state_of_the_past_is_a_fold_of_the_events_until_then() -> None:

@@ -113,15 +113,15 @@ class HalvesApart(_Hiding):
 
 
 class SecondHalfLost(Mutant):
-    """Loses the second half of what comes behind another append in the same turn of the event loop."""
+    """Loses the second half of what comes in the same turn of the event loop as the append of another task."""
 
     def submit(
         self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
     ) -> Outcome:
-        is_second = vars(self).setdefault("is_second", False)
-        vars(self)["is_second"] = True
-        asyncio.get_running_loop().call_soon(vars(self).update, {"is_second": False})
-        kept = events[: (len(events) + 1) // 2] if is_second else events
+        tasks: set[object] = vars(self).setdefault("tasks", set())
+        tasks.add(asyncio.current_task())
+        asyncio.get_running_loop().call_soon(tasks.clear)
+        kept = events if len(tasks) == 1 else events[: (len(events) + 1) // 2]
         outcome = super().submit(stream, kept, expected_version, waiter)
         if not isinstance(outcome, Appended):
             return outcome

@@ -1,23 +1,62 @@
 """The laws on every mutant: run by `test_mutants.py` in a process of its own, for many of these tests have to fail.
 
-Pytest does not find this file by itself.
+Pytest does not find this file by itself. `MUTANTS_MEET` says which laws the mutants meet.
 """
 
+import os
 from types import ModuleType
 
 from rehydrate.testing.conformance import StoreConformance
+from rehydrate.testing.conformance.appends import AppendLaws
+from rehydrate.testing.conformance.cancellation import CancellationLaws
+from rehydrate.testing.conformance.checkpoints import CheckpointLaws
+from rehydrate.testing.conformance.crashes import CrashLaws
+from rehydrate.testing.conformance.idempotency import IdempotencyLaws
+from rehydrate.testing.conformance.lifecycle import LifecycleLaws
+from rehydrate.testing.conformance.log import LogLaws
+from rehydrate.testing.conformance.ordering import OrderingLaws
+from rehydrate.testing.conformance.processes import ProcessLaws
+from rehydrate.testing.conformance.restores import RestoreLaws
+from rehydrate.testing.conformance.snapshots import SnapshotLaws
+from rehydrate.testing.conformance.streams import StreamLaws
 from tests.store import memory_mutants, sqlite_mutants, test_memory, test_sqlite
 
 
-def _make(module: ModuleType, mutant: type, laws: type[StoreConformance], patience: float) -> None:
+class _MainLaws(AppendLaws, IdempotencyLaws, OrderingLaws, SnapshotLaws):
+    pass
+
+
+class _ManyLaws(_MainLaws, StreamLaws, LogLaws, CheckpointLaws, LifecycleLaws, CancellationLaws, RestoreLaws):
+    pass
+
+
+class _LawsOfProcesses(ProcessLaws, CrashLaws):
+    pass
+
+
+def _make(module: ModuleType, mutant: type, *laws: type, patience: float) -> None:
     for name, found in vars(module).items():
         is_one = isinstance(found, type) and issubclass(found, mutant) and found is not mutant
         if is_one and found.__module__ == module.__name__ and not name.startswith("_"):
-            named = f"Test{name}On{laws.__name__.removeprefix('Test')}"
             opener = f"{module.__name__}:{name}.open_mutant"
-            globals()[named] = type(named, (laws,), {"opener": opener, "patience": patience})
+            globals()[f"Test{name}"] = type(
+                f"Test{name}", laws, {"opener": opener, "patience": patience, "__module__": __name__}
+            )
 
 
-# They answer at once, or never: a tenth of the time that a good store gets is plenty.
-_make(memory_mutants, memory_mutants.Mutant, test_memory.TestSharedMemory, patience=0.1)
-_make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.TestSqlite, patience=0.3)
+# In memory all is answered at once or never: a fraction of the time that a good store gets is plenty.
+match os.environ["MUTANTS_MEET"]:
+    case "many laws on memory":
+        _make(memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, _ManyLaws, patience=0.05)
+    case "all laws on memory":
+        _make(
+            memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, StoreConformance, patience=0.1
+        )
+    case "the main laws on SQLite":
+        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _MainLaws, patience=0.3)
+    case "all laws on SQLite":
+        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, StoreConformance, patience=0.3)
+    case "the laws of processes on SQLite":
+        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _LawsOfProcesses, patience=0.5)
+    case unknown:
+        raise ValueError(unknown)

@@ -15,7 +15,9 @@ class TestMemory(StoreConformance):
         return "memory://"
 
 
-class TestSharedMemory(StoreConformance):
+class OnSharedMemory:
+    """A store that several have open in one process; it is copied and restored by reaching inside."""
+
     @pytest.fixture
     def url(self) -> str:
         return "memory://bank"
@@ -27,6 +29,10 @@ class TestSharedMemory(StoreConformance):
     async def restore(self, url: str, copied: dict[str, Any]) -> None:
         for name, value in copied.items():
             setattr(_kept(), name, copy.deepcopy(value))
+
+
+class TestSharedMemory(OnSharedMemory, StoreConformance):
+    pass
 
 
 def _kept() -> memory.Memory:

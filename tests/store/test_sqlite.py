@@ -10,7 +10,7 @@ import pytest
 from rehydrate.testing.conformance import StoreConformance
 
 
-class TestSqlite(StoreConformance):
+class OnSqlite:
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/events.db"
@@ -22,6 +22,10 @@ class TestSqlite(StoreConformance):
 
     async def restore(self, url: str, copied: Path) -> None:
         await asyncio.to_thread(_copy, copied, _file(url))
+
+
+class TestSqlite(OnSqlite, StoreConformance):
+    pass
 
 
 def _file(url: str) -> Path:

@@ -17,6 +17,7 @@ from rehydrate.errors import ConfigurationError, StoreClosedError, StoreUnavaila
 from rehydrate.store.port import Checkpoint, LogFilter, NewEvent, Store, ViewChange
 from rehydrate.store.sqlite import SqliteStore, reader, schema
 from rehydrate.store.sqlite.heads import KnownHeads
+from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
 
 
@@ -48,7 +49,8 @@ async def open_sqlite(path: Path, query: str = "") -> SqliteStore:
 
 async def in_writer(store: SqliteStore, sql: str) -> Any:
     """Ask on the connection that writes."""
-    return await vars(store)["_writer"].change(lambda connection: connection.execute(sql).fetchone())
+    writer: Writer = vars(store)["_writer"]
+    return await writer.change(lambda connection: connection.execute(sql).fetchone())
 
 
 async def refusal(path: Path) -> str:

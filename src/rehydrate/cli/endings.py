@@ -27,7 +27,9 @@ READER_GONE: Final = 141
 def perform(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> NoReturn:
     """Run a command to its exit code; a `RehydrateError` is one sentence, or with `debug` a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # An id may hold what the terminal's encoding lacks.
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # An id may hold what the terminal's encoding lacks.
     logging.basicConfig(level=logging.WARNING, format="rehydrate: %(message)s", stream=sys.stderr)
     try:
         code = asyncio.run(work())

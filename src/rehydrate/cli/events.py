@@ -61,7 +61,10 @@ async def show_events(url: str, window: Window, *, as_table: bool) -> int:
             for event in page:
                 rows.write(_as_row(event))
         if not shown:
-            say(f"{store.url} has no events of {window.stream!r}" + (f" after {window.after}" if window.after else ""))
+            say(
+                f"{store.url} has no events of {window.stream!r}"
+                + (f" after {window.after}" if window.after else "")
+            )
     return 0
 
 

@@ -14,8 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         from rehydrate.cli.program import program
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in EXTRA:
+        package = (missing.name or "").partition(".")[0]
+        if package not in EXTRA:
             raise
-        sys.exit(f"rehydrate: the command line needs {missing.name}: pip install 'rehydrate[cli]'")
+        sys.exit(f"rehydrate: the command line needs {package}: pip install 'rehydrate[cli]'")
     program(args=sys.argv[1:] if arguments is None else list(arguments), prog_name="rehydrate")
     sys.exit(0)

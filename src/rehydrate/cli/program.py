@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -108,7 +110,10 @@ def run(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|-]", help="JSON lines; - or nothing reads stdin.", callback=_check_file, show_default=False
+            metavar="[FILE|-]",
+            help="JSON lines; - or nothing reads stdin.",
+            callback=_check_file,
+            show_default=False,
         ),
     ] = "-",
     name: Annotated[
@@ -121,7 +126,10 @@ def run(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first line that is malformed or fails (not at a rejection).")
+        bool,
+        typer.Option(
+            "--strict", help="Stop at the first line that is malformed or fails (not at a rejection)."
+        ),
     ] = False,
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=10_000, help="Commands under way at the same time.")
@@ -145,14 +153,17 @@ def run(
     """  # fmt: skip
     options = Options(store, name, strict, concurrency)
 
-    async def work() -> int:
-        app = load_app(target)
-        if file == "-":
-            return await run_lines(app, options, _from_stdin())
-        with Path(file).open("rb", buffering=0) as source:
-            return await run_lines(app, options, _streams(source, os.fstat(source.fileno()).st_size or None))
+    with _opened(file) as streams:
+        perform(lambda: run_lines(load_app(target), options, streams), debug=debug)
 
-    perform(work, debug=debug)
+
+@contextmanager
+def _opened(file: str) -> Iterator[Streams]:
+    if file == "-":
+        yield _from_stdin()
+        return
+    with Path(file).open("rb", buffering=0) as source:
+        yield _streams(source, os.fstat(source.fileno()).st_size or None)
 
 
 def _from_stdin() -> Streams:
@@ -237,7 +248,8 @@ def state(
     rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db --at 1
     """
     perform(
-        lambda: show_state(load_app(target), store, aggregate, id, at, as_table=wants_table(json)), debug=debug
+        lambda: show_state(load_app(target), store, aggregate, id, at, as_table=wants_table(json)),
+        debug=debug,
     )
 
 

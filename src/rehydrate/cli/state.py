@@ -51,7 +51,9 @@ async def show_state(app: App, url: str, name: str, id: str, at: int | None, *, 
     return 0
 
 
-async def _state(runtime: Runtime, aggregate: Aggregate[Any, Any, Any], id: str, at: int | None) -> tuple[int, Any]:
+async def _state(
+    runtime: Runtime, aggregate: Aggregate[Any, Any, Any], id: str, at: int | None
+) -> tuple[int, Any]:
     """A state and its version, which belong together also while others write."""
     if at is not None:
         try:

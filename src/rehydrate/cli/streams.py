@@ -21,7 +21,9 @@ async def show_streams(url: str, prefix: str, limit: int | None, *, as_table: bo
     async with existing_store(url) as store:
         while limit is None or shown < limit:
             page = await store.streams(
-                prefix=prefix, after=after, limit=PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - shown)
+                prefix=prefix,
+                after=after,
+                limit=PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - shown),
             )
             if not page:
                 break

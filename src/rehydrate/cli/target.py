@@ -15,7 +15,9 @@ class BrokenModuleError(ConfigurationError):
     """The user's module raised while it was imported (`__cause__` has it, to be shown whole)."""
 
     def __init__(self, module: str) -> None:
-        super().__init__(f"module {module!r} could not be imported: the error above is in it, or in what it imports")
+        super().__init__(
+            f"module {module!r} could not be imported: the error above is in it, or in what it imports"
+        )
         self.module = module
 
 
@@ -35,7 +37,9 @@ def load_app(target: str) -> App:
     found: object = _import(name)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise ConfigurationError(f"module {name!r} has no {attribute!r}{_apps_in(sys.modules[name], name)}")
+            raise ConfigurationError(
+                f"module {name!r} has no {attribute!r}{_apps_in(sys.modules[name], name)}"
+            )
         found = getattr(found, part)
     if not isinstance(found, App):
         raise ConfigurationError(
@@ -48,20 +52,23 @@ def _import(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    if "/" in name or name.startswith("."):
+        raise _no_module(name, name, here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise BrokenModuleError(name) from error
-        raise ConfigurationError(f"there is no module {error.name!r} in {here} or on the Python path{_hint(name)}") from None
+        raise _no_module(error.name, name, here) from None
     except Exception as error:
         raise BrokenModuleError(name) from error
 
 
-def _hint(name: str) -> str:
+def _no_module(missing: str, name: str, here: str) -> ConfigurationError:
+    hint = ""
     if "/" in name or name.endswith(".py"):
-        return f"; name the module, not its file: {name.removesuffix('.py').strip('./').replace('/', '.')}"
-    return ""
+        hint = f"; name the module, not its file: {name.removesuffix('.py').strip('./').replace('/', '.')}"
+    return ConfigurationError(f"there is no module {missing!r} in {here} or on the Python path{hint}")
 
 
 def _apps_in(module: ModuleType, name: str) -> str:

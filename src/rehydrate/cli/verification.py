@@ -89,7 +89,9 @@ class Verification:
                 self._check_checkpoint(waiting.pop(), last)
             if event.position <= last.position:
                 self._find(
-                    "position", event.stream, f"position {event.position} comes after position {last.position}"
+                    "position",
+                    event.stream,
+                    f"position {event.position} comes after position {last.position}",
                 )
             last = Head(event.position, event.id)
             self._check_version(event)
@@ -97,7 +99,9 @@ class Verification:
             self._check_checkpoint(checkpoint, last)
         if last != head:
             self._find(
-                "head", self._store.url, f"the log ends at position {last.position}, and its head says {head.position}"
+                "head",
+                self._store.url,
+                f"the log ends at position {last.position}, and its head says {head.position}",
             )
 
     async def _log(self, head: Head) -> AsyncIterator[StoredEvent]:
@@ -144,7 +148,9 @@ class Verification:
                     continue
                 missing.remove(each.stream)
                 if each.version < (version := self.streams[each.stream].version):
-                    self._find("stream", each.stream, f"listed at version {each.version}, the log has {version}")
+                    self._find(
+                        "stream", each.stream, f"listed at version {each.version}, the log has {version}"
+                    )
             after = page[-1].stream
         for stream in sorted(missing):
             self._find("stream", stream, "the log has events of it, and the list of streams does not")

@@ -8,6 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from rehydrate.app import App
 from rehydrate.cli.endings import FAILED, say
@@ -41,7 +42,7 @@ def _write(verification: Verification, *, as_table: bool) -> None:
         return
     table = Table("what", "where", "detail")
     for finding in verification.findings:
-        table.add_row(finding.what, visible(finding.where), visible(finding.detail))
+        table.add_row(finding.what, Text(visible(finding.where)), Text(visible(finding.detail)))
     Console(file=sys.stdout, highlight=False).print(table)
 
 
@@ -57,4 +58,6 @@ def _summary(verification: Verification, url: str, app: App | None) -> str:
     if not verification.found:
         return f"{looked_at}: all is well"
     more = verification.found - len(verification.findings)
-    return f"{looked_at}: {many(verification.found, 'finding')}" + (f", {more:,} of them not listed" if more else "")
+    return f"{looked_at}: {many(verification.found, 'finding')}" + (
+        f", {more:,} of them not listed" if more else ""
+    )

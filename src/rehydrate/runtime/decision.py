@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rehydrate.codec.difference import difference
 from rehydrate.domain.envelope import Metadata
 from rehydrate.domain.rejection import Rejection
 from rehydrate.errors import ActorCrashedError, AppendTooLargeError, DuplicateCommandError
@@ -23,9 +24,9 @@ def decide_into(
     """Decide one command on the state that the drain has reached; false if the drain has no room for its events.
 
     State and events of the drain change only if the whole command succeeds, `evolve` included: a bug in it costs this
-    command, not a stream that never loads again. Each event is decoded again right after it was encoded, and the
-    state evolves with that: the live state is what a rehydrated one will be, and what cannot be read back is never
-    stored.
+    command, not a stream that never loads again. Each event is decoded again right after it was encoded, compared, and
+    the state evolves with that: the live state is what a rehydrated one will be, and what would not come back as it was
+    is never stored.
     """
     new_id = blueprint.manager.new_id
     names, encode, decoders, evolve = blueprint.names, blueprint.encode, blueprint.decoders, blueprint.evolve
@@ -41,16 +42,21 @@ def decide_into(
                 return drain.answer(pending, _undeclared(stream, pending, event, names))
             data = encode(event)
             back = decoders[name](data)
+            if back == event:
+                pass
+            elif why := difference(event, back):
+                return drain.answer(pending, _changed(stream, pending, name, why))
+            decided.append(back)
             state = evolve(state, back)
             if not metadata:
                 metadata = _encode_metadata(metadata_of(pending))
             size += len(data) + len(metadata)
-            decided.append(back)
             events.append(NewEvent(new_id(), name, data, metadata))
-    except Rejection as no:
-        # Without its traceback, which would keep the frames of this drain alive for as long as the caller keeps it.
-        return drain.answer(pending, no.with_traceback(None))
     except Exception as error:
+        if isinstance(error, Rejection) and len(decided) == len(events):
+            # Without its traceback, which would keep the frames of this drain alive for as long as the caller keeps it.
+            return drain.answer(pending, error.with_traceback(None))
+        # Here too if it was `evolve` that refused: it cannot, for the event would not fold later either.
         crash = ActorCrashedError(stream, type(pending.command).__name__, describe(error))
         crash.__cause__ = error
         return drain.answer(pending, crash)
@@ -95,6 +101,12 @@ def metadata_of(pending: Pending) -> Metadata:
 def describe(error: BaseException) -> str:
     """An error of the user's code in one line."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _changed(stream: str, pending: Pending, name: str, why: str) -> ActorCrashedError:
+    return ActorCrashedError(
+        stream, type(pending.command).__name__, f"its {name} does not come back from its bytes as it was: {why}"
+    )
 
 
 def _undeclared(stream: str, pending: Pending, event: object, names: Any) -> ActorCrashedError:

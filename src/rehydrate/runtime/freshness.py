@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from rehydrate.runtime.limits import WORK_SLICE
 from rehydrate.runtime.rehydration import as_rehydrate_error
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from rehydrate.runtime.manager import AggregateManager
 
 _SLICE = 64
-"""Actors that go on between two turns of the event loop."""
+"""Actors that go on between two turns of the event loop, if they have little to do."""
 
 
 class Freshness:
@@ -42,9 +44,11 @@ class Freshness:
                     for actor in actors:
                         actor.check_failed(as_rehydrate_error(error))
                     continue
+                began = perf_counter()
                 for count, (actor, version) in enumerate(zip(actors, versions, strict=True), 1):
                     actor.checked(version)
-                    if count % _SLICE == 0:
+                    if count % _SLICE == 0 or perf_counter() - began > WORK_SLICE:
                         await asyncio.sleep(0)
+                        began = perf_counter()
         finally:
             self._is_running = False

@@ -68,6 +68,7 @@ class AggregateManager:
         self._idle_every = 1.0
         self._hand = 0
         self._closing: asyncio.Future[None] | None = None
+        self._closed: asyncio.Event | None = None
 
     # ------------------------------------------------------------ commands
 
@@ -270,17 +271,27 @@ class AggregateManager:
     # --------------------------------------------------------------- close
 
     async def close(self) -> None:
-        """Finish what was accepted, within the limit; then everybody is told what is true by then."""
-        self._closing = self.loop.create_future()
+        """Finish what was accepted, within the limit; then everybody is told what is true by then.
+
+        Whoever calls it meanwhile or later waits for the same end.
+        """
+        if self._closed is not None:
+            await self._closed.wait()
+            return
+        self._closed = asyncio.Event()
         give_up = self.clock.call_later(self.limits.shutdown_timeout, self._give_up)
-        self._finish_closing()
         try:
+            # What was put off to the next turn of the loop, as a snapshot that is due, comes first.
+            await asyncio.sleep(0)
+            self._closing = self.loop.create_future()
+            self._finish_closing()
             await self._closing
         finally:
             give_up.cancel()
             self._give_up()
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            self._closed.set()
 
     def _finish_closing(self) -> None:
         if self._closing is not None and not self._closing.done() and not self._busy and not self._tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -53,7 +53,7 @@ class Portal:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     @contextmanager
-    def enter(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    def enter(self, manager: AbstractAsyncContextManager[T]) -> Generator[T]:
         """Hold an async context manager open from here."""
         value = self.call(_enter(manager))
         try:

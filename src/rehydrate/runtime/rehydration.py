@@ -14,7 +14,6 @@ import msgspec
 
 from rehydrate.errors import (
     RehydrateError,
-    StoreError,
     StoreUnavailableError,
     StreamQuarantinedError,
     UndecodableEventError,
@@ -71,7 +70,7 @@ async def _load_snapshot(blueprint: Blueprint[Any, Any, Any], stream: str) -> tu
     assert codec is not None
     try:
         snapshot = await blueprint.manager.snapshots.load_snapshot(stream)
-    except StoreError as error:
+    except Exception as error:  # noqa: BLE001 - a snapshot store may fail as it likes
         _log.warning("%s: its snapshot could not be loaded, replaying all events: %s", stream, error)
         return None
     if snapshot is None:
@@ -98,11 +97,20 @@ async def _from_snapshot(
             stream,
             snapshot.version,
         )
+        await _delete_snapshots(blueprint, stream)
         return None
     state = await fold_rows(blueprint, stream, state, snapshot.version, page.rows[1:])
     version = snapshot.version + len(page.rows) - 1
     recovered = Recovered(state, version, page.last_position, page.last_id, snapshot.version)
     return recovered if page.is_last else await _replay(blueprint, stream, recovered)
+
+
+async def _delete_snapshots(blueprint: Blueprint[Any, Any, Any], stream: str) -> None:
+    """An older snapshot never replaces a newer: one that is ahead of its stream would shut out all that follow."""
+    try:
+        await blueprint.manager.snapshots.delete_snapshots(stream)
+    except Exception as error:  # noqa: BLE001 - a snapshot store may fail as it likes
+        _log.warning("%s: its snapshots could not be deleted: %s", stream, error)
 
 
 def snapshot_counts(snapshot: StoredSnapshot, rows: Sequence[tuple[int, str, bytes]], first_id: str) -> bool:

@@ -111,6 +111,9 @@ class Runtime:
         if isinstance(reply, CommandResult):
             self._turns.completed()
             return reply
+        if reply.done():
+            # Awaiting it will not suspend.
+            self._turns.completed()
         return await reply
 
     def dispatch_nowait(
@@ -156,11 +159,17 @@ class Runtime:
         if self._turns.spent:
             await self._turns.wait()
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
-        reply: S | asyncio.Future[S] = self._manager.deliver(blueprint, id, query)
-        if isinstance(reply, asyncio.Future):
-            return await reply
-        self._turns.completed()
-        return reply
+        try:
+            reply: S | asyncio.Future[S] = self._manager.deliver(blueprint, id, query)
+        except Exception:
+            self._turns.completed()
+            raise
+        if not isinstance(reply, asyncio.Future):
+            self._turns.completed()
+            return reply
+        if reply.done():
+            self._turns.completed()
+        return await reply
 
     async def events(
         self, aggregate: Aggregate[S, C, E], id: str, *, after: int = 0, limit: int | None = None
@@ -196,9 +205,8 @@ class Runtime:
 
         Closing twice is fine. The store stays open: `App.open` closes it.
         """
-        if self._is_open:
-            self._is_open = False
-            await self._manager.close()
+        self._is_open = False
+        await self._manager.close()
 
     def _deliver(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from rehydrate.codec.difference import difference
 from rehydrate.runtime.decision import describe
 from rehydrate.store.port import StoredSnapshot
 
@@ -37,15 +38,16 @@ class Snapshotter:
         assert codec is not None
         try:
             data = codec.encode(actor.state)
-            comes_back_equal = codec.decode(data) == actor.state
+            why = difference(actor.state, codec.decode(data))
         except Exception as error:  # noqa: BLE001 - whatever a codec raises, the command has its result
             _log.warning("%s: no snapshot, its state cannot be encoded: %s", actor.stream, describe(error))
             return None
-        if not comes_back_equal:
+        if why is not None:
             _log.warning(
-                "%s: no snapshot, its state at version %s does not come back equal from its bytes",
+                "%s: no snapshot, its state at version %s does not come back as it was: %s",
                 actor.stream,
                 actor.version,
+                why,
             )
             return None
         return StoredSnapshot(

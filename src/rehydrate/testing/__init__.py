@@ -1,1 +1,37 @@
-"""For tests: of a domain, of a store, of a system under faults."""
+"""For tests: of a domain, of a store, of a system under faults.
+
+    given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
+    clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
+"""
+
+from rehydrate.testing.clock import FakeClock
+from rehydrate.testing.faults import (
+    Delay,
+    DelayAnswer,
+    FaultyStore,
+    Hang,
+    HangAnswer,
+    Late,
+    Lose,
+    LoseAnswer,
+    RandomFaults,
+    Refuse,
+    Script,
+)
+from rehydrate.testing.given import given
+
+__all__ = [
+    "Delay",
+    "DelayAnswer",
+    "FakeClock",
+    "FaultyStore",
+    "Hang",
+    "HangAnswer",
+    "Late",
+    "Lose",
+    "LoseAnswer",
+    "RandomFaults",
+    "Refuse",
+    "Script",
+    "given",
+]

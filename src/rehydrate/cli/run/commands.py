@@ -125,9 +125,7 @@ def accepted(number: int, order: Order, result: CommandResult[Any]) -> bytes:
     """The answer to a command that has its result."""
     names, encode = order.codecs.events.names, order.codecs.events.encode
     events = [StoredPart(names[type(event)], as_json(encode(event))) for event in result.events]
-    return _line(
-        Answer(number, order.aggregate.name, order.id, result.version, result.position, events)
-    )
+    return _line(Answer(number, order.aggregate.name, order.id, result.version, result.position, events))
 
 
 def rejected(number: int, order: Order, no: Rejection) -> bytes:

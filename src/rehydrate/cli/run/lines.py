@@ -80,7 +80,11 @@ class LineReader:
         if self._number == 1:
             text = text.removeprefix(_BYTE_ORDER_MARK)
         digest = _digest(self._number, text)
-        return Line(self._number, b"", digest, len(text)) if len(text) > MAX_LINE else Line(self._number, text, digest)
+        return (
+            Line(self._number, b"", digest, len(text))
+            if len(text) > MAX_LINE
+            else Line(self._number, text, digest)
+        )
 
     def _finish_long(self, part: bytes) -> Line:
         assert self._long is not None

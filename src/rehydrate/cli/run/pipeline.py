@@ -189,7 +189,9 @@ class Pipeline:
             self._done(entry, outcome, answer)
         else:
             saved.add_done_callback(
-                lambda saved: self._done(entry, *((Outcome.UNSENT, b"") if saved.cancelled() else (outcome, answer)))
+                lambda saved: self._done(
+                    entry, *((Outcome.UNSENT, b"") if saved.cancelled() else (outcome, answer))
+                )
             )
 
     def _fail(self, entry: Entry, error: RehydrateError) -> None:

@@ -39,7 +39,9 @@ class TakenOverError(RehydrateError):
     """The same run was begun again elsewhere, and goes on there; nothing is stored twice."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"run {name!r} was taken over by a later call with this name; it goes on there, this one stops")
+        super().__init__(
+            f"run {name!r} was taken over by a later call with this name; it goes on there, this one stops"
+        )
         self.name = name
 
 
@@ -91,7 +93,9 @@ class RunProgress:
         Raises `TakenOverError` if another process holds the run.
         """
         first = self.first
-        progress = _Progress(format=FORMAT, first=first, digest=f"{self.digest:032x}", failed=sorted(self.failed))
+        progress = _Progress(
+            format=FORMAT, first=first, digest=f"{self.digest:032x}", failed=sorted(self.failed)
+        )
         views = [ViewChange(_PROGRESS, msgspec.json.encode(progress))]
         views += [ViewChange(f"{_ANSWER}{line}", answer) for line, answer in answers]
         views += [ViewChange(f"{_ANSWER}{line}", None) for line in answered]
@@ -132,7 +136,10 @@ async def _check_log(store: Store, run: RunProgress) -> None:
     if checkpoint.position == 0:
         return
     page = await store.read_all(after=checkpoint.position - 1, limit=1)
-    if not page.events or (page.events[0].position, page.events[0].id) != (checkpoint.position, checkpoint.event_id):
+    if not page.events or (page.events[0].position, page.events[0].id) != (
+        checkpoint.position,
+        checkpoint.event_id,
+    ):
         raise CorruptStoreError(
             f"run {run.name!r} was begun on another log: this one does not hold its event at position "
             f"{checkpoint.position}; use another name"
@@ -158,5 +165,7 @@ def _decode(data: bytes, name: str) -> _Progress:
     except msgspec.MsgspecError as error:
         raise CorruptStoreError(f"the progress of run {name!r} cannot be read: {error}") from error
     if progress.format != FORMAT:
-        raise ConfigurationError(f"run {name!r} was begun by another version of Rehydrate; finish it with that one")
+        raise ConfigurationError(
+            f"run {name!r} was begun by another version of Rehydrate; finish it with that one"
+        )
     return progress

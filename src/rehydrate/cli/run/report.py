@@ -75,7 +75,10 @@ class Report:
         rate = self.commands / max(now - self._began, 0.001)
         text = f"{self.commands:,} commands  {rate:,.0f}/s  {self.counts[Outcome.REJECTED]:,} rejected  "
         self._bar.update(
-            self._bar.task_ids[0], completed=bytes_read, description=f"{text}{self.failures:,} failed", refresh=True
+            self._bar.task_ids[0],
+            completed=bytes_read,
+            description=f"{text}{self.failures:,} failed",
+            refresh=True,
         )
 
     def end(self) -> None:

@@ -32,7 +32,9 @@ _MAY_PASS: Final = (
 
 def is_stores_fault(error: RehydrateError) -> bool:
     """Whether the next command would fare no better: the store cannot be used, the line is not to blame."""
-    return isinstance(error, CommandTimeoutError | OutcomeUnknownError | StoreClosedError | StoreUnavailableError)
+    return isinstance(
+        error, CommandTimeoutError | OutcomeUnknownError | StoreClosedError | StoreUnavailableError
+    )
 
 
 class Sender:
@@ -65,7 +67,9 @@ class Sender:
                     raise
         return await self._dispatch(order, command_id, caused_at)
 
-    async def _dispatch(self, order: Order, command_id: str | None, caused_at: int | None) -> CommandResult[Any]:
+    async def _dispatch(
+        self, order: Order, command_id: str | None, caused_at: int | None
+    ) -> CommandResult[Any]:
         return await self._runtime.dispatch(
             order.aggregate,
             order.id,

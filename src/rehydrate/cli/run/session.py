@@ -114,7 +114,11 @@ class _Session:
             say(str(trouble))
         if not isinstance(trouble, TakenOverError | InputChangedError):
             is_whole = trouble is None and self._signal is None and not self._pipeline.stopped_early
-            say(_fresh_outlook() if self._progress is None else self._outlook(self._progress, is_whole=is_whole))
+            say(
+                _fresh_outlook()
+                if self._progress is None
+                else self._outlook(self._progress, is_whole=is_whole)
+            )
         if self._signal is not None:
             return _CODES[self._signal]
         return FAILED if trouble is not None or self._report.failures else 0

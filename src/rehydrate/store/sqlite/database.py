@@ -25,10 +25,14 @@ logger = logging.getLogger(__name__)
 SYNCHRONOUS: Final = {"full": 2, "normal": 1}
 """What a commit waits for, by its word in the URL, as SQLite reads it back."""
 
+MAX_LOG_PAGES: Final = 16_000
+"""Of so many pages, 64 MiB, the log of writes is moved into the database by the commit itself."""
 BUSY_STEP: Final = 20
 """Milliseconds for which SQLite waits for a lock in one go on the connection that writes."""
 _BUSY_PAUSE: Final = 0.005
 """Seconds between two attempts where SQLite itself does not wait for a lock."""
+
+_OPENINGS: Final = 3
 
 _OF_AN_APPEND: Final = frozenset(
     {
@@ -112,20 +116,32 @@ class DatabaseFile(msgspec.Struct, frozen=True):
 
     def open_writer(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing to the database that must be there."""
+        return self._open_again("rw")
+
+    def open_reader(self) -> tuple[sqlite3.Connection, Identity]:
+        """A connection that can only read."""
+        return self._open_again("ro")
+
+    def _open_again(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
         try:
-            return self._open("rw")
+            return self._open(mode)
         except ConfigurationError as error:
             # It was the right one when the store was opened, and may be again.
             raise StoreUnavailableError(f"{self.path} was replaced: {error}") from error
 
-    def open_reader(self) -> tuple[sqlite3.Connection, Identity]:
-        """A connection that can only read."""
-        return self._open("ro")
-
     def _open(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
-        there = _place(self.path)
-        if there in _lost:
-            raise ConfigurationError(f"{self.path} {_lost[there]}")
+        for _ in range(_OPENINGS):
+            there = _place(self.path)
+            if there in _lost:
+                raise ConfigurationError(f"{self.path} {_lost[there]}")
+            connection, identity = self._connect(mode)
+            # A file can change its inode when it is first opened for writing: in a container, over its image.
+            if there in {None, identity.database}:
+                return connection, identity
+            connection.close()
+        raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
+
+    def _connect(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,
@@ -138,13 +154,10 @@ class DatabaseFile(msgspec.Struct, frozen=True):
                 connection.execute(schema.READ_SCHEMA).fetchone()
             else:
                 _prepare(connection, self, create=mode == "rwc")
-            identity = self.identity()
-            if there not in {None, identity.database}:
-                raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
+            return connection, self.identity()
         except BaseException:
             connection.close()
             raise
-        return connection, identity
 
 
 def _place(path: Path) -> tuple[int, int] | None:
@@ -174,8 +187,8 @@ def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool
     # On macOS an ordinary fsync does not reach the disk; elsewhere these two say nothing.
     connection.execute(f"PRAGMA fullfsync = {int(file.synchronous == 'full')}")
     connection.execute(f"PRAGMA checkpoint_fullfsync = {int(file.synchronous == 'full')}")
-    # The writer thread does it itself, after it has handed out the outcomes of a commit.
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # The writer thread does it earlier, and after it has handed out the outcomes of a commit.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES}")
     if is_new:
         _create_tables(connection, file)
     # From now on it is the writer thread that waits for locks, and answers questions meanwhile.

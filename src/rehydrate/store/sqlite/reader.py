@@ -47,7 +47,6 @@ class Readers:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"rehydrate reads {file.path.name}")
         self._idle: list[tuple[sqlite3.Connection, Identity]] = []
-        self._identity: Identity | None = None
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the database as it is at a moment after this was called."""
@@ -56,22 +55,21 @@ class Readers:
     def close(self) -> None:
         """Finish what was taken in, and close. Called in a thread."""
         self._threads.shutdown()
-        try:
-            replaced = self._identity is None or self._file.is_replaced(self._identity, self._file.identity())
-        except StoreUnavailableError:
-            replaced = True
-        if replaced:
-            self._keep_for_ever(REPLACED)
         while self._idle:
-            self._idle.pop()[0].close()
+            connection, identity = self._idle.pop()
+            try:
+                replaced = self._file.is_replaced(identity, self._file.identity())
+            except StoreUnavailableError:
+                replaced = True
+            if replaced:
+                keep_for_ever(connection, identity, REPLACED)
+            else:
+                connection.close()
 
     def abandon(self) -> None:
         """Touch nothing any more, and let nothing be closed: this is a forked child."""
-        self._keep_for_ever(FORKED)
-
-    def _keep_for_ever(self, why: str) -> None:
         while self._idle:
-            keep_for_ever(*self._idle.pop(), why)
+            keep_for_ever(*self._idle.pop(), FORKED)
 
     def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -90,19 +88,21 @@ class Readers:
 
     def _take(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection to the file that stands at the path now, without memories of another one."""
-        now = self._file.identity()
-        if self._identity is not None and self._file.is_replaced(self._identity, now):
-            self._keep_for_ever(REPLACED)
-        self._identity = now
         while True:
             try:
-                connection, identity = self._idle.pop()
+                connection, then = self._idle.pop()
             except IndexError:
                 return self._file.open_reader()
-            if identity.database != now.database:
-                keep_for_ever(connection, identity, REPLACED)  # It was in use when the others were kept.
+            try:
+                now = self._file.identity()
+                replaced = self._file.is_replaced(then, now)
+            except StoreUnavailableError:
+                self._idle.append((connection, then))
+                raise
+            if replaced:
+                keep_for_ever(connection, then, REPLACED)
                 continue
-            if identity.written != now.written:
+            if now.written != then.written:
                 connection.execute(schema.FORGET_PAGES)
             return connection, now
 

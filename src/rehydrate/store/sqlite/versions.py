@@ -46,10 +46,10 @@ class VersionQuestions:
     async def _ask_together(self, questions: list[_Question]) -> None:
         try:
             versions = iter(await self._ask([stream for streams, _ in questions for stream in streams]))
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
             for _, answer in questions:
                 if not answer.done():
-                    answer.set_exception(another(error))
+                    answer.set_exception(another(error) if isinstance(error, StoreError) else error)
             return
         for streams, answer in questions:
             mine = list(islice(versions, len(streams)))

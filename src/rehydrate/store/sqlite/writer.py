@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, TypeVar
@@ -167,7 +167,8 @@ class Writer:
             except sqlite3.Error as error:
                 if code_of(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
                     continue  # Somebody repairs what a killed process left behind.
-                self._drop()
+                if is_of_the_connection(error):
+                    self._drop()
                 raise as_store_error(error, self._file.path) from error
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
@@ -182,7 +183,7 @@ class Writer:
         return result
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """Commit at the end, or leave nothing. Errors that are not of what was written come out as `StoreError`."""
         committing = False
         try:
@@ -217,6 +218,8 @@ class Writer:
                 return connection
             connection.execute(schema.ROLLBACK)
             self._current()
+            if time.monotonic() > give_up:
+                raise StoreUnavailableError(f"{self._file.path} is being overwritten")
 
     def _current(self) -> sqlite3.Connection:
         """A connection to the file that stands at the path now, without memories of another one."""
@@ -270,6 +273,8 @@ class Writer:
             keep_for_ever(connection, self._identity, REPLACED)
         except sqlite3.Error:
             logger.debug("%s: a connection could not be closed", self._file.path, exc_info=True)
+        # The log of writes goes with the last connection, and the next one makes another.
+        self._identity = None
 
     def _written(self, size: int, appends: int) -> None:
         # An append to a stream that was long idle touches a page of each index and one of the table.
