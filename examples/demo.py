@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import subprocess
 import sys
 import tempfile
@@ -62,8 +61,8 @@ def main() -> int:
         "repository", nargs="?", type=Path, help="the repository to run; without it, this project's own"
     )
     asked: Path | None = parser.parse_args().repository
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # Bars and arrows are not in every encoding.
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="replace")  # Bars and arrows are not in every encoding.
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="rehydrate-demo-") as folder:
         asyncio.run(play_bank(console, Path(folder)))

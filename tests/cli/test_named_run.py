@@ -15,7 +15,7 @@ from rehydrate import open_store
 from rehydrate.cli.run.progress import FORMAT, MAX_FAILED, take_run
 from rehydrate.cli.run.session import Options, Streams, run_lines
 from rehydrate.clock import SystemClock
-from rehydrate.store.port import Store, ViewChange
+from rehydrate.store.port import NewEvent, Store, ViewChange
 from rehydrate.testing.clock import until
 from rehydrate.testing.faults import FaultyStore, Hang, LoseAnswer, Refuse, Script
 from tests.bank import app
@@ -255,6 +255,20 @@ async def test_who_takes_a_run_over_keeps_all_that_the_earlier_holder_saved_unti
     with pytest.raises(Exception, match="was taken over by a later call"):
         await earlier.save([], [])
     await healthy.close()
+
+
+@pytest.mark.parametrize("ids", ["its own", "from the input"])
+async def test_a_repeat_is_recognised_however_much_others_have_stored_meanwhile(store: str, ids: str) -> None:
+    given = {"command_id": "mine"} if ids == "from the input" else {}
+    lines = [deposit("ada", 1, **given)]
+    opened = await open_store(store)
+    # Stored, and the call ended before that was written down.
+    assert (await run_on(FaultyStore(opened, Broken(saves=1), SystemClock()), lines))[0] == 1
+    others = [NewEvent(f"e{n}", "Deposited", b'{"amount":2}') for n in range(1_500)]
+    await opened.append("bank_account-ada", others, expected_version=1)
+    assert await run_on(opened, lines) == (0, [1])
+    assert await opened.versions(["bank_account-ada"]) == [1_501]
+    await opened.close()
 
 
 async def test_a_run_that_was_begun_on_another_log_does_not_go_on(store: str, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class EndlessInput:
 
 async def test_reading_waits_for_whoever_reads_the_answers() -> None:
     source = EndlessInput(24_000)
-    may_write, written = threading.Event(), []
+    may_write = threading.Event()
+    written: list[bytes] = []
 
     def write(answers: bytes) -> None:
         may_write.wait(60)

@@ -29,7 +29,11 @@ def store(tmp_path: Path) -> str:
 @pytest.fixture
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person looks at stdout."""
-    monkeypatch.setattr("rehydrate.cli.program.wants_table", lambda json: not json)
+    monkeypatch.setattr("rehydrate.cli.program.wants_table", is_not_json)
+
+
+def is_not_json(json: bool) -> bool:
+    return not json
 
 
 # ---- streams

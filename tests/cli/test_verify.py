@@ -38,7 +38,12 @@ async def store() -> AsyncIterator[MemoryStore]:
 
 
 def inside(store: MemoryStore) -> Memory:
-    return store._memory
+    memory: Memory = vars(store)["_opened"]
+    return memory
+
+
+def is_not_json(json: bool) -> bool:
+    return not json
 
 
 async def findings(store: MemoryStore, app: App | None = None) -> list[Finding]:
@@ -226,7 +231,7 @@ async def test_findings_are_listed_and_the_exit_code_is_1(
     (finding,) = ended.answers
     assert finding["what"] == "event"
     assert "1 finding" in ended.stderr
-    monkeypatch.setattr("rehydrate.cli.program.wants_table", lambda json: not json)
+    monkeypatch.setattr("rehydrate.cli.program.wants_table", is_not_json)
     shown = await to_thread(typed, "verify", "--store", url, BANK)
     assert "bank_account-[ada]" in shown.stdout
     assert "detail" in shown.stdout

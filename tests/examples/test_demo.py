@@ -84,7 +84,11 @@ def test_a_store_that_does_not_agree_with_git_is_a_failure_with_a_difference(
     tree = Repository(repository).living()
     del tree[b"n4"]
     tree[b"never [bold] there"] = Entry("100644", "1")
-    monkeypatch.setattr(Repository, "living", lambda self: tree)
+
+    def living(repository: Repository) -> dict[bytes, Entry]:
+        return tree
+
+    monkeypatch.setattr(Repository, "living", living)
     folder = tmp_path / "demo"
     folder.mkdir()
     assert demo.play_history(Console(width=80), folder, repository) == 1

@@ -37,6 +37,16 @@ def _pause() -> None:
     time.sleep(0.002 + random.random() * 0.004)
 
 
+def _begin(connection: sqlite3.Connection) -> None:
+    while True:
+        try:
+            connection.execute(schema.BEGIN_WRITE)
+        except sqlite3.OperationalError:
+            time.sleep(0.001)
+        else:
+            return
+
+
 class _EarlyPositions(Log):
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
         connection.execute("CREATE TABLE IF NOT EXISTS reserved (position INTEGER NOT NULL)")
@@ -47,7 +57,7 @@ class _EarlyPositions(Log):
         connection.execute("INSERT INTO reserved VALUES (?)", (first + total,))
         connection.execute(schema.COMMIT)
         _pause()
-        connection.execute(schema.BEGIN_WRITE)
+        _begin(connection)
         self.forget()
         self.refresh(connection)
         (self._stream,) = connection.execute(schema.LAST_STREAM).fetchone()
@@ -68,7 +78,7 @@ class _Halves(Log):
         outcomes = super().append(connection, [first for first, _ in halves], now)
         connection.execute(schema.COMMIT)
         _pause()
-        connection.execute(schema.BEGIN_WRITE)
+        _begin(connection)
         late = [
             (n, msgspec.structs.replace(rest, expected_version=outcome.version))
             for n, ((_, rest), outcome) in enumerate(zip(halves, outcomes, strict=True))

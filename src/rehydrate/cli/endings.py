@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
 import sys
@@ -26,10 +25,9 @@ READER_GONE: Final = 141
 
 def perform(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> NoReturn:
     """Run a command to its exit code; a `RehydrateError` is one sentence, or with `debug` a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # An id may hold what the terminal's encoding lacks.
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        # An id may hold what the terminal's encoding lacks.
+        reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="rehydrate: %(message)s", stream=sys.stderr)
     try:
         code = asyncio.run(work())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rehydrate.store.url import open_store
 
 
 @asynccontextmanager
-async def existing_store(url: str) -> AsyncIterator[Store]:
+async def existing_store(url: str) -> AsyncGenerator[Store, None]:
     """The store that a URL names, closed on the way out. Raises `ConfigurationError` if there is none yet."""
     check_exists(url)
     store = await open_store(url)

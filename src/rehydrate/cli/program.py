@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -158,7 +158,7 @@ def run(
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[Streams]:
+def _opened(file: str) -> Generator[Streams, None, None]:
     if file == "-":
         yield _from_stdin()
         return

@@ -26,7 +26,8 @@ def check_aggregate_name(name: str) -> None:
 
 def check_id(id: str, kind: str = "id", limit: int = MAX_ID_BYTES) -> None:
     """Raise `InvalidIdError` unless the id is 1 to 512 UTF-8 bytes without U+0000 and lone surrogates."""
-    if not isinstance(id, str):
+    # Not every caller is type-checked, and an id comes from outside.
+    if not isinstance(id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidIdError(kind, f"it is a {type(id).__name__}, and must be a str")
     if not id:
         raise InvalidIdError(kind, "it is empty")

@@ -35,6 +35,7 @@ class Freshness:
             self._manager.spawn(self._run())
 
     async def _run(self) -> None:
+        count = 0
         try:
             while self._asking:
                 actors, self._asking = self._asking, []
@@ -45,10 +46,11 @@ class Freshness:
                         actor.check_failed(as_rehydrate_error(error))
                     continue
                 began = perf_counter()
-                for count, (actor, version) in enumerate(zip(actors, versions, strict=True), 1):
+                for actor, version in zip(actors, versions, strict=True):
                     actor.checked(version)
-                    if count % _SLICE == 0 or perf_counter() - began > WORK_SLICE:
+                    count += 1
+                    if count == _SLICE or perf_counter() - began > WORK_SLICE:
                         await asyncio.sleep(0)
-                        began = perf_counter()
+                        count, began = 0, perf_counter()
         finally:
             self._is_running = False

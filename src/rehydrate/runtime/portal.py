@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import CancelledError
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from rehydrate.errors import StoreClosedError
 
 T = TypeVar("T")
 
-_BATCH = 256
+_BATCH: Final = 256
+_LEFT: Final = "this runtime was closed, or belongs to another process: open the App again"
 
 
 class Portal:
@@ -22,6 +24,9 @@ class Portal:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="rehydrate", daemon=True)
+        self._lock = threading.Lock()
+        """Held while a call is handed in, so that none comes behind the last turn of the loop."""
+        self._is_left = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -30,13 +35,23 @@ class Portal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with self._lock:
+            self._is_left = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+            # What other threads still wait for ends, so that they do.
+            if tasks := asyncio.all_tasks(self._loop):
+                for task in tasks:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.wait(tasks))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it there and wait for it here.
@@ -44,13 +59,24 @@ class Portal:
         Raises what it raises, and `StoreClosedError` once the portal was left, or in a forked child, where its thread
         does not exist.
         """
-        if not self._thread.is_alive():
-            work.close()
-            raise StoreClosedError("this runtime was closed, or belongs to another process: open the App again")
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a sync call from within the event loop would wait for itself: use the async Runtime")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        # In a forked child the thread is not alive, and the lock may be held for ever.
+        if not self._thread.is_alive():
+            work.close()
+            raise StoreClosedError(_LEFT)
+        with self._lock:
+            if self._is_left:
+                work.close()
+                raise StoreClosedError(_LEFT)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            if self._is_left:
+                raise StoreClosedError(_LEFT) from None
+            raise
 
     @contextmanager
     def enter(self, manager: AbstractAsyncContextManager[T]) -> Generator[T]:
@@ -65,9 +91,14 @@ class Portal:
             self.call(_leave(manager, None))
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items, fetched in batches."""
-        while batch := self.call(_take(items, _BATCH)):
+        """The items, fetched in batches; an error comes after the items before it."""
+        while True:
+            batch, error = self.call(_take(items, _BATCH))
             yield from batch
+            if error is not None:
+                raise error
+            if len(batch) < _BATCH:
+                return
 
 
 async def _enter(manager: AbstractAsyncContextManager[T]) -> T:
@@ -78,11 +109,13 @@ async def _leave(manager: AbstractAsyncContextManager[Any], error: BaseException
     return bool(await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None))
 
 
-async def _take(items: AsyncIterator[T], count: int) -> list[T]:
+async def _take(items: AsyncIterator[T], count: int) -> tuple[list[T], Exception | None]:
     taken: list[T] = []
     while len(taken) < count:
         try:
             taken.append(await anext(items))
         except StopAsyncIteration:
             break
-    return taken
+        except Exception as error:  # noqa: BLE001 - raised where the items are asked for
+            return taken, error
+    return taken, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -160,16 +160,18 @@ class Runtime:
             await self._turns.wait()
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
         try:
-            reply: S | asyncio.Future[S] = self._manager.deliver(blueprint, id, query)
+            reply = self._manager.deliver(blueprint, id, query)
         except Exception:
             self._turns.completed()
             raise
         if not isinstance(reply, asyncio.Future):
             self._turns.completed()
-            return reply
-        if reply.done():
+            state: S = reply
+            return state
+        future = cast("asyncio.Future[S]", reply)
+        if future.done():
             self._turns.completed()
-        return await reply
+        return await future
 
     async def events(
         self, aggregate: Aggregate[S, C, E], id: str, *, after: int = 0, limit: int | None = None

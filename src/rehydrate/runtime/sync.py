@@ -63,4 +63,7 @@ class SyncRuntime:
 
     def statistics(self) -> Statistics:
         """Counts of what runs and of what has been done."""
+        return self._portal.call(self._statistics())
+
+    async def _statistics(self) -> Statistics:
         return self._runtime.statistics()

@@ -112,8 +112,9 @@ async def take_run(store: Store, name: str) -> RunProgress:
     run was begun on.
     """
     check_id(name, "run name", MAX_NAME_BYTES)
-    run = RunProgress(store, name, await _take(store, f"run:{name}"))
-    await _check_log(store, run)
+    checkpoint = await _take(store, f"run:{name}")
+    run = RunProgress(store, name, checkpoint)
+    await _check_log(store, name, checkpoint)
     await _load(store, run, f"run:{name}")
     return run
 
@@ -131,8 +132,7 @@ async def _take(store: Store, name: str) -> Checkpoint:
             return ours
 
 
-async def _check_log(store: Store, run: RunProgress) -> None:
-    checkpoint = run._checkpoint
+async def _check_log(store: Store, name: str, checkpoint: Checkpoint) -> None:
     if checkpoint.position == 0:
         return
     page = await store.read_all(after=checkpoint.position - 1, limit=1)
@@ -141,7 +141,7 @@ async def _check_log(store: Store, run: RunProgress) -> None:
         checkpoint.event_id,
     ):
         raise CorruptStoreError(
-            f"run {run.name!r} was begun on another log: this one does not hold its event at position "
+            f"run {name!r} was begun on another log: this one does not hold its event at position "
             f"{checkpoint.position}; use another name"
         )
 

@@ -105,7 +105,7 @@ def _bar(console: Console, total_bytes: int | None) -> Progress:
     columns = [TextColumn("{task.description}")]
     progress = (
         Progress(
-            *columns, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+            *columns, BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn(),
             console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
         )
         if total_bytes

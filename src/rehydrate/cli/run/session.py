@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ class _Session:
         return self._tell()
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def _listening(self) -> Generator[None, None, None]:
         """The first Ctrl-C ends the run in order, the second at once."""
         loop = asyncio.get_running_loop()
         heard: list[signal.Signals] = []

@@ -1,0 +1,101 @@
+"""What a runtime keeps alive: no actor through an error that somebody holds, and no garbage that waits for a collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+
+import pytest
+
+from rehydrate import App
+from rehydrate.runtime.actor import AggregateActor
+from rehydrate.runtime.mailbox import Drain, Pending
+from rehydrate.testing.clock import settle
+from rehydrate.testing.faults import Hang, Refuse
+from tests.bank import Command, Crash, Deposit, Split, Touch, Withdraw, bank_account
+from tests.stand_ins import SHARED, staged
+
+brief = bank_account(passivate_after=1.0)
+app = App(aggregates=[brief])
+
+
+def _alive(*kinds: type) -> int:
+    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+
+FAILING = [Withdraw(5), Crash("decide"), Crash("evolve"), Split(5_000, 5_000)]
+
+
+@pytest.mark.parametrize("store", ["memory://", SHARED])
+@pytest.mark.parametrize("command", FAILING, ids=str)
+async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: Command, store: str) -> None:
+    kept: list[Exception] = []
+    async with staged(store, of=app) as stage:
+        await stage.bank.dispatch(brief, "ada", Deposit(1))
+        try:
+            await stage.bank.dispatch(brief, "ada", command)
+        except Exception as error:
+            kept.append(error)
+        kept.extend(
+            outcome
+            for outcome in await asyncio.gather(
+                stage.bank.dispatch(brief, "ada", command),
+                stage.bank.dispatch(brief, "ada", command, command_id="mine"),
+                return_exceptions=True,
+            )
+            if isinstance(outcome, Exception)
+        )
+        assert len(kept) == 3
+        await stage.clock.advance(5)
+        assert stage.bank.statistics().live == 0
+        gc.collect()
+        assert _alive(AggregateActor, Drain, Pending) == 0
+
+
+@pytest.mark.parametrize("store", ["memory://", SHARED])
+@pytest.mark.parametrize("command", [*FAILING, Deposit(1), Touch()], ids=str)
+async def test_an_answer_leaves_nothing_that_only_a_collector_finds(command: Command, store: str) -> None:
+    async with staged(store, of=app) as stage:
+        await stage.bank.dispatch(brief, "ada", Deposit(1))
+        await settle()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                try:
+                    await stage.bank.dispatch(brief, "ada", command)
+                except Exception:
+                    logging.getLogger(__name__).debug("as expected")
+            await settle()
+            assert _alive(Drain, Pending) == 0
+        finally:
+            gc.enable()
+
+
+async def test_an_answer_that_nobody_looks_at_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with staged(SHARED, of=app) as stage:
+        stage.script.add("submit", Refuse())
+        for command in (Deposit(1), *FAILING):
+            stage.bank.dispatch_nowait(brief, "ada", command)
+            stage.bank.dispatch_nowait(brief, "", command)
+        await settle()
+        gc.collect()
+        await settle()
+    assert caplog.records == []
+
+
+async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogCaptureFixture) -> None:
+    async with staged(SHARED, of=app) as stage:
+        stage.script.add("replay", Hang())
+        callers = [asyncio.create_task(stage.bank.dispatch(brief, "ada", command)) for command in FAILING]
+        await settle()
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        stage.store.release()
+        await settle()
+        await stage.clock.advance(5)
+        gc.collect()
+        assert _alive(AggregateActor, Drain, Pending) == 0
+    assert caplog.records == []
