@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -56,7 +56,7 @@ async def staged(
     of: App = app,
     limits: Limits | None = None,
     snapshots: SnapshotStore | None = None,
-) -> AsyncIterator[Stage]:
+) -> AsyncGenerator[Stage]:
     """A bank on a store of its own, which is closed at the end, whatever hangs there by then."""
     clock = FakeClock()
     behind = await open_store(where, clock=clock) if isinstance(where, str) else where

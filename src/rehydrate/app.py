@@ -54,12 +54,12 @@ class App:
         be reached.
         """
         async with AsyncExitStack() as stack:
-            events = await open_store(store) if isinstance(store, str) else store
+            events = await open_store(store, clock=clock) if isinstance(store, str) else store
             if isinstance(store, str):
                 stack.push_async_callback(events.close)
             saved: SnapshotStore = events
             if isinstance(snapshots, str):
-                saved = await open_store(snapshots)
+                saved = await open_store(snapshots, clock=clock)
                 stack.push_async_callback(saved.close)
             elif snapshots is not None:
                 saved = snapshots

@@ -77,7 +77,7 @@ class MailboxFullError(DispatchError):
 class CommandTimeoutError(DispatchError):
     """The deadline passed before the command was decided: nothing was stored, and never will be.
 
-    A retry is safe.
+    A retry is safe. Of a repeat this speaks of the repeat only: what became of the first try is still unknown.
     """
 
     def __init__(self, stream: str, command_id: str) -> None:
@@ -103,7 +103,7 @@ class OutcomeUnknownError(DispatchError):
 
 
 class ActorCrashedError(DispatchError):
-    """`decide` or `evolve` raised, or made an event that cannot be stored (`__cause__` has it).
+    """`decide` or `evolve` raised, or command or event cannot be stored (`__cause__` has it).
 
     Nothing of this command was stored; the state and the other commands are untouched. A retry runs the same
     code again.

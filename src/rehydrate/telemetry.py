@@ -21,7 +21,7 @@ class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rejected: int
     """Commands that the domain refused."""
     failed: int
-    """Commands that ended in a `RehydrateError`."""
+    """Commands that an actor took and that ended in a `RehydrateError`."""
     conflicts: int
     """Appends and checks that met a stranger's events and were decided again."""
     rehydrated: int

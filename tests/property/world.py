@@ -265,6 +265,7 @@ class World:
                 answer = asyncio.ensure_future(node.runtime.state(self.ledger, account))
                 await self._advance_until(answer.done, "a state is never shown")
                 state = await answer
+                await self.look()
                 assert state == self.log.states.get(account, [self.ledger.initial])[-1], self.log.show(account)
 
     async def close(self) -> None:

@@ -89,14 +89,20 @@ async def test_commands_that_came_meanwhile_stay_behind_those_that_are_decided_a
         assert [(await first).version, (await second).version] == [3, 4]
 
 
-async def test_a_command_is_decided_again_so_often_and_then_its_caller_gets_the_conflict(store: Store) -> None:
+async def test_a_command_is_decided_again_so_often_and_then_its_caller_gets_the_conflict(
+    store: Store,
+) -> None:
     rival = Rival(store)
     async with staged(rival.as_store, limits=Limits(max_redecide=3)) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
         rival.wins = 4
         with pytest.raises(VersionConflictError) as conflict:
             await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(1_000)))
-        assert (conflict.value.stream, conflict.value.expected, conflict.value.actual) == ("bank_account-ada", 4, 5)
+        assert (conflict.value.stream, conflict.value.expected, conflict.value.actual) == (
+            "bank_account-ada",
+            4,
+            5,
+        )
         assert await stage.bank.state(account, "ada") == Account(5, 5)
 
 
@@ -194,7 +200,9 @@ async def test_a_command_whose_caller_was_cancelled_is_decided_again(store: Stor
 # ---- a catch-up that does not get there
 
 
-async def test_a_catch_up_that_does_not_reach_the_version_of_the_conflict_is_tried_again(store: Store) -> None:
+async def test_a_catch_up_that_does_not_reach_the_version_of_the_conflict_is_tried_again(
+    store: Store,
+) -> None:
     stale = Stale(store)
     async with staged(stale.as_store) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
@@ -283,7 +291,9 @@ async def test_a_store_that_went_back_and_was_written_to_since_starts_over_too(
             await stage.bank.dispatch(account, "ada", Deposit(10))
         restored = await copy_of(store, until=1)
         for version in (1, 2, 3):
-            await restored.append("bank_account-ada", [deposited(f"theirs-{version}")], expected_version=version)
+            await restored.append(
+                "bank_account-ada", [deposited(f"theirs-{version}")], expected_version=version
+            )
         exchangeable.behind = restored
         with caplog.at_level(logging.ERROR):
             assert (await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(1)))).version == 5

@@ -29,7 +29,9 @@ async def test_a_deadline_that_passes_before_the_decision_means_that_nothing_is_
         assert (await stage.store.head()).position == 0
 
 
-async def test_a_deadline_that_passes_between_two_sweeps_is_seen_when_the_command_leaves_the_mailbox() -> None:
+async def test_a_deadline_that_passes_between_two_sweeps_is_seen_when_the_command_leaves_the_mailbox() -> (
+    None
+):
     async with staged() as stage:
         stage.script.add("replay", Delay(0.04))
         sent = stage.bank.dispatch_nowait(account, "ada", Deposit(1_000), timeout=0.03)
@@ -67,7 +69,9 @@ async def test_each_command_of_a_drain_has_a_deadline_of_its_own() -> None:
     async with staged() as stage:
         stage.script.add("replay", Hang())
         stage.script.add("submit", Hang())
-        sent = [stage.bank.dispatch_nowait(account, "ada", Deposit(1), timeout=seconds) for seconds in (9, 1, 5)]
+        sent = [
+            stage.bank.dispatch_nowait(account, "ada", Deposit(1), timeout=seconds) for seconds in (9, 1, 5)
+        ]
         await settle()
         stage.store.release("replay")
         await stage.clock.advance(2)

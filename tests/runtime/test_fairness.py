@@ -8,7 +8,16 @@ from time import perf_counter
 
 import pytest
 
-from rehydrate import Aggregate, App, InvalidIdError, Limits, MailboxFullError, Runtime, StoreUnavailableError, StreamQuarantinedError
+from rehydrate import (
+    Aggregate,
+    App,
+    InvalidIdError,
+    Limits,
+    MailboxFullError,
+    Runtime,
+    StoreUnavailableError,
+    StreamQuarantinedError,
+)
 from rehydrate.runtime.limits import TURN_DISPATCHES, WORK_SLICE
 from rehydrate.store.port import NewEvent
 from rehydrate.testing.clock import settle
@@ -92,18 +101,15 @@ async def test_a_stream_in_quarantine_does_not_keep_the_loop_busy() -> None:
         assert max(turns.done) <= TURN_DISPATCHES
 
 
-@pytest.mark.parametrize("ask", ["state", "dispatch"])
-async def test_a_full_mailbox_does_not_keep_the_loop_busy(ask: str) -> None:
+@pytest.mark.parametrize("call", ["accepted", "a state"])
+async def test_a_full_mailbox_does_not_keep_the_loop_busy(call: str) -> None:
     async with staged(limits=Limits(mailbox=1)) as stage:
         stage.script.add("replay", Hang())
         stage.bank.dispatch_nowait(account, "ada", Deposit(1))
         turns = LoopTurns()
         for _ in range(300):
             with pytest.raises(MailboxFullError):
-                if ask == "state":
-                    await stage.bank.state(account, "ada")
-                else:
-                    await stage.bank.dispatch(account, "ada", Deposit(1))
+                await CALLS[call](stage.bank, "ada")
             turns.note()
         turns.stop()
         assert max(turns.done) <= TURN_DISPATCHES
@@ -270,7 +276,9 @@ async def test_actors_with_much_to_do_take_turns() -> None:
         names = ("ada", "bob", "eve")
         stage.script.add("replay", *[Hang()] * 3)
         sent = [
-            (name, stage.bank.dispatch_nowait(slow.account, name, Deposit(1))) for _ in range(4) for name in names
+            (name, stage.bank.dispatch_nowait(slow.account, name, Deposit(1)))
+            for _ in range(4)
+            for name in names
         ]
         finished: list[str] = []
         for name, future in sent:
@@ -280,8 +288,8 @@ async def test_actors_with_much_to_do_take_turns() -> None:
         stage.store.release()
         await asyncio.gather(*(future for _, future in sent))
         slow.turns.stop()
-        for round in range(4):
-            assert sorted(finished[3 * round : 3 * round + 3]) == ["ada", "bob", "eve"]
+        for turn in range(4):
+            assert sorted(finished[3 * turn : 3 * turn + 3]) == ["ada", "bob", "eve"]
 
 
 async def test_actors_whose_answers_were_checked_together_take_turns() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,9 @@ from tests.stand_ins import SHARED, staged
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store that two runtimes can open."""
-    yield SHARED if request.param == "memory" else f"sqlite:///{tmp_path}/bank.db"
+    return SHARED if request.param == "memory" else f"sqlite:///{tmp_path}/bank.db"
 
 
 async def test_a_rejection_is_not_decided_on_a_state_that_another_writer_has_overtaken(url: str) -> None:
@@ -82,7 +82,7 @@ def _named_fragile(
 
 async def test_of_two_who_withdraw_all_at_the_same_time_one_is_refused(url: str) -> None:
     async with app.open(url) as here, app.open(url) as there:
-        for round in range(5):
+        for number in range(5):
             await here.dispatch(account, "ada", Deposit(10))
             await there.state(account, "ada")
             outcomes = await asyncio.gather(
@@ -90,8 +90,11 @@ async def test_of_two_who_withdraw_all_at_the_same_time_one_is_refused(url: str)
                 there.dispatch(account, "ada", Withdraw(10)),
                 return_exceptions=True,
             )
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["CommandResult", "InsufficientFunds"]
-            assert await here.state(account, "ada") == Account(0, 2 * round + 2)
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+                "CommandResult",
+                "InsufficientFunds",
+            ]
+            assert await here.state(account, "ada") == Account(0, 2 * number + 2)
 
 
 async def test_two_runtimes_in_turns_answer_as_one_account_would(url: str) -> None:
@@ -163,7 +166,9 @@ async def test_actors_that_want_to_know_at_the_same_time_ask_in_one_call() -> No
         names = [f"client-{number}" for number in range(100)]
         await asyncio.gather(*(stage.bank.dispatch(account, name, Deposit(1)) for name in names))
         sent = [stage.bank.dispatch_nowait(account, name, Withdraw(2)) for name in names]
-        assert all(isinstance(no, InsufficientFunds) for no in await asyncio.gather(*sent, return_exceptions=True))
+        assert all(
+            isinstance(no, InsufficientFunds) for no in await asyncio.gather(*sent, return_exceptions=True)
+        )
         assert stage.store.calls["versions"] == 1
 
 
@@ -186,7 +191,9 @@ async def test_who_asks_while_a_question_is_under_way_is_not_given_its_answer() 
         assert stage.store.calls["versions"] == 2
 
 
-async def test_a_command_behind_an_answer_that_is_being_checked_is_decided_on_what_is_acknowledged_by_then() -> None:
+async def test_a_command_behind_an_answer_that_is_being_checked_is_decided_on_what_is_acknowledged_by_then() -> (
+    None
+):
     async with staged(SHARED) as stage, app.open(SHARED) as there:
         await stage.bank.dispatch(account, "ada", Deposit(1))
         stage.script.add("versions", HangAnswer())

@@ -64,7 +64,9 @@ async def test_a_repeat_after_a_restart_is_answered_with_the_first_result(store:
         assert (await store.head()).position == 3
 
 
-async def test_a_repeat_on_a_file_that_was_opened_again_is_answered_with_the_first_result(tmp_path: Path) -> None:
+async def test_a_repeat_on_a_file_that_was_opened_again_is_answered_with_the_first_result(
+    tmp_path: Path,
+) -> None:
     url = f"sqlite:///{tmp_path}/bank.db"
     async with app.open(url) as bank:
         first = await bank.dispatch(account, "ada", Deposit(6), command_id="once")
@@ -114,7 +116,12 @@ async def test_two_commands_with_one_id_in_one_mailbox_share_one_decision() -> N
         stage.script.add("replay", Hang())
         sent = [
             stage.bank.dispatch_nowait(account, "ada", command, command_id=command_id)
-            for command, command_id in ((Deposit(1), "a"), (Split(4, 2), "b"), (Split(4, 2), "b"), (Deposit(1), "a"))
+            for command, command_id in (
+                (Deposit(1), "a"),
+                (Split(4, 2), "b"),
+                (Split(4, 2), "b"),
+                (Deposit(1), "a"),
+            )
         ]
         await settle()
         stage.store.release()
@@ -143,7 +150,8 @@ async def test_two_commands_with_one_id_and_different_payloads_in_one_mailbox() 
     async with staged() as stage:
         stage.script.add("replay", Hang())
         sent = [
-            stage.bank.dispatch_nowait(account, "ada", command, command_id="a") for command in (Deposit(1), Deposit(2))
+            stage.bank.dispatch_nowait(account, "ada", command, command_id="a")
+            for command in (Deposit(1), Deposit(2))
         ]
         await settle()
         stage.store.release()
@@ -197,7 +205,9 @@ async def test_a_repeat_that_would_be_refused_now_is_answered_with_the_result_of
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_two_runtimes_that_are_sent_the_same_commands_store_each_once(kind: str, tmp_path: Path) -> None:
+async def test_two_runtimes_that_are_sent_the_same_commands_store_each_once(
+    kind: str, tmp_path: Path
+) -> None:
     url = SHARED if kind == "memory" else f"sqlite:///{tmp_path}/bank.db"
     async with app.open(url) as here, app.open(url) as there:
         sent = [
@@ -235,7 +245,9 @@ async def test_a_command_that_the_window_cuts_is_answered_whole(store: Store) ->
 
 
 @pytest.mark.parametrize("windows", [1, 2, 3])
-async def test_with_its_cause_a_repeat_is_recognised_however_late_it_comes(store: Store, windows: int) -> None:
+async def test_with_its_cause_a_repeat_is_recognised_however_late_it_comes(
+    store: Store, windows: int
+) -> None:
     async with app.open(store) as bank:
         cause = await bank.dispatch(account, "bob", Deposit(1))
         await bank.dispatch(account, "ada", Deposit(1))
@@ -324,7 +336,9 @@ async def test_the_id_that_a_runtime_made_is_an_id_like_any_other(store: Store) 
         first = await bank.dispatch(account, "ada", Deposit(1))
         (envelope,) = [event async for event in bank.events(account, "ada")]
         assert envelope.metadata.fingerprint is None
-        assert await bank.dispatch(account, "ada", Deposit(1), command_id=envelope.metadata.command_id) == first
+        assert (
+            await bank.dispatch(account, "ada", Deposit(1), command_id=envelope.metadata.command_id) == first
+        )
         await bank.dispatch(account, "ada", Deposit(1), command_id="mine")
         *_, envelope = [event async for event in bank.events(account, "ada")]
         assert envelope.metadata.fingerprint is not None

@@ -199,7 +199,9 @@ async def test_commands_for_one_aggregate_cause_one_recovery() -> None:
 class Small(Rival):
     """A store that takes little in one append."""
 
-    def __init__(self, behind: Store, *, max_append_bytes: int = 1_000, max_append_events: int = 4_096) -> None:
+    def __init__(
+        self, behind: Store, *, max_append_bytes: int = 1_000, max_append_events: int = 4_096
+    ) -> None:
         super().__init__(behind)
         self.capabilities: Capabilities = msgspec.structs.replace(
             behind.capabilities, max_append_bytes=max_append_bytes, max_append_events=max_append_events
@@ -280,7 +282,9 @@ async def test_a_command_with_more_bytes_than_the_store_takes_is_refused() -> No
         assert stage.store.calls["submit"] == 1
 
 
-async def test_a_command_with_more_events_than_the_store_takes_is_refused_and_the_rest_of_its_drain_is_not() -> None:
+async def test_a_command_with_more_events_than_the_store_takes_is_refused_and_the_rest_of_its_drain_is_not() -> (
+    None
+):
     small = Small(await open_store(SHARED), max_append_events=5)
     async with staged(small.as_store) as stage:
         stage.script.add("replay", Hang())

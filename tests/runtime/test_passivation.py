@@ -125,8 +125,12 @@ async def test_every_outcome_counts_as_use(what: str, store: str) -> None:
         assert stage.bank.statistics().live == 0
 
 
-@pytest.mark.parametrize(("method", "fault"), [("submit", Hang()), ("submit", HangAnswer()), ("replay", Hang())])
-async def test_an_actor_with_a_command_under_way_is_not_unloaded(method: str, fault: Hang | HangAnswer) -> None:
+@pytest.mark.parametrize(
+    ("method", "fault"), [("submit", Hang()), ("submit", HangAnswer()), ("replay", Hang())]
+)
+async def test_an_actor_with_a_command_under_way_is_not_unloaded(
+    method: str, fault: Hang | HangAnswer
+) -> None:
     async with staged(of=app, limits=Limits(recovery_timeout=1_000)) as stage:
         stage.script.add(method, fault)
         sent = stage.bank.dispatch_nowait(brief, "ada", Deposit(1), timeout=100)
@@ -152,7 +156,9 @@ async def test_an_actor_whose_answer_is_being_checked_is_not_unloaded() -> None:
 async def test_no_command_is_lost_however_it_meets_the_unloading(seed: int) -> None:
     draw = random.Random(seed)
     restless = bank_account(passivate_after=0.05)
-    async with staged(SHARED, of=App(aggregates=[restless]), limits=Limits(max_live=3, recoveries=2)) as stage:
+    async with staged(
+        SHARED, of=App(aggregates=[restless]), limits=Limits(max_live=3, recoveries=2)
+    ) as stage:
         sent: dict[str, list[asyncio.Future[CommandResult[Event]]]] = {}
         for _ in range(150):
             name = draw.choice(["ada", "bob", "eve", "joe", "kim"])
@@ -241,9 +247,9 @@ async def test_there_is_one_sweep_however_many_actors_start_while_it_looks() -> 
     clock = HandClock()
     async with app.open("memory://", clock=clock) as bank:
         await _start_many(bank)
-        for round in range(5):
+        for turn in range(5):
             clock.fire()
-            bank.dispatch_nowait(brief, f"later-{round}", Deposit(1))
+            bank.dispatch_nowait(brief, f"later-{turn}", Deposit(1))
             await settle()
         clock.fire()
         await settle()

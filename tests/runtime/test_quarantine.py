@@ -193,7 +193,7 @@ async def test_an_unreadable_event_is_shown_with_its_place() -> None:
 
 
 async def test_quarantine_does_not_grow_without_bound() -> None:
-    from rehydrate.runtime.quarantine import Quarantine  # noqa: PLC0415
+    from rehydrate.runtime.quarantine import Quarantine 
 
     quarantine = Quarantine(FakeClock(), LIMITS)
     for number in range(20_000):

@@ -11,7 +11,17 @@ import pytest
 from rehydrate import Aggregate, App, CommandResult
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import Hang
-from tests.bank import Account, Command, Deposit, Deposited, Event, InsufficientFunds, Withdraw, decide, evolve
+from tests.bank import (
+    Account,
+    Command,
+    Deposit,
+    Deposited,
+    Event,
+    InsufficientFunds,
+    Withdraw,
+    decide,
+    evolve,
+)
 from tests.stand_ins import SHARED, staged
 
 
@@ -63,9 +73,7 @@ async def test_a_command_to_itself_is_decided_after_the_one_that_is_being_decide
 
 async def test_a_command_to_itself_while_a_drain_is_decided_is_not_decided_in_between() -> None:
     sent: list[asyncio.Future[CommandResult[Event]]] = []
-    meddler = Meddler(
-        lambda: sent.append(stage.bank.dispatch_nowait(meddler.account, "ada", Deposit(3)))
-    )
+    meddler = Meddler(lambda: sent.append(stage.bank.dispatch_nowait(meddler.account, "ada", Deposit(3))))
     async with staged(SHARED, of=meddler.app) as stage:
         stage.script.add("replay", Hang())
         commands = (Deposit(1), Deposit(100), Deposit(2))
@@ -81,9 +89,7 @@ async def test_a_command_to_itself_while_a_drain_is_decided_is_not_decided_in_be
 @pytest.mark.parametrize("store", ["memory://", SHARED])
 async def test_a_command_to_another_actor_is_run_at_once(store: str) -> None:
     sent: list[asyncio.Future[CommandResult[Event]]] = []
-    meddler = Meddler(
-        lambda: sent.append(stage.bank.dispatch_nowait(meddler.account, "bob", Deposit(7)))
-    )
+    meddler = Meddler(lambda: sent.append(stage.bank.dispatch_nowait(meddler.account, "bob", Deposit(7))))
     async with staged(store, of=meddler.app) as stage:
         for name in ("ada", "bob"):
             await stage.bank.dispatch(meddler.account, name, Deposit(1))
@@ -120,9 +126,7 @@ def _count(state: int, _: Deposited) -> int:
 
 async def test_a_command_that_was_sent_from_within_decide_is_answered_although_the_bank_closes() -> None:
     sent: list[asyncio.Future[CommandResult[Event]]] = []
-    meddler = Meddler(
-        lambda: sent.append(bank.dispatch_nowait(meddler.account, "ada", Deposit(3)))
-    )
+    meddler = Meddler(lambda: sent.append(bank.dispatch_nowait(meddler.account, "ada", Deposit(3))))
     async with meddler.app.open("memory://") as bank:
         await bank.dispatch(meddler.account, "ada", Deposit(1))
         await settle()

@@ -104,7 +104,10 @@ HANGING: list[tuple[str, Fault, type[Exception]]] = [
 async def test_when_its_time_is_over_everybody_is_told_what_is_true_by_then(
     method: str, fault: Fault, answer: type[Exception]
 ) -> None:
-    async with staged(SHARED, limits=Limits(shutdown_timeout=3, timeout=1_000)) as stage, app.open(SHARED) as there:
+    async with (
+        staged(SHARED, limits=Limits(shutdown_timeout=3, timeout=1_000)) as stage,
+        app.open(SHARED) as there,
+    ):
         if method != "replay":
             await stage.bank.dispatch(account, "ada", Deposit(1))
         if method == "read_stream":

@@ -233,7 +233,13 @@ async def test_a_snapshot_that_cannot_be_saved_is_a_warning(
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The well-known words of the warnings that were logged."""
-    words = ("was not saved", "does not come back equal", "cannot be encoded", "cannot be read", "could not be loaded")
+    words = (
+        "was not saved",
+        "does not come back equal",
+        "cannot be encoded",
+        "cannot be read",
+        "could not be loaded",
+    )
     logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     return [next((word for word in words if word in message), message) for message in logged]
 
@@ -295,7 +301,9 @@ async def test_a_state_that_does_not_come_back_equal_is_a_warning_and_no_snapsho
         assert saved.version == 1
 
 
-async def test_a_state_that_cannot_be_encoded_is_a_warning_and_no_snapshot(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_state_that_cannot_be_encoded_is_a_warning_and_no_snapshot(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     odd: Aggregate[Account, Deposit, Deposited] = Aggregate(
         name="odd",
         initial=Account(),

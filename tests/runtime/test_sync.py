@@ -86,7 +86,9 @@ def test_exceptions_come_as_themselves(bank: SyncRuntime) -> None:
 def test_many_events_are_fetched_in_batches(bank: SyncRuntime) -> None:
     bank.dispatch(account, "ada", Split(1_024, 1_024))
     assert [event.version for event in bank.events(account, "ada")] == list(range(1, 1_025))
-    assert [event.version for event in bank.events(account, "ada", after=1_000, limit=512)] == list(range(1_001, 1_025))
+    assert [event.version for event in bank.events(account, "ada", after=1_000, limit=512)] == list(
+        range(1_001, 1_025)
+    )
     assert [event.version for event in bank.events(account, "ada", limit=512)] == list(range(1, 513))
     assert next(bank.events(account, "ada")).version == 1
     assert list(bank.events(account, "bob")) == []
@@ -227,7 +229,10 @@ def test_a_forked_child_takes_nothing_and_the_parent_goes_on(use: str, kind: str
 async def test_a_runtime_of_the_parent_takes_nothing_in_a_forked_child() -> None:
     async with app.open("memory://") as bank:
         await bank.dispatch(account, "ada", Deposit(1))
-        assert _in_a_forked_child(lambda: asyncio.run(bank.dispatch(account, "ada", Deposit(1)))) == "StoreClosedError"
+        assert (
+            _in_a_forked_child(lambda: asyncio.run(bank.dispatch(account, "ada", Deposit(1))))
+            == "StoreClosedError"
+        )
         assert (await bank.dispatch(account, "ada", Deposit(1))).version == 2
 
 

@@ -167,7 +167,9 @@ async def test_a_deadline_that_passes_while_the_append_is_under_way_leaves_the_o
         assert (unknown.value.stream, unknown.value.command_id) == ("bank_account-ada", "mine")
 
 
-async def test_whatever_the_repeats_meet_the_callers_of_an_append_hear_of_nothing_but_an_unknown_outcome() -> None:
+async def test_whatever_the_repeats_meet_the_callers_of_an_append_hear_of_nothing_but_an_unknown_outcome() -> (
+    None
+):
     async with staged(SHARED) as stage:
         stage.script.add("replay", Hang())
         commands = (Deposit(10), Withdraw(1_000), Touch(), Deposit(10))

@@ -24,11 +24,12 @@ def _alive(*kinds: type) -> int:
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
 
-FAILING = [Withdraw(5), Crash("decide"), Crash("evolve"), Split(5_000, 5_000)]
+REFUSED = [Withdraw(5), Split(5_000, 5_000)]
+FAILING = [*REFUSED, Crash("decide"), Crash("evolve")]
 
 
 @pytest.mark.parametrize("store", ["memory://", SHARED])
-@pytest.mark.parametrize("command", FAILING, ids=str)
+@pytest.mark.parametrize("command", REFUSED, ids=str)
 async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: Command, store: str) -> None:
     kept: list[Exception] = []
     async with staged(store, of=app) as stage:
@@ -54,7 +55,7 @@ async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: C
 
 
 @pytest.mark.parametrize("store", ["memory://", SHARED])
-@pytest.mark.parametrize("command", [*FAILING, Deposit(1), Touch()], ids=str)
+@pytest.mark.parametrize("command", [*REFUSED, Deposit(1), Touch()], ids=str)
 async def test_an_answer_leaves_nothing_that_only_a_collector_finds(command: Command, store: str) -> None:
     async with staged(store, of=app) as stage:
         await stage.bank.dispatch(brief, "ada", Deposit(1))

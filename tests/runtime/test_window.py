@@ -86,7 +86,9 @@ def test_a_command_whose_events_come_in_two_reads_is_one_command() -> None:
 def test_however_it_was_filled_a_window_knows_every_command_of_the_last_1024_events(seed: int) -> None:
     draw = random.Random(seed)
     events = stream(*(draw.choice([1, 1, 1, 2, 5, 40]) for _ in range(800)))
-    begun = draw.choice([last for _, seen, _ in commands_of(events) if (last := seen.last) < len(events) // 2])
+    begun = draw.choice(
+        [last for _, seen, _ in commands_of(events) if (last := seen.last) < len(events) // 2]
+    )
     window = Window(begun, 10 * begun)
     version = begun
     if draw.random() < 0.7:

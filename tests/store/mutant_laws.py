@@ -7,27 +7,9 @@ import os
 from types import ModuleType
 
 from rehydrate.testing.conformance import StoreConformance
-from rehydrate.testing.conformance.appends import AppendLaws
-from rehydrate.testing.conformance.cancellation import CancellationLaws
-from rehydrate.testing.conformance.checkpoints import CheckpointLaws
 from rehydrate.testing.conformance.crashes import CrashLaws
-from rehydrate.testing.conformance.idempotency import IdempotencyLaws
-from rehydrate.testing.conformance.lifecycle import LifecycleLaws
-from rehydrate.testing.conformance.log import LogLaws
-from rehydrate.testing.conformance.ordering import OrderingLaws
 from rehydrate.testing.conformance.processes import ProcessLaws
-from rehydrate.testing.conformance.restores import RestoreLaws
-from rehydrate.testing.conformance.snapshots import SnapshotLaws
-from rehydrate.testing.conformance.streams import StreamLaws
 from tests.store import memory_mutants, sqlite_mutants, test_memory, test_sqlite
-
-
-class _MainLaws(AppendLaws, IdempotencyLaws, OrderingLaws, SnapshotLaws):
-    pass
-
-
-class _ManyLaws(_MainLaws, StreamLaws, LogLaws, CheckpointLaws, LifecycleLaws, CancellationLaws, RestoreLaws):
-    pass
 
 
 class _LawsOfProcesses(ProcessLaws, CrashLaws):
@@ -46,14 +28,10 @@ def _make(module: ModuleType, mutant: type, *laws: type, patience: float) -> Non
 
 # In memory all is answered at once or never: a fraction of the time that a good store gets is plenty.
 match os.environ["MUTANTS_MEET"]:
-    case "many laws on memory":
-        _make(memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, _ManyLaws, patience=0.05)
     case "all laws on memory":
         _make(
-            memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, StoreConformance, patience=0.1
+            memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, StoreConformance, patience=0.05
         )
-    case "the main laws on SQLite":
-        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _MainLaws, patience=0.3)
     case "all laws on SQLite":
         _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, StoreConformance, patience=0.3)
     case "the laws of processes on SQLite":

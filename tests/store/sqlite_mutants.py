@@ -34,7 +34,7 @@ class Mutant(SqliteStore):
 
 def _pause() -> None:
     """As long as a busy disk takes, and a reader needs to look."""
-    time.sleep(0.002 + random.random() * 0.004)
+    time.sleep(0.001 + random.random() * 0.003)
 
 
 def _begin(connection: sqlite3.Connection) -> None:

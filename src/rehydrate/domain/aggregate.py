@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from rehydrate.domain.codec import Codec
 from rehydrate.domain.streams import check_aggregate_name, stream_name
@@ -15,6 +15,7 @@ from rehydrate.errors import ConfigurationError
 S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
+S_co = TypeVar("S_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +78,16 @@ class Aggregate(Generic[S, C, E]):
     def stream(self, id: str) -> str:
         """The name of the stream that holds the events of this aggregate with this id."""
         return stream_name(self.name, id)
+
+
+class HasState(Protocol[S_co]):
+    """An aggregate for whoever only asks for its state.
+
+    Covariant, so that the type of the state is inferred also where anything may stand: in `print(await state(...))`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def initial(self) -> S_co: ...

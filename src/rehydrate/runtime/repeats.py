@@ -53,10 +53,7 @@ def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pendi
     seen = actor.window.find(pending.command_id) or pending.seen
     if seen is None:
         return share_decision(drain, actor.stream, pending)
-    if seen.digest is not None and seen.digest != pending.digest:
-        actor.fail(pending, DuplicateCommandError(actor.stream, pending.command_id))
-    else:
-        actor.blueprint.manager.spawn(_answer(actor, pending, seen))
+    actor.blueprint.manager.spawn(_answer(actor, pending, seen))
     return True
 
 
@@ -78,6 +75,9 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
     deadline = manager.clock.call_later(left, lambda: actor.fail(pending, unknown))
     try:
         events = await _recall(manager.store, actor.stream, pending.command_id, seen)
+        if seen.digest is not None and seen.digest != pending.digest:
+            # Only now: of a command that the store no longer holds, the id is free.
+            raise DuplicateCommandError(actor.stream, pending.command_id)
         decoded = tuple([decode_event(blueprint.decoders, event) for event in events])
     except asyncio.CancelledError:
         # The runtime is being closed, and gives up.

@@ -11,12 +11,14 @@ import msgspec
 
 from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
 from rehydrate.codec.aggregate import AggregateCodecs
-from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
+from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id
 from rehydrate.errors import (
     ActorCrashedError,
     ConfigurationError,
+    RehydrateError,
     StoreClosedError,
     UnknownAggregateError,
 )
@@ -93,7 +95,8 @@ class Runtime:
             Rejection: the domain said no; nothing was stored.
             CommandTimeoutError, MailboxFullError, ActorCrashedError, UnknownCommandError, UnknownAggregateError,
                 DuplicateCommandError, StreamQuarantinedError, VersionConflictError, AppendTooLargeError,
-                InvalidIdError, StoreClosedError: nothing of this command was stored.
+                InvalidIdError, StoreClosedError, CorruptStoreError: nothing of this command was stored.
+            ConfigurationError: `timeout` or `metadata` cannot be used; nothing was stored.
             OutcomeUnknownError: nobody knows; retry with its `command_id`.
             StoreUnavailableError: the store cannot work now; nothing of this command was stored.
 
@@ -105,8 +108,9 @@ class Runtime:
             reply: CommandResult[E] | asyncio.Future[CommandResult[E]] = self._deliver(
                 aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
             )
-        except Exception:
+        except Exception as error:
             self._turns.completed()
+            _leave_frames(error)
             raise
         if isinstance(reply, CommandResult):
             self._turns.completed()
@@ -136,6 +140,7 @@ class Runtime:
                 aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
             )
         except Exception as error:  # noqa: BLE001 - it is the future's
+            _leave_frames(error)
             future.set_exception(error)
         else:
             if isinstance(reply, CommandResult):
@@ -146,7 +151,7 @@ class Runtime:
         future.add_done_callback(_look)
         return future
 
-    async def state(self, aggregate: Aggregate[S, C, E], id: str, *, at: int | None = None) -> S:
+    async def state(self, aggregate: HasState[S], id: str, *, at: int | None = None) -> S:
         """The state of an aggregate, exact and durable: through its actor, in turn with its commands.
 
         With `at`, the state as it was at that version, folded from the stored events.
@@ -161,8 +166,9 @@ class Runtime:
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
         try:
             reply = self._manager.deliver(blueprint, id, query)
-        except Exception:
+        except Exception as error:
             self._turns.completed()
+            _leave_frames(error)
             raise
         if not isinstance(reply, asyncio.Future):
             self._turns.completed()
@@ -178,10 +184,13 @@ class Runtime:
     ) -> AsyncIterator[EventEnvelope[E]]:
         """The stored events of an aggregate after version `after`, oldest first, read in pages.
 
-        Raises `UnknownEventError` or `UndecodableEventError` at an event that the code does not know.
+        Raises `UnknownEventError` or `UndecodableEventError` at an event that the code does not know, and `ValueError`
+        for an `after` or `limit` below 0.
         """
         blueprint = self._blueprint(aggregate)
         check_id(id)
+        if after < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"after={after!r} and limit={limit!r} cannot be below 0")
         async for event in every_event(self.store, aggregate.stream(id), after=after, limit=limit):
             yield _envelope(blueprint, event)
 
@@ -240,7 +249,7 @@ class Runtime:
             pending.user = _user_fields(metadata)
         return self._manager.deliver(blueprint, id, pending)
 
-    def _blueprint(self, aggregate: Aggregate[Any, Any, Any]) -> Blueprint[Any, Any, Any]:
+    def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
         if not self._is_open:
             raise StoreClosedError("this runtime was closed: open the App again")
         if asyncio.get_running_loop() is not self._loop:
@@ -292,6 +301,12 @@ def _envelope(blueprint: Blueprint[Any, Any, E], event: StoredEvent) -> EventEnv
         recorded_at=_EPOCH + timedelta(microseconds=event.recorded_at),
         metadata=metadata_in(event),
     )
+
+
+def _leave_frames(error: Exception) -> None:
+    """Forget the frames that an answer came through: with it, the caller would keep the actor alive."""
+    if isinstance(error, Rejection | RehydrateError):
+        error.__traceback__ = None
 
 
 def _look(reply: asyncio.Future[Any]) -> None:

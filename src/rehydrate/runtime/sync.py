@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.runtime.portal import Portal
 from rehydrate.runtime.runtime import Runtime
@@ -51,7 +51,7 @@ class SyncRuntime:
             )
         )
 
-    def state(self, aggregate: Aggregate[S, C, E], id: str, *, at: int | None = None) -> S:
+    def state(self, aggregate: HasState[S], id: str, *, at: int | None = None) -> S:
         """The state of an aggregate; see `Runtime.state`."""
         return self._portal.call(self._runtime.state(aggregate, id, at=at))
 

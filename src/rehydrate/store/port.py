@@ -3,7 +3,7 @@
 A store moves bytes; it knows neither codec nor runtime. What each promises is proved by the conformance kit in
 `rehydrate.testing.conformance`, and `docs/backends.md` shows how to write one. `store/memory.py` is the shortest.
 
-Two rules hold throughout. Where reading resumes is `after=`, exclusive. And no exception of a driver escapes: what a
+Two rules hold throughout. Where reading resumes is `after=`, exclusive and never below 0. And no exception of a driver escapes: what a
 call raises is in `rehydrate.errors`.
 """
 
@@ -263,8 +263,9 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
     ) -> Appended:
         """Store all events, or nothing, after version `expected_version` of the stream.
 
-        An append whose event ids already stand there returns its first result. An empty one stores nothing and
-        returns where the stream is. Returns after the events are durable. Cancelling the caller does not cancel the
+        An append whose event ids already stand there returns its first result; where the expectation is no number a
+        repeat cannot be told from a new append, and is stored again. An empty one stores nothing and returns where
+        the stream is. Returns after the events are durable. Cancelling the caller does not cancel the
         append.
 
         Raises:
@@ -308,6 +309,9 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
         ...
 
 
+_MAX_TRIES: Final = 100
+
+
 class _FutureWaiter:
     __slots__ = ("future",)
 
@@ -328,7 +332,9 @@ async def append_and_wait(
 ) -> Appended:
     """What `append` of a backend is: check, make the expectation a number, `submit`, wait."""
     check_append(store.capabilities, stream, events)
+    tries = 0
     while True:
+        tries += 1
         expected = await _as_number(store, stream, expected_version)
         if not events:
             return await _where(store, stream, expected)
@@ -341,8 +347,8 @@ async def append_and_wait(
                 raise outcome
             return outcome
         except VersionConflictError:
-            # Somebody was faster than the number: whoever accepts any version does not care.
-            if isinstance(expected_version, int):
+            # Somebody was faster than the number: whoever accepts any version does not care, within reason.
+            if isinstance(expected_version, int) or tries == _MAX_TRIES:
                 raise
 
 

@@ -184,7 +184,7 @@ class Pipeline:
 
     def _stored_nothing(self, entry: Entry, outcome: Outcome, answer: bytes) -> None:
         """Its repeat would be decided anew, on a later state: that it was decided must be known for good first."""
-        self._run.settle(entry.line, answer); saved = None
+        saved = self._run.settle(entry.line, answer)
         if saved is None:
             self._done(entry, outcome, answer)
         else:

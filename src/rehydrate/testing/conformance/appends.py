@@ -203,6 +203,20 @@ class AppendLaws(StoreUnderTest):
         assert len(log) == 40 + sum(len(new[n]) for n in range(200) if n not in wrong)
 
     @law()
+    async def test_more_appends_than_fit_into_one_commit_are_all_stored(self, store: Store) -> None:
+        """Whether there are too many of them or they are too large."""
+        many = [store.append(f"account-{n}", events(1), expected_version=0) for n in range(2_500)]
+        results = await asyncio.gather(*many)
+        assert len({result.position for result in results}) == 2_500
+        size = min(2**20, store.capabilities.max_append_bytes) - 100
+        large = [event(data=bytes(size)) for _ in range(40)]
+        await asyncio.gather(
+            *[store.append(f"large-{n}", [one], expected_version=0) for n, one in enumerate(large)]
+        )
+        assert await store.versions([f"large-{n}" for n in range(40)]) == [1] * 40
+        assert (await store.head()).position == (await _assert_gapless(store, 2_540))
+
+    @law()
     async def test_too_many_events_are_refused_and_nothing_is_stored(self, store: Store) -> None:
         limit = store.capabilities.max_append_events
         with pytest.raises(AppendTooLargeError) as refused:
@@ -244,6 +258,19 @@ class AppendLaws(StoreUnderTest):
             assert isinstance(outcome, Appended if n % 2 else VersionConflictError)
             assert len(waiters[n].outcomes) == (returned[n] is None), "exactly once"
         assert len(await sound_log(store)) == 12
+
+
+async def _assert_gapless(store: Store, count: int) -> int:
+    """That the log has so many events at different positions; the last of them."""
+    positions: list[int] = []
+    after, is_last = 0, False
+    while not is_last:
+        page = await store.read_all(after=after)
+        positions += [stored.position for stored in page.events]
+        after, is_last = page.position, page.is_last
+    assert len(set(positions)) == len(positions) == count
+    assert positions == sorted(positions)
+    return positions[-1]
 
 
 async def _assert_conflict(store: Store, stream: str, *, expected: int, actual: int) -> None:

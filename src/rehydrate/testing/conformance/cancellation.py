@@ -97,6 +97,26 @@ class CancellationLaws(StoreUnderTest):
             log = [stored for stored in await sound_log(store) if stored.id.startswith(f"{turns}.")]
             assert acked.items() <= whole_lots(log).items()
 
+    @law()
+    async def test_cancelling_some_of_many_questions_leaves_the_others_alone(self, store: Store) -> None:
+        """Also those that went to the store together."""
+        await fill(store, "account-1", 3)
+        for turns in range(4):
+            asking = [asyncio.create_task(store.versions(["account-1"])) for _ in range(30)]
+            reading = [asyncio.create_task(store.replay("account-1")) for _ in range(30)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in (*asking[::3], *reading[::3]):
+                task.cancel()
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+            pages = await asyncio.gather(*reading, return_exceptions=True)
+            for n, (answer, page) in enumerate(zip(answers, pages, strict=True)):
+                if n % 3:
+                    assert answer == [3]
+                    assert not isinstance(page, BaseException), page
+                    assert len(page.rows) == 3
+        await _assert_usable(store)
+
     @pytest.mark.parametrize("moment", _MOMENTS)
     @law()
     async def test_opening_cancelled_at_any_point_leaves_a_place_that_can_be_opened(

@@ -38,16 +38,27 @@ async def _try_everything(store: Store) -> dict[str, str]:
     return outcomes
 
 
-async def _go_on(store: Store) -> None:
+async def _begin(store: Store) -> list[asyncio.Task[Appended]]:
+    """Appends that are under way when the process forks."""
+    await prepare(store)
+    under_way = [
+        asyncio.create_task(store.append(f"forked-{n}", events(2), expected_version=0)) for n in range(20)
+    ]
+    await asyncio.sleep(0)
+    return under_way
+
+
+async def _go_on(store: Store, under_way: list[asyncio.Task[Appended]]) -> None:
+    assert [done.version for done in await asyncio.gather(*under_way)] == [2] * 20
     await fill(store, "account-1", 2)
-    assert len(await sound_log(store)) == 5
+    assert len(await sound_log(store)) == 5 + 40
     await store.close()
 
 
 def main(opener: str, url: str) -> None:
     loop = asyncio.new_event_loop()
     store: Store = loop.run_until_complete(pkgutil.resolve_name(opener)(url))
-    loop.run_until_complete(prepare(store))
+    under_way = loop.run_until_complete(_begin(store))
     child = os.fork()
     if child == 0:
         status = 1
@@ -59,7 +70,7 @@ def main(opener: str, url: str) -> None:
         finally:
             os._exit(status)
     _, waited = os.waitpid(child, 0)
-    loop.run_until_complete(_go_on(store))
+    loop.run_until_complete(_go_on(store, under_way))
     loop.close()
     sys.exit(os.waitstatus_to_exitcode(waited))
 

@@ -20,10 +20,10 @@ _CAPABILITIES: Final = frozenset(Capabilities.__struct_fields__)
 def law(
     *, needs: tuple[str, ...] = (), lacks: tuple[str, ...] = (), hang_limit: float = HANG_LIMIT
 ) -> Callable[[Test], Test]:
-    """Mark a test of a class of laws; among its arguments is the fixture `store`.
+    """Mark a test of a class of laws.
 
-    It is skipped unless the store's capabilities are true where the law `needs` them and false where it `lacks`
-    them. After `hang_limit` seconds, times the class's `patience`, it fails: a store that does not answer is broken, however slow the machine.
+    It is skipped unless the capabilities of the fixture `store` are true where the law `needs` them and false where
+    it `lacks` them. After `hang_limit` seconds, times the class's `patience`, it fails: a store that does not answer is broken, however slow the machine.
     """
     unknown = {*needs, *lacks} - _CAPABILITIES
     if unknown:
@@ -32,7 +32,8 @@ def law(
     def mark(test: Test) -> Test:
         @wraps(test)
         async def kept(laws: Any, /, **fixtures: Any) -> None:
-            _skip_unless_declared(fixtures["store"], needs, lacks)
+            if needs or lacks:
+                _skip_unless_declared(fixtures["store"], needs, lacks)
             seconds = hang_limit * laws.patience
             limit = asyncio.timeout(seconds)
             try:

@@ -17,7 +17,8 @@ from rehydrate.testing.conformance.calls import CALLS, prepare
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import events, fill, lot, sound_log, whole_lots
 from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
-from rehydrate.testing.conformance.writers import environment
+from rehydrate.testing.conformance.worker import Flood
+from rehydrate.testing.conformance.writers import Writers, environment
 
 
 class LifecycleLaws(StoreUnderTest):
@@ -57,6 +58,46 @@ class LifecycleLaws(StoreUnderTest):
         stores = await asyncio.gather(*[another() for _ in range(5)])
         for n, opened in enumerate(stores):
             assert (await opened.append("account-1", events(1), expected_version=n + 1)).version == n + 2
+
+    @law()
+    async def test_a_new_place_may_be_opened_many_times_at_once(self, another: Another) -> None:
+        """Each finds no tables there, and makes them."""
+        stores = await asyncio.gather(*[another() for _ in range(6)])
+        for n, opened in enumerate(stores):
+            await fill(opened, f"account-{n}", 2)
+        shared = not stores[0].capabilities.single_writer
+        for n, opened in enumerate(stores):
+            found = await opened.versions([f"account-{m}" for m in range(6)])
+            assert found == [2 if shared or m == n else 0 for m in range(6)]
+        await sound_log(stores[0])
+
+    @pytest.mark.processes
+    @law(hang_limit=60.0)
+    async def test_a_new_place_may_be_opened_by_several_processes_at_once(
+        self, another: Another, writers: Writers
+    ) -> None:
+        flood = Flood(name="", streams=["account-shared"], appends=3)
+        writing = await writers.start_each(
+            *[[msgspec.structs.replace(flood, name=f"writer {n}")] for n in range(3)]
+        )
+        for writer in writing:
+            await writer.told(ended=1)
+            await writer.stop()
+        store = await another()
+        if store.capabilities.multi_process and store.capabilities.durable:
+            assert len(whole_lots(await sound_log(store))) == 9
+
+    @law()
+    async def test_a_store_does_everything_at_once(self, store: Store) -> None:
+        """Appends, snapshots, checkpoints and questions do not get into each other's way."""
+        await prepare(store)
+        for n in range(5):
+            names = [name for name in CALLS if name != "save_checkpoint"]
+            await asyncio.gather(
+                *[CALLS[name](store) for name in names * 3],
+                *[fill(store, f"account-{n}-{m}", 2) for m in range(20)],
+            )
+        assert len(await sound_log(store)) == 3 + 5 * (3 * 3 + 20 * 2)
 
     @law()
     async def test_closing_twice_is_fine(self, store: Store) -> None:

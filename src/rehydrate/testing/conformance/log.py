@@ -108,6 +108,28 @@ class LogLaws(StoreUnderTest):
         assert (found, after, event_id) == (3, head.position, head.event_id)
 
     @law()
+    async def test_what_a_filter_looks_for_is_found_behind_very_many_other_events(self, store: Store) -> None:
+        await fill(store, "order-1", 10_500, each=min(3_500, store.capabilities.max_append_events))
+        found = await store.append("account-1", [event("Rare")], expected_version=0)
+        for where in (
+            LogFilter(types=frozenset({"Rare"})),
+            LogFilter(aggregates=frozenset({"account"})),
+            LogFilter(streams=frozenset({"account-1"})),
+        ):
+            (rare,) = await log_events(store, limit=10, where=where)
+            assert rare.position == found.position
+            assert await log_events(store, where=LogFilter(types=frozenset({"None"}))) == []
+
+    @law()
+    async def test_a_filter_may_name_very_many_streams(self, store: Store) -> None:
+        """More than a database takes parameters in one statement."""
+        await _mixed(store)
+        names = frozenset({f"nothing-{n}" for n in range(40_000)} | {"account-1", "order-10"})
+        expected = [stored for stored in await log_events(store) if stored.stream in names]
+        assert await log_events(store, where=LogFilter(streams=names)) == expected
+        assert len(expected) == 12
+
+    @law()
     async def test_the_id_at_the_end_of_a_filtered_page_is_that_of_the_event_there(
         self, store: Store
     ) -> None:

@@ -111,6 +111,40 @@ class OrderingLaws(StoreUnderTest):
             assert (await store.replay("account-1", after=version - 1)).last_position == last.position
             assert (await store.read_all(after=last.position - 1)).position == last.position
 
+    @law()
+    async def test_an_acknowledged_append_is_seen_while_others_ask_all_the_time(self, store: Store) -> None:
+        """An answer that is on its way to somebody else may be older than the question."""
+
+        async def ask() -> None:
+            while True:
+                await store.versions(["account-1"])
+                await asyncio.sleep(0)
+
+        asking = [asyncio.create_task(ask()) for _ in range(5)]
+        for version in range(1, 31):
+            await store.append("account-1", events(1), expected_version=version - 1)
+            assert await store.versions(["account-2", "account-1"]) == [0, version]
+            assert (await store.replay("account-1", after=version - 1)).rows
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    @law()
+    async def test_a_reader_that_waits_at_the_end_of_the_log_sees_everything(self, store: Store) -> None:
+        following = asyncio.create_task(_follow_waiting(store))
+        await _write(store)
+        await store.append("account-end", lot("end", 1), expected_version=0)
+        assert await following == ids(await sound_log(store))
+
+    @law(lacks=("single_writer",))
+    async def test_a_reader_that_waits_sees_everything_of_other_opened_stores(
+        self, store: Store, another: Another
+    ) -> None:
+        following = asyncio.create_task(_follow_waiting(await another()))
+        await _write(store, await another())
+        await store.append("account-end", lot("end", 1), expected_version=0)
+        assert await following == ids(await sound_log(store))
+
     @law(lacks=("single_writer",))
     async def test_what_another_opened_store_acknowledged_is_seen_by_every_read_that_begins_after(
         self, store: Store, another: Another
@@ -141,6 +175,20 @@ class OrderingLaws(StoreUnderTest):
             )
             after = [e.position for e in await sound_log(store) if e.position <= position]
             assert len(after) == 1 + 30 * (n - 1), "something appeared at or below the former head"
+
+
+async def _follow_waiting(store: Store) -> list[str]:
+    """The ids in the log up to the stream `account-end`, from a reader that waits whenever there is no more."""
+    seen: list[str] = []
+    after = 0
+    while True:
+        page = await store.read_all(after=after, limit=5)
+        seen += ids(page.events)
+        after = page.position
+        if page.events and page.events[-1].stream == "account-end":
+            return seen
+        if page.is_last:
+            await store.wait(after=after)
 
 
 async def _write(*stores: Store) -> dict[str, Appended]:

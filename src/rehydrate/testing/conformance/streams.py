@@ -7,7 +7,14 @@ import pytest
 from rehydrate.errors import StoreError
 from rehydrate.store.port import ReplayPage, Store, StoredEvent, StreamHead
 from rehydrate.testing.conformance.law import law
-from rehydrate.testing.conformance.material import events, fill, stream_events, stream_heads
+from rehydrate.testing.conformance.material import (
+    event,
+    events,
+    fill,
+    log_events,
+    stream_events,
+    stream_heads,
+)
 from rehydrate.testing.conformance.under_test import StoreUnderTest
 
 
@@ -104,6 +111,25 @@ class StreamLaws(StoreUnderTest):
             all_of_it[-1].id,
             all_of_it[-1].position,
         )
+
+    @law()
+    async def test_large_events_are_read_in_pages_that_get_to_the_end(self, store: Store) -> None:
+        """A page may be shorter than asked for, so that it fits into memory or a message."""
+        size = min(2**20, store.capabilities.max_append_bytes) - 100
+        for n in range(24):
+            await store.append("account-1", [event(data=bytes([n]) * size)], expected_version=n)
+        marks = list(range(24))
+        assert [e.data[0] for e in await stream_events(store, "account-1")] == marks
+        assert [e.data[0] for e in await log_events(store)] == marks
+        replayed: list[int] = []
+        is_last = False
+        while not is_last:
+            page = await store.replay("account-1", after=len(replayed))
+            replayed += [data[0] for _, _, data in page.rows]
+            assert page.rows
+            assert len({page.first_id, page.last_id}) == min(2, len(page.rows))
+            is_last = page.is_last
+        assert replayed == marks
 
     @law()
     async def test_versions_come_in_the_order_asked_for(self, store: Store) -> None:
