@@ -398,10 +398,10 @@ async def test_no_two_commands_are_decided_on_the_same_state(kind: str, tmp_path
                 amount = draw.randrange(1, 9)
                 try:
                     await bank.dispatch(account, "ada", Withdraw(amount))
-                    taken += amount
-                except InsufficientFunds as no:
-                    assert no.facts["amount"] == amount
+                except InsufficientFunds:
                     refused += 1
+                else:
+                    taken += amount
             return taken
 
         taken = sum(await asyncio.gather(*(caller(seed) for seed in range(20))))

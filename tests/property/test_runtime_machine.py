@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rehydrate import Limits, Snapshot
+from rehydrate.store.port import Store
 from rehydrate.testing.faults import ALL_THAT_PASS, Fault, Hang, HangAnswer, Late, Refuse
 from tests.property.history import Attempt, Fate, Sent
 from tests.property.ledger import Batch, Break, Command, Draw, Nothing, Post, events_of
@@ -80,7 +81,7 @@ class RuntimeMachine(RuleBasedStateMachine):
     def url(self) -> str:
         return "memory://shared"
 
-    def backup(self, store: Any, *, with_snapshots: bool) -> Backup:
+    def backup(self, store: Store, *, with_snapshots: bool) -> Backup:
         return MemoryBackup(store) if with_snapshots else SnapshotsLeft(store)
 
     @initialize(limits=limits, snapshot=snapshots, with_snapshots=st.booleans(), window=st.sampled_from([1_024, 3]))
@@ -279,6 +280,27 @@ class RuntimeMachine(RuleBasedStateMachine):
                 assert attempt.fate is Fate.STORED, attempt
 
 
+class FileMachine(RuntimeMachine):
+    """On one SQLite file that each runtime opens for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "ledger.db"
+
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    def backup(self, store: Store, *, with_snapshots: bool) -> Backup:
+        return FileBackup(self.path)
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.folder.cleanup()
+
+
 quick = settings(
     max_examples=60,
     stateful_step_count=30,
@@ -288,7 +310,10 @@ quick = settings(
 )
 thorough = settings(quick, max_examples=3_000, stateful_step_count=60)
 
-TestInMemory = RuntimeMachine.TestCase
 import os
 from hypothesis import Phase
-TestInMemory.settings = settings(quick, phases=(Phase.generate,) if "NOSHRINK" in os.environ else tuple(Phase), max_examples=int(os.environ.get("N", 60)), stateful_step_count=int(os.environ.get("STEPS", 30)))
+quick = settings(quick, phases=(Phase.generate,) if "NOSHRINK" in os.environ else tuple(Phase), max_examples=int(os.environ.get("N", 60)), stateful_step_count=int(os.environ.get("STEPS", 30)))
+TestInMemory = RuntimeMachine.TestCase
+TestInMemory.settings = quick
+TestOnFile = FileMachine.TestCase
+TestOnFile.settings = quick

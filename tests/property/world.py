@@ -12,13 +12,13 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from rehydrate import App, CommandResult, Limits, Metadata, Runtime, Snapshot, open_store
+from rehydrate import App, CommandResult, Limits, MailboxFullError, Metadata, Runtime, Snapshot, open_store
 from rehydrate.store.memory import MemoryStore
 from rehydrate.store.port import NewEvent, Store
 from rehydrate.testing.clock import FakeClock, settle, until
 from rehydrate.testing.faults import FaultyStore, Script
 from tests.property.history import Attempt, History, Log, Sent, read_log
-from tests.property.ledger import Event, codec, ledger_aggregate
+from tests.property.ledger import Event, Ledger, codec, ledger_aggregate
 from tests.property.wire import MortalClock, Wire
 
 ACCOUNTS = ("a", "b", "c")
@@ -262,11 +262,18 @@ class World:
         """Every runtime shows the fold of what is stored."""
         for node in self.nodes:
             for account in ACCOUNTS:
-                answer = asyncio.ensure_future(node.runtime.state(self.ledger, account))
-                await self._advance_until(answer.done, "a state is never shown")
-                state = await answer
+                state = await self._state(node, account)
                 await self.look()
                 assert state == self.log.states.get(account, [self.ledger.initial])[-1], self.log.show(account)
+
+    async def _state(self, node: Node, account: str) -> Ledger:
+        while True:
+            answer = asyncio.ensure_future(node.runtime.state(self.ledger, account))
+            await self._advance_until(answer.done, "a state is never shown")
+            try:
+                return await answer
+            except MailboxFullError:
+                await self.advance(0.25)
 
     async def close(self) -> None:
         for node in [*self.nodes]:

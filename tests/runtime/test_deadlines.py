@@ -199,6 +199,24 @@ async def test_waiting_for_a_permit_is_not_on_the_budget_of_a_recovery() -> None
         assert [(await future).version for future in sent] == [1, 1]
 
 
+async def test_a_question_that_takes_too_long_is_given_up_and_the_others_ask_again() -> None:
+    async with staged(SHARED, limits=Limits(recovery_timeout=5, timeout=30)) as stage:
+        for name in ("ada", "bob"):
+            await stage.bank.dispatch(account, name, Deposit(1))
+        stage.script.add("versions", Hang())
+        asked = asyncio.create_task(stage.bank.state(account, "ada"))
+        await settle()
+        behind = asyncio.create_task(stage.bank.state(account, "bob"))
+        await stage.clock.advance(4.9)
+        assert not asked.done()
+        await stage.clock.advance(0.2)
+        with pytest.raises(StoreUnavailableError, match="in 5"):
+            await asked
+        assert await behind == Account(1, 1)
+        assert stage.store.hanging == 0
+        assert await stage.bank.state(account, "ada") == Account(1, 1)
+
+
 # ---- what a deadline costs
 
 

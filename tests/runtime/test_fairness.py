@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from time import perf_counter
 
 import pytest
@@ -270,6 +271,10 @@ async def test_after_a_slice_of_work_the_rest_goes_on_in_the_next_turn() -> None
         assert [result.version for result in results] == list(range(1, 13))
 
 
+def _note(finished: list[str], name: str, _: object) -> None:
+    finished.append(name)
+
+
 async def test_actors_with_much_to_do_take_turns() -> None:
     slow = Slow()
     async with staged(of=App(aggregates=[slow.account])) as stage:
@@ -282,7 +287,7 @@ async def test_actors_with_much_to_do_take_turns() -> None:
         ]
         finished: list[str] = []
         for name, future in sent:
-            future.add_done_callback(lambda _, name=name: finished.append(name))
+            future.add_done_callback(partial(_note, finished, name))
         await settle()
         slow.turns = LoopTurns()
         stage.store.release()

@@ -293,6 +293,24 @@ async def test_the_search_for_a_cause_ends_where_the_cause_is() -> None:
         assert stage.store.calls["read_stream"] <= -(-events_read // 1_000) + 1
 
 
+async def test_a_repeat_that_another_runtime_has_run_far_back_in_its_tail_is_found(store: Store) -> None:
+    async with app.open(store) as here, app.open(store) as there:
+        cause = await here.dispatch(account, "bob", Deposit(1))
+        await here.dispatch(account, "ada", Split(2 * WINDOW_EVENTS, 2 * WINDOW_EVENTS))
+        await there.state(account, "ada")
+    async with app.open(store) as here, app.open(store) as there:
+        await here.state(account, "ada")
+        first = await there.dispatch(account, "ada", Deposit(5), command_id="once", caused_at=cause.position)
+        for _ in range(3):
+            await there.dispatch(account, "ada", Split(WINDOW_EVENTS, WINDOW_EVENTS))
+        # Here the actor still stands before all that: it looks back from there, finds nothing, and meets a conflict.
+        assert (
+            await here.dispatch(account, "ada", Deposit(5), command_id="once", caused_at=cause.position)
+            == first
+        )
+        assert (await here.state(account, "ada")).balance == 5 * WINDOW_EVENTS + 5
+
+
 # ---- what is kept
 
 
@@ -362,6 +380,18 @@ async def test_a_repeat_is_answered_by_its_own_deadline_wherever_the_time_went()
         assert repeat.done()
         with pytest.raises(OutcomeUnknownError):
             await repeat
+
+
+async def test_a_repeat_whose_deadline_has_passed_is_no_longer_read_for() -> None:
+    async with staged() as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1), command_id="once")
+        stage.script.add("read_stream", Hang())
+        repeat = stage.bank.dispatch_nowait(account, "ada", Deposit(1), command_id="once", timeout=2)
+        await stage.clock.advance(1.9)
+        assert stage.store.hanging == 1
+        await stage.clock.advance(0.2)
+        assert type(repeat.exception()) is OutcomeUnknownError
+        assert stage.store.hanging == 0
 
 
 async def test_the_actor_goes_on_while_a_first_result_is_read_back() -> None:

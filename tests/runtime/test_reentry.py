@@ -114,8 +114,7 @@ async def test_two_actors_that_send_to_each_other_both_get_everything() -> None:
         for name in ("ada", "bob"):
             await bank.dispatch(ball, name, Deposit(0))
         await bank.dispatch(ball, "ada", Deposit(20))
-        while not all(bounced.done() for bounced in bounces):
-            await asyncio.sleep(0)
+        await settle()
         assert len(bounces) == 20
         assert await bank.state(ball, "ada") + await bank.state(ball, "bob") == 23
 

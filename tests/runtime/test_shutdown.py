@@ -19,7 +19,7 @@ from rehydrate import (
 )
 from rehydrate.testing.clock import FakeClock, settle
 from rehydrate.testing.faults import Delay, Fault, FaultyStore, Hang, HangAnswer, Lose, LoseAnswer, Script
-from tests.bank import Account, Deposit, InsufficientFunds, Withdraw, account, app, bank_account
+from tests.bank import Account, Deposit, Event, InsufficientFunds, Withdraw, account, app, bank_account
 from tests.stand_ins import SHARED, Stage, staged
 
 
@@ -218,11 +218,14 @@ async def test_a_close_that_is_cancelled_answers_everybody_at_once() -> None:
 
 
 async def test_an_error_in_the_body_closes_in_order() -> None:
-    sent: list[asyncio.Future[CommandResult[object]]] = []
-    with pytest.raises(RuntimeError, match="of the program"):
+    async def program() -> None:
         async with app.open("memory://") as bank:
-            sent.append(bank.dispatch_nowait(account, "ada", Deposit(1)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            sent.append(bank.dispatch_nowait(account, "ada", Deposit(1)))
             raise RuntimeError("an error of the program")
+
+    sent: list[asyncio.Future[CommandResult[Event]]] = []
+    with pytest.raises(RuntimeError, match="of the program"):
+        await program()
     assert (await sent[0]).version == 1
 
 

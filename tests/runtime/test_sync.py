@@ -7,7 +7,8 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_several_threads_share_one_bank(bank: SyncRuntime) -> None:
     with ThreadPoolExecutor(8) as pool:
         versions = list(pool.map(work, range(9)))
     for client in range(3):
-        assert sorted(sum(versions[client::3], [])) == list(range(1, 76))
+        assert sorted(chain(*versions[client::3])) == list(range(1, 76))
         assert bank.state(account, f"client-{client}") == Account(75, 75)
 
 
@@ -151,8 +152,7 @@ def test_a_bank_that_cannot_be_opened_leaves_no_thread() -> None:
 
 def test_an_error_in_the_body_comes_out_and_the_bank_is_closed() -> None:
     before = len(_threads())
-    with pytest.raises(RuntimeError, match="of the program"), app.open_sync("memory://") as bank:
-        bank.dispatch(account, "ada", Deposit(1))
+    with pytest.raises(RuntimeError, match="of the program"), app.open_sync("memory://"):
         raise RuntimeError("an error of the program")
     assert len(_threads()) == before
 
@@ -205,7 +205,7 @@ def _in_a_forked_child(use: Callable[[], object]) -> str:
         try:
             use()
             os.write(writer, b"nothing")
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent wants to know
             os.write(writer, type(error).__name__.encode())
         finally:
             os._exit(0)
@@ -279,9 +279,8 @@ def test_a_call_that_is_cancelled_inside_is_cancelled_outside() -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
-    with Portal() as portal, pytest.raises(BaseException) as error:  # noqa: PT011
+    with Portal() as portal, pytest.raises(CancelledError):
         portal.call(cancelled())
-    assert type(error.value).__name__ == "CancelledError"
 
 
 def test_threads_that_call_while_the_bank_is_closed_get_an_answer_each() -> None:
@@ -292,13 +291,13 @@ def test_threads_that_call_while_the_bank_is_closed_get_an_answer_each() -> None
         begun.wait(HANG_LIMIT)
         while True:
             try:
-                bank.dispatch(account, "ada", Touch())
+                shared.dispatch(account, "ada", Touch())
             except (StoreClosedError, CommandTimeoutError) as error:
                 answers.append(type(error).__name__)
                 return
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
-    with app.open_sync("memory://shared") as bank:
+    with app.open_sync("memory://shared") as shared:
         for thread in threads:
             thread.start()
         begun.wait(HANG_LIMIT)

@@ -42,6 +42,8 @@ class Forgetful(Exchangeable):
 SLOW = Limits(retry_first=1.0)
 """Here a deadline passes before an append is sent again."""
 
+TROUBLE: tuple[Fault, ...] = (Lose(), Refuse(), Lose(at_once=True), Refuse(retryable=False))
+
 FAULTS: list[tuple[Fault, ...]] = [
     (Lose(),),
     (Lose(at_once=True),),
@@ -167,15 +169,13 @@ async def test_a_deadline_that_passes_while_the_append_is_under_way_leaves_the_o
         assert (unknown.value.stream, unknown.value.command_id) == ("bank_account-ada", "mine")
 
 
-async def test_whatever_the_repeats_meet_the_callers_of_an_append_hear_of_nothing_but_an_unknown_outcome() -> (
-    None
-):
+async def test_whatever_the_repeats_meet_the_callers_hear_of_nothing_but_an_unknown_outcome() -> None:
     async with staged(SHARED) as stage:
         stage.script.add("replay", Hang())
         commands = (Deposit(10), Withdraw(1_000), Touch(), Deposit(10))
         sent = [stage.bank.dispatch_nowait(account, "ada", command, timeout=3) for command in commands]
         await settle()
-        stage.script.add("submit", *[Lose(), Refuse(), Lose(at_once=True), Refuse(retryable=False)] * 50)
+        stage.script.add("submit", *TROUBLE * 50)
         stage.store.release()
         outcomes = await stage.in_time(asyncio.gather(*sent, return_exceptions=True))
         assert [type(outcome) for outcome in outcomes] == [OutcomeUnknownError] * 4

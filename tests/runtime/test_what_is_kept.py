@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from rehydrate import App
+from rehydrate import App, RehydrateError, Rejection
 from rehydrate.runtime.actor import AggregateActor
 from rehydrate.runtime.mailbox import Drain, Pending
 from rehydrate.testing.clock import settle
@@ -24,8 +24,8 @@ def _alive(*kinds: type) -> int:
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
 
-REFUSED = [Withdraw(5), Split(5_000, 5_000)]
-FAILING = [*REFUSED, Crash("decide"), Crash("evolve")]
+REFUSED: list[Command] = [Withdraw(5), Split(5_000, 5_000)]
+FAILING: list[Command] = [*REFUSED, Crash("decide"), Crash("evolve")]
 
 
 @pytest.mark.parametrize("store", ["memory://", SHARED])
@@ -36,7 +36,7 @@ async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: C
         await stage.bank.dispatch(brief, "ada", Deposit(1))
         try:
             await stage.bank.dispatch(brief, "ada", command)
-        except Exception as error:
+        except (Rejection, RehydrateError) as error:
             kept.append(error)
         kept.extend(
             outcome
@@ -66,7 +66,7 @@ async def test_an_answer_leaves_nothing_that_only_a_collector_finds(command: Com
             for _ in range(5):
                 try:
                     await stage.bank.dispatch(brief, "ada", command)
-                except Exception:
+                except (Rejection, RehydrateError):
                     logging.getLogger(__name__).debug("as expected")
             await settle()
             assert _alive(Drain, Pending) == 0

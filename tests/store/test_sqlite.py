@@ -1,6 +1,7 @@
 """The laws of a store, on SQLite."""
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rehydrate.testing.conformance import StoreConformance
+from rehydrate.testing.conformance.restores import RestoreLaws
 
 
 class OnSqlite:
@@ -28,6 +30,13 @@ class TestSqlite(OnSqlite, StoreConformance):
     pass
 
 
+class TestReplacedSqlite(OnSqlite, RestoreLaws):
+    """Restored as people do it: another file is put in the place of the one that is open."""
+
+    async def restore(self, url: str, copied: Path) -> None:
+        await asyncio.to_thread(_replace, copied, _file(url))
+
+
 def _file(url: str) -> Path:
     return Path("/", url.removeprefix("sqlite:///"))
 
@@ -36,3 +45,11 @@ def _copy(source: Path, target: Path) -> None:
     """As `sqlite3 FILE .restore` does: through SQLite, so that whoever has the file open notices."""
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target, timeout=30)) as new:
         old.backup(new)
+
+
+def _replace(source: Path, target: Path) -> None:
+    fresh = target.with_suffix(".fresh")
+    shutil.copyfile(source, fresh)
+    for beside in ("-wal", "-shm"):
+        target.with_name(target.name + beside).unlink(missing_ok=True)
+    fresh.replace(target)

@@ -387,7 +387,7 @@ class AggregateActor(Generic[S, C, E]):
         again: list[Pending] = []
         for answer in drain.answers:
             pending = answer.pending
-            pending.redecided += 1
+            pending.put_back()
             if pending.is_answered:
                 continue
             if pending.redecided > manager.limits.max_redecide:

@@ -6,6 +6,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from rehydrate.errors import StoreUnavailableError
 from rehydrate.runtime.limits import WORK_SLICE
 from rehydrate.runtime.rehydration import as_rehydrate_error
 
@@ -40,7 +41,7 @@ class Freshness:
             while self._asking:
                 actors, self._asking = self._asking, []
                 try:
-                    versions = await self._manager.store.versions([actor.stream for actor in actors])
+                    versions = await self._versions([actor.stream for actor in actors])
                 except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
                     for actor in actors:
                         actor.check_failed(as_rehydrate_error(error))
@@ -54,3 +55,25 @@ class Freshness:
                         count, began = 0, perf_counter()
         finally:
             self._is_running = False
+
+    async def _versions(self, streams: list[str]) -> list[int]:
+        """One question, within the budget of a read: a store that never answers must not hold up all who ask later."""
+        manager, task = self._manager, asyncio.current_task()
+        seconds = manager.limits.recovery_timeout
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            assert task is not None
+            task.cancel()
+
+        budget = manager.clock.call_later(seconds, give_up)
+        try:
+            return await manager.store.versions(streams)
+        except asyncio.CancelledError:
+            if not is_late:
+                raise
+            raise StoreUnavailableError(f"the store did not tell its versions in {seconds} s; try again") from None
+        finally:
+            budget.cancel()

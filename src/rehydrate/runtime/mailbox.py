@@ -56,6 +56,11 @@ class Pending(msgspec.Struct):
         """Whether the caller has an answer; one that was cancelled has none."""
         return self.future is not None and self.future.done() and not self.future.cancelled()
 
+    def put_back(self) -> None:
+        """It will be decided again, on a stream that has grown: what was searched before does not count."""
+        self.redecided += 1
+        self.searched = False
+
 
 class Answer(msgspec.Struct):
     """What a command gets once its drain is settled."""

@@ -182,7 +182,7 @@ class AggregateManager:
             actor = self._live[self._hand]
             if actor.phase == IDLE:
                 sample.append(actor)
-                if len(sample) == 16:  # noqa: PLR2004 - enough to miss the busiest
+                if len(sample) == 16:
                     break
         if not sample:
             raise MailboxFullError(stream, self.limits.max_live, "live aggregates, none of them idle,")

@@ -70,9 +70,9 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
     """The first result, read back from the stream; the actor goes on meanwhile."""
     blueprint = actor.blueprint
     manager = blueprint.manager
-    unknown = OutcomeUnknownError(actor.stream, pending.command_id)
-    left = pending.deadline - manager.clock.monotonic()
-    deadline = manager.clock.call_later(left, lambda: actor.fail(pending, unknown))
+    task = asyncio.current_task()
+    assert task is not None
+    deadline = manager.clock.call_later(pending.deadline - manager.clock.monotonic(), task.cancel)
     try:
         events = await _recall(manager.store, actor.stream, pending.command_id, seen)
         if seen.digest is not None and seen.digest != pending.digest:
@@ -80,9 +80,8 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
             raise DuplicateCommandError(actor.stream, pending.command_id)
         decoded = tuple([decode_event(blueprint.decoders, event) for event in events])
     except asyncio.CancelledError:
-        # The runtime is being closed, and gives up.
-        actor.fail(pending, unknown)
-        raise
+        # Its deadline has passed, or the runtime is being closed and gives up.
+        actor.fail(pending, OutcomeUnknownError(actor.stream, pending.command_id))
     except WentBackError as error:
         actor.window = None
         actor.fail(pending, error)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rehydrate.errors import CorruptStoreError
 from rehydrate.domain.envelope import Metadata
+from rehydrate.errors import CorruptStoreError
 from rehydrate.runtime.limits import WINDOW_EVENTS
 from rehydrate.store.port import StoredEvent
 

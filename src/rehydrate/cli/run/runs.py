@@ -167,7 +167,7 @@ class NamedRun:
 
     def identity(self, line: int, order: Order) -> Identity:
         if order.command_id is None:
-            return Identity(None, self._progress.caused_at)
+            return Identity(self._progress.command_id(line), self._progress.caused_at)
         # An id from the input may be older than this run: it is looked for in the last 1,024 events, as always. A
         # line that an earlier call may have sent is looked for in the whole stream.
         was_maybe_sent = not self._progress.is_new and line < self._resumed_at + AHEAD
