@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from bench.machine import load, this_machine
-from bench.report import show
+from bench.report import markdown, show
 from bench.rows import ROWS
 from bench.running import row_named, run_rows
 from bench.sample import FULL, QUICK
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows=[summarize(row) for row in measured],
     )
     show(report, Console())
+    if options.markdown is not None:
+        options.markdown.write_text(markdown(report), "utf-8")
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
@@ -54,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=names,
         help=f"one row; again for more: {', '.join(names)}",
+    )
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=Path, help="write the table as docs/performance.md has it"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
     parser.add_argument(

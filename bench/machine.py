@@ -42,7 +42,7 @@ def this_machine(folder: Path) -> Machine:
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         sqlite=sqlite3.sqlite_version,
-        packages={package: _version(package) for package in _PACKAGES},
+        packages={package: found for package in _PACKAGES if (found := _version(package))},
         event_loop="asyncio",
         fsync_ms=_fsync(folder) * 1_000,
         load_before=load(),
@@ -58,7 +58,7 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return ""  # Run from the source, without being installed.
 
 
 def _processor() -> str:

@@ -136,8 +136,10 @@ def play_history(console: Console, folder: Path, asked: Path | None) -> int:
     if not run_commands(console, folder, url):
         console.print("  [red]rehydrate run failed[/red]")
         return 1
-    difference = compare_with_tree(console, url, repository)
-    show_history(console, asyncio.run(read_history(folder / "results.jsonl", url)))
+    living = asyncio.run(living_files(url))
+    difference = compare(living, repository.living())
+    show_difference(console, difference, len(living))
+    show_history(console, asyncio.run(read_history(folder / "results.jsonl", url, len(living))))
     return 1 if difference else 0
 
 
@@ -172,20 +174,17 @@ def run_commands(console: Console, folder: Path, url: str) -> bool:
     return True
 
 
-def compare_with_tree(console: Console, url: str, repository: Repository) -> Difference:
+def show_difference(console: Console, difference: Difference, living: int) -> None:
     """Say whether the living files are those of `git ls-tree`; if not, which are not."""
-    tree = repository.living()
-    living = asyncio.run(living_files(url))
-    difference = compare(living, tree)
     if difference:
         console.print("\n  [red]The living files differ from git ls-tree -r HEAD[/red] (- git, + the store):")
         for line in difference.lines():
             console.print(Text(f"    {line}"), soft_wrap=True)
+        console.print()
     else:
         console.print(
-            f"\n  [green]{len(living):,} files live, with the modes and contents of git ls-tree -r HEAD.[/green]\n"
+            f"\n  [green]{living:,} files live, with the modes and contents of git ls-tree -r HEAD.[/green]\n"
         )
-    return difference
 
 
 # --------------------------------------------------------------------------------------------------- 3. what it came to
@@ -203,7 +202,7 @@ class _Dated(msgspec.Struct):
     at: datetime
 
 
-async def read_history(results: Path, url: str) -> History:
+async def read_history(results: Path, url: str, living: int) -> History:
     """Count what is stored, and what was answered."""
     with results.open("rb") as lines:
         answers = [msgspec.json.decode(line, type=_Answer) for line in lines]
@@ -222,7 +221,6 @@ async def read_history(results: Path, url: str) -> History:
         if page.is_last:
             break
     await store.close()
-    living = len(await living_files(url))
     seconds = (recorded[-1] - recorded[0]) / 1e6 if recorded else 0.0
     rejected = sum(answer.rejection is not None for answer in answers)
     return History(len(answers), rejected, len(recorded), files, living, days, seconds)

@@ -34,17 +34,8 @@ def test_the_command_measures_in_processes_of_their_own_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bench.__main__.QUICK", TINY)
-    main(
-        [
-            "--quick",
-            "--only",
-            "rehydrate-memory",
-            "--json",
-            str(tmp_path / "report.json"),
-            "--folder",
-            str(tmp_path),
-        ]
-    )
+    files = ["--json", str(tmp_path / "report.json"), "--markdown", str(tmp_path / "report.md")]
+    main(["--quick", "--only", "rehydrate-memory", *files, "--folder", str(tmp_path)])
     report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
     (row,) = report.rows
     assert {figure.contestant: len(figure.samples) for figure in row.figures} == {
@@ -55,6 +46,7 @@ def test_the_command_measures_in_processes_of_their_own_and_writes_json(
     assert report.machine.fsync_ms > 0
     shown, progress = capsys.readouterr()
     assert "Rehydrate : eventsourcing" in shown
+    assert "| Rehydrate : eventsourcing | " in (tmp_path / "report.md").read_text("utf-8")
     assert "[6/6]" in progress
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rehydrate import open_store
+from rehydrate import RehydrateError, StoreUnavailableError, open_store
 from rehydrate.cli.run.progress import FORMAT, MAX_FAILED, take_run
+from rehydrate.cli.run.runs import NamedRun
 from rehydrate.cli.run.session import Options, Streams, run_lines
 from rehydrate.clock import SystemClock
 from rehydrate.store.port import NewEvent, Store, ViewChange
@@ -176,7 +177,8 @@ async def run_on(store: Store, lines: Sequence[str], *, concurrency: int = 256) 
     """Run lines on an open store: the exit code, and the lines that were answered."""
     answers = io.BytesIO()
     options = Options(store, "import", strict=False, concurrency=concurrency)
-    streams = Streams(io.BytesIO(as_input(lines).encode()), None, answers.write, shares_terminal=False)
+    source = io.BytesIO(as_input(lines).encode())
+    streams = Streams(source, None, answers.write, shares_terminal=False, is_typed=False)
     code = await run_lines(app, options, streams)
     return code, [json.loads(answer)["line"] for answer in answers.getvalue().splitlines()]
 
@@ -194,6 +196,21 @@ async def test_the_next_line_of_an_aggregate_is_not_sent_before_it_is_known_that
     assert await run_on(healthy, lines) == (0, [1, 2, 3])
     await healthy.close()
     assert await to_thread(stored_in, store) == {"ada": [("Deposited", 100)], "bob": [("Deposited", 1)]}
+
+
+async def test_what_cannot_be_saved_is_as_if_it_had_not_been_sent_also_if_it_comes_later(store: str) -> None:
+    healthy = await open_store(store)
+    broken = FaultyStore(healthy, Broken(saves=1), SystemClock())
+    named = NamedRun(await take_run(broken, "import"), strict=False)
+    said: list[RehydrateError] = []
+    keeping = asyncio.ensure_future(named.keep(said.append))
+    first = named.settle(1, b"{}")
+    await until(first.cancelled)
+    assert named.settle(2, b"{}").cancelled()
+    assert isinstance(said[0], StoreUnavailableError)
+    named.close()
+    await keeping
+    await healthy.close()
 
 
 @pytest.mark.parametrize("saves", range(2, 7))

@@ -7,13 +7,14 @@ import os
 import random
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.simulation import mixed_lines, simulate, stored_in
-from tests.cli.terminal import BANK, HANG_LIMIT, as_input, deposit, line, process, started, withdraw
+from tests.cli.terminal import BANK, HANG_LIMIT, as_input, deposit, line, process, started, typed, withdraw
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals and pipes as POSIX has them")
 
@@ -49,7 +50,7 @@ def ended(running: subprocess.Popen[bytes]) -> tuple[int, list[dict[str, Any]], 
 @posix_only
 def test_a_run_that_is_killed_again_and_again_stores_every_command_once_and_in_order(store: str) -> None:
     chance = random.Random(20)
-    lines = mixed_lines(2_000, 30, seed=20)
+    lines = mixed_lines(1_400, 30, seed=20)
     expected, accepted = simulate(map(json.loads, lines))
     answered: dict[int, dict[str, Any]] = {}
     known = 0
@@ -97,6 +98,22 @@ def test_an_interrupt_ends_a_run_in_order_and_the_same_call_goes_on(
     assert again.code == 0
     assert [answer["line"] for answer in again.answers] == list(range(51, 101))
     assert stored_in(store) == simulate(map(json.loads, lines))[0]
+
+
+@posix_only
+def test_an_interrupt_repeated_ends_a_run_that_cannot_end_in_order(store: str) -> None:
+    running = begun(store)
+    # More answers than the pipe holds, and nobody reads them.
+    feed(running, *[deposit(f"a{n % 50}", n) for n in range(2_000)])
+    while sum(stream["version"] for stream in typed("streams", "--store", store).answers) < 2_000:
+        pass
+    while running.poll() is None:
+        running.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(0.1)
+    assert running.returncode == 130
+    with running:
+        pass
 
 
 @posix_only

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from unittest import mock
 
 import pytest
@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rehydrate import Limits, Snapshot
 from rehydrate.store.port import Store
-from rehydrate.testing.faults import ALL_THAT_PASS, Fault, Hang, HangAnswer, Late, Refuse
+from rehydrate.testing.faults import ALL_THAT_PASS, Fault, Hang, HangAnswer, Late, RandomFaults, Refuse
 from tests.property.history import Attempt, Fate, Sent
 from tests.property.ledger import Batch, Break, Command, Draw, Nothing, Post, events_of
 from tests.property.world import ACCOUNTS, Backup, FileBackup, MemoryBackup, Node, SnapshotsLeft, World
@@ -35,28 +35,34 @@ amounts = st.integers(1, 9)
 batches = st.lists(amounts, min_size=1, max_size=5).map(tuple).map(Batch)
 commands: st.SearchStrategy[Command] = st.one_of(
     amounts.map(Post),
-    amounts.map(Draw),
+    st.integers(1, 40).map(Draw),
     batches,
     st.sampled_from([Nothing(), Break("decide"), Break("evolve")]),
 )
 timeouts = st.sampled_from([None, None, 0.04, 0.2, 1.0, 5.0])
 orders = st.tuples(accounts, commands, st.booleans(), timeouts)
-faults: st.SearchStrategy[Fault | None] = st.sampled_from(
-    [None, *ALL_THAT_PASS, Hang(), HangAnswer(), Late(3), Refuse(retryable=False)]
-)
-faulty_methods = st.sampled_from(
+"""A command for an account, whether it gets an id, and its deadline."""
+
+methods = st.sampled_from(
     ["submit", "submit", "submit", "versions", "read_stream", "replay", "save_snapshot", "load_snapshot"]
 )
+faults = st.sampled_from([*ALL_THAT_PASS, Hang(), HangAnswer(), Late(3), Refuse(retryable=False)])
+troubles = st.lists(st.tuples(methods, faults), max_size=4)
+"""What becomes of the next calls of a runtime."""
+
 limits = st.builds(
     Limits,
-    mailbox=st.sampled_from([4_096, 3]),
-    max_live=st.sampled_from([100, 2]),
+    mailbox=st.sampled_from([4_096, 4_096, 3]),
+    max_live=st.sampled_from([100, 100, 100, 2]),
     recoveries=st.sampled_from([64, 1]),
     max_redecide=st.sampled_from([10, 1]),
     recovery_timeout=st.sampled_from([60.0, 2.0]),
     shutdown_timeout=st.sampled_from([30.0, 0.5]),
 )
 snapshots = st.sampled_from([None, Snapshot(every=1), Snapshot(every=3, keep=2)])
+
+Order: TypeAlias = tuple[str, Command, bool, float | None]
+Troubles: TypeAlias = list[tuple[str, Fault]]
 
 
 class RuntimeMachine(RuleBasedStateMachine):
@@ -107,43 +113,78 @@ class RuntimeMachine(RuleBasedStateMachine):
     def repeatable(self) -> list[Sent]:
         return [sent for sent in self.world.history.sent if sent.id is not None]
 
+    @property
+    def unknown(self) -> list[Sent]:
+        return [sent for sent in self.repeatable if sent.is_open]
+
     # ---- commands
 
-    @rule(number=st.integers(0, 1), orders=st.lists(orders, min_size=1, max_size=6))
-    def dispatch(self, number: int, orders: list[tuple[str, Command, bool, float | None]]) -> None:
-        self.run(self._dispatch(self.node(number), orders))
+    @rule(number=st.integers(0, 1), orders=st.lists(orders, min_size=1, max_size=6), troubles=troubles)
+    def dispatch(self, number: int, orders: list[Order], troubles: Troubles) -> None:
+        self.run(self._dispatch(self.node(number), orders, troubles))
 
-    async def _dispatch(self, node: Node, orders: list[tuple[str, Command, bool, float | None]]) -> None:
+    @rule(
+        number=st.integers(0, 1),
+        account=accounts,
+        commands=st.lists(commands, min_size=2, max_size=8),
+        is_given=st.booleans(),
+        timeout=timeouts,
+        troubles=troubles,
+    )
+    def dispatch_to_one(
+        self,
+        number: int,
+        account: str,
+        commands: list[Command],
+        is_given: bool,
+        timeout: float | None,
+        troubles: Troubles,
+    ) -> None:
+        orders = [(account, command, is_given, timeout) for command in commands]
+        self.run(self._dispatch(self.node(number), orders, troubles))
+
+    async def _dispatch(self, node: Node, orders: list[Order], troubles: Troubles) -> None:
         history = self.world.history
+        node.expect(troubles)
         for account, command, is_given, timeout in orders:
             id = f"given{len(history.sent)}" if is_given else None
             caused_at = self.world.log.position if self.is_window_short else None
             self.world.dispatch(node, history.add(account, command, id, caused_at), timeout)
 
     @precondition(lambda self: self.repeatable)
-    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts, times=st.integers(1, 2))
-    def repeat(self, number: int, index: int, timeout: float | None, times: int) -> None:
-        sent = self.repeatable[-1 - index % len(self.repeatable)]
-        self.run(self._repeat([self.node(number + n) for n in range(times)], sent, timeout))
+    @rule(
+        number=st.integers(0, 1),
+        index=st.integers(0, 1_000),
+        timeout=timeouts,
+        times=st.integers(1, 2),
+        troubles=troubles,
+    )
+    def repeat(self, number: int, index: int, timeout: float | None, times: int, troubles: Troubles) -> None:
+        self.run(self._repeat(self.repeatable, number, index, timeout, times, troubles))
 
-    @precondition(lambda self: any(sent.is_open for sent in self.repeatable))
-    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts)
-    def repeat_one_of_unknown_outcome(self, number: int, index: int, timeout: float | None) -> None:
-        unknown = [sent for sent in self.repeatable if sent.is_open]
-        self.run(self._repeat([self.node(number)], unknown[-1 - index % len(unknown)], timeout))
+    @precondition(lambda self: self.unknown)
+    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts, troubles=troubles)
+    def repeat_what_may_be_stored(
+        self, number: int, index: int, timeout: float | None, troubles: Troubles
+    ) -> None:
+        self.run(self._repeat(self.unknown, number, index, timeout, 1, troubles))
 
-    async def _repeat(self, nodes: list[Node], sent: Sent, timeout: float | None) -> None:
-        for node in nodes:
-            self.world.dispatch(node, sent, timeout)
+    async def _repeat(
+        self, choice: list[Sent], number: int, index: int, timeout: float | None, times: int, troubles: Troubles
+    ) -> None:
+        sent = choice[-1 - index % len(choice)]
+        self.node(number).expect(troubles)
+        for n in range(times):
+            self.world.dispatch(self.node(number + n), sent, timeout)
 
-    @precondition(lambda self: any((sent.id or "").startswith("given") for sent in self.world.history.sent))
+    @precondition(lambda self: any(is_given(sent) for sent in self.repeatable))
     @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), command=commands, timeout=timeouts)
     def use_an_id_twice(self, number: int, index: int, command: Command, timeout: float | None) -> None:
-        given = [sent for sent in self.repeatable if (sent.id or "").startswith("given")]
+        given = [sent for sent in self.repeatable if is_given(sent)]
         first = given[-1 - index % len(given)]
         if all(twin.command != command for twin in first.twins):
             twin = self.world.history.add(first.account, command, first.id, first.caused_at, of=first)
-            self.run(self._repeat([self.node(number)], twin, timeout))
+            self.run(self._repeat([twin], number, 0, timeout, 1, []))
 
     @precondition(lambda self: self.world.history.waiting)
     @rule(index=st.integers(0, 1_000))
@@ -154,8 +195,6 @@ class RuntimeMachine(RuleBasedStateMachine):
     async def _cancel(self, attempt: Attempt) -> None:
         if attempt.answer.cancel():
             self.world.history.cancelled(attempt)
-
-    # ---- others
 
     @rule(account=accounts, command=batches)
     def append_as_a_stranger(self, account: str, command: Batch) -> None:
@@ -168,22 +207,19 @@ class RuntimeMachine(RuleBasedStateMachine):
     def let_time_pass(self, seconds: float) -> None:
         self.run(self.world.advance(seconds))
 
-    @rule(number=st.integers(0, 1), method=faulty_methods, faults=st.lists(faults, min_size=1, max_size=3))
-    def let_calls_fail(self, number: int, method: str, faults: list[Fault | None]) -> None:
-        self.node(number).script.add(method, *faults)
+    @rule(number=st.integers(0, 1), seed=st.integers(0, 1_000), rate=st.sampled_from([0.0, 0.1, 0.4]))
+    def let_calls_fail_now_and_then(self, number: int, seed: int, rate: float) -> None:
+        self.node(number).often = RandomFaults(seed, rate=rate)
 
-    @precondition(lambda self: any(node.store.hanging for node in self.world.nodes))
-    @rule(number=st.integers(0, 1))
-    def release_what_hangs(self, number: int) -> None:
-        self.run(self._release(self.node(number)))
+    @precondition(lambda self: any(node.store.hanging or node.store.late for node in self.world.nodes))
+    @rule(number=st.integers(0, 1), method=st.one_of(st.none(), methods))
+    def let_calls_go_on(self, number: int, method: str | None) -> None:
+        self.run(self._let_go_on(self.node(number), method))
 
-    async def _release(self, node: Node) -> None:
-        node.store.release()
-
-    @precondition(lambda self: any(node.store.late for node in self.world.nodes))
-    @rule(number=st.integers(0, 1))
-    def let_late_writes_land(self, number: int) -> None:
-        self.run(self.node(number).store.land())
+    async def _let_go_on(self, node: Node, method: str | None) -> None:
+        node.store.release(method)
+        if method == "submit":
+            await node.store.land()
 
     # ---- runtimes
 
@@ -192,17 +228,16 @@ class RuntimeMachine(RuleBasedStateMachine):
     def open_another_runtime(self) -> None:
         self.run(self.world.open_node())
 
-    @rule(number=st.integers(0, 1))
-    def restart_a_runtime(self, number: int) -> None:
-        self.run(self.world.close_node(self.node(number)))
-        if not self.world.nodes:
-            self.run(self.world.open_node())
+    @rule(number=st.integers(0, 1), kill=st.booleans())
+    def restart_a_runtime(self, number: int, kill: bool) -> None:
+        self.run(self._restart(self.node(number), kill=kill))
 
-    @rule(number=st.integers(0, 1))
-    def kill_a_runtime(self, number: int) -> None:
-        self.world.kill_node(self.node(number))
-        if not self.world.nodes:
-            self.run(self.world.open_node())
+    async def _restart(self, node: Node, *, kill: bool) -> None:
+        if kill:
+            self.world.kill_node(node)
+        else:
+            await self.world.close_node(node)
+        await self.world.open_node()
 
     # ---- the log
 
@@ -263,8 +298,7 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     async def _repeat_until_known(self) -> None:
         """Repeat what may be there with its id: then it is there once, or was refused and is not there."""
-        unknown = [sent for sent in self.repeatable if sent.is_open]
-        for sent in unknown:
+        for sent in self.unknown:
             attempt = self.world.dispatch(self.world.nodes[0], sent, None)
             await self.world.settle()
             assert attempt.fate in {Fate.STORED, Fate.REFUSED}, f"{sent} is still not known: {attempt}"
@@ -278,6 +312,11 @@ class RuntimeMachine(RuleBasedStateMachine):
                 attempt = world.dispatch(node, world.history.add(account, Post(1), None, None), None)
                 await world.settle()
                 assert attempt.fate is Fate.STORED, attempt
+
+
+def is_given(sent: Sent) -> bool:
+    """Whether the caller chose the id, and did not get it with an unknown outcome."""
+    return sent.id is not None and sent.id.startswith("given")
 
 
 class FileMachine(RuntimeMachine):

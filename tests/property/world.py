@@ -16,7 +16,7 @@ from rehydrate import App, CommandResult, Limits, MailboxFullError, Metadata, Ru
 from rehydrate.store.memory import MemoryStore
 from rehydrate.store.port import NewEvent, Store
 from rehydrate.testing.clock import FakeClock, settle, until
-from rehydrate.testing.faults import FaultyStore, Script
+from rehydrate.testing.faults import Fault, FaultyStore, RandomFaults, Script
 from tests.property.history import Attempt, History, Log, Sent, read_log
 from tests.property.ledger import Event, Ledger, codec, ledger_aggregate
 from tests.property.wire import MortalClock, Wire
@@ -84,8 +84,9 @@ class Node:
     def __init__(self, name: str, clock: FakeClock, opened: Store) -> None:
         self.name = name
         self.script = Script()
+        self.often = RandomFaults(0, rate=0.0)
         self.below = Wire(opened)
-        self.store = FaultyStore(cast(Store, self.below), lambda method: self.script(method), clock)
+        self.store = FaultyStore(cast(Store, self.below), lambda method: self.script(method) or self.often(method), clock)
         self.above = Wire(cast(Store, self.store))
         self.clock = MortalClock(clock)
         self.runtime: Runtime
@@ -102,9 +103,13 @@ class Node:
     async def close(self) -> None:
         await self._stack.aclose()
 
+    def expect(self, troubles: Sequence[tuple[str, Fault]]) -> None:
+        for method, fault in troubles:
+            self.script.add(method, fault)
+
     async def recover(self) -> None:
         """No more faults, and what was held up goes on."""
-        self.script = Script()
+        self.script, self.often.rate = Script(), 0.0
         self.store.release()
         await self.store.land()
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -133,7 +133,7 @@ def run(
     ] = False,
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=10_000, help="Commands under way at the same time.")
-    ] = 256,
+    ] = 512,
     debug: Debug = False,
 ) -> None:
     """Run commands from JSON lines, and write one JSON line per command, in the order of the input.
@@ -172,15 +172,17 @@ def _from_stdin() -> Streams:
         descriptor = buffer.fileno()
     except OSError:  # Not a real file, as under a test.
         return _streams(buffer, None)
-    if os.isatty(descriptor):
+    is_typed = os.isatty(descriptor)
+    if is_typed:
         say("reading commands from the terminal, one JSON object per line; Ctrl-D ends them")
-    os.set_blocking(descriptor, True)
+    with suppress(AttributeError, OSError):  # Windows has it for some descriptors, in some versions.
+        os.set_blocking(descriptor, True)
     # Without a buffer: what is typed is run at once, and nothing holds a lock when the program ends meanwhile.
-    return _streams(getattr(buffer, "raw", buffer), os.fstat(descriptor).st_size or None)
+    return _streams(getattr(buffer, "raw", buffer), os.fstat(descriptor).st_size or None, is_typed=is_typed)
 
 
-def _streams(source: Source, total_bytes: int | None) -> Streams:
-    return Streams(source, total_bytes, write_stdout, shares_terminal=sys.stdout.isatty())
+def _streams(source: Source, total_bytes: int | None, *, is_typed: bool = False) -> Streams:
+    return Streams(source, total_bytes, write_stdout, shares_terminal=sys.stdout.isatty(), is_typed=is_typed)
 
 
 @program.command()

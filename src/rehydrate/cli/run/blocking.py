@@ -20,7 +20,9 @@ class BlockingThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     async def call(self, function: Callable[[], T]) -> T:
@@ -29,9 +31,13 @@ class BlockingThread:
         self._calls.put((function, outcome))
         return await outcome
 
+    def close(self) -> None:
+        """Let the thread end after its last call, however long that takes."""
+        self._calls.put(None)
+
     def _run(self) -> None:
-        while True:
-            function, outcome = self._calls.get()
+        while (call := self._calls.get()) is not None:
+            function, outcome = call
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001 - it is the caller's

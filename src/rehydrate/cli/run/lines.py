@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final, NamedTuple, Protocol
 
 from rehydrate.cli.run.blocking import BlockingThread
@@ -43,12 +43,15 @@ class LineReader:
         self._rest = b""
         self._long: _LongLine | None = None
 
-    async def batches(self) -> AsyncIterator[list[Line]]:
+    async def batches(self) -> AsyncGenerator[list[Line], None]:
         """The lines in order, as many at a time as came at once."""
-        while chunk := await self._thread.call(lambda: self._source.read(CHUNK)):
-            self.bytes_read += len(chunk)
-            if lines := self._split(chunk):
-                yield lines
+        try:
+            while chunk := await self._thread.call(lambda: self._source.read(CHUNK)):
+                self.bytes_read += len(chunk)
+                if lines := self._split(chunk):
+                    yield lines
+        finally:
+            self._thread.close()
         if self._long is not None:
             yield [self._finish_long(b"")]
         elif self._rest:

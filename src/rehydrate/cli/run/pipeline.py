@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing, closing
 from functools import partial
 from typing import Final
 
@@ -50,7 +51,7 @@ class Pipeline:
         self.trouble: RehydrateError | None = None
         """Why the run stopped before its end."""
         self.is_reader_gone = False
-        """Whether nobody reads the answers any more."""
+        """Whether answers can no longer be written; `trouble` says why, unless they are no longer read."""
         self._lines = lines
         self._orders = orders
         self._run = run
@@ -110,15 +111,17 @@ class Pipeline:
     async def _read(self) -> None:
         last = 0
         try:
-            async for lines in self._lines.batches():
-                last = lines[-1].number
-                for line in self._run.due(lines):
-                    await self._admit(line)
+            async with aclosing(self._lines.batches()) as batches:
+                async for lines in batches:
+                    last = lines[-1].number
+                    for line in self._run.due(lines):
+                        await self._admit(line)
             for line in self._run.ended(last):
                 await self._admit(line)
         except RehydrateError as error:
-            self.trouble = self.trouble or error
-            self._limit = 0
+            self.stop(error)
+        except OSError as error:
+            self.stop(RehydrateError(f"the input cannot be read: {error}"))
 
     async def _admit(self, line: Line) -> None:
         while len(self._window) >= WINDOW_LINES or self._window_bytes >= WINDOW_BYTES:
@@ -233,20 +236,26 @@ class Pipeline:
     # ---- answering
 
     async def _print(self) -> None:
-        writer = BlockingThread("rehydrate run: output")
-        while not (self._is_ending and not self._window):
-            await self._is_printable.wait()
-            self._is_printable.clear()
-            while settled := self._next_settled():
-                answers = b"".join([entry.answer for entry in settled])
-                if answers and not self.is_reader_gone:
-                    self._report.step_aside()
-                    try:
-                        await writer.call(partial(self._write, answers))
-                    except BrokenPipeError:
-                        self.is_reader_gone = True
-                        self.stop()
-                self._answered(settled)
+        with closing(BlockingThread("rehydrate run: output")) as writer:
+            while not (self._is_ending and not self._window):
+                await self._is_printable.wait()
+                self._is_printable.clear()
+                while settled := self._next_settled():
+                    answers = b"".join([entry.answer for entry in settled])
+                    if answers and not self.is_reader_gone:
+                        await self._put_out(writer, answers)
+                    self._answered(settled)
+
+    async def _put_out(self, writer: BlockingThread, answers: bytes) -> None:
+        self._report.step_aside()
+        try:
+            await writer.call(partial(self._write, answers))
+        except BrokenPipeError:
+            self.is_reader_gone = True
+            self.stop()
+        except OSError as error:
+            self.is_reader_gone = True
+            self.stop(RehydrateError(f"the answers cannot be written: {error}"))
 
     def _next_settled(self) -> list[Entry]:
         """The settled lines at the front of the window, as many as are written at once."""

@@ -59,8 +59,10 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
 class RunProgress:
     """The progress of one named run, held by this process until another one takes it over."""
 
-    def __init__(self, store: Store, name: str, checkpoint: Checkpoint) -> None:
+    def __init__(self, store: Store, name: str, checkpoint: Checkpoint, *, is_new: bool) -> None:
         self.name = name
+        self.is_new = is_new
+        """Whether no earlier call has sent anything."""
         self.first = 1
         """The first line that is not answered; those in `failed` before it were, and are to be run again."""
         self.digest = 0
@@ -69,7 +71,6 @@ class RunProgress:
         self.answers: dict[int, bytes] = {}
         """To lines from `first` on, or failed before, that stored nothing, from an earlier call."""
         self.saved_first = 1
-        self.resumed_at = 1
         self._store = store
         self._checkpoint = checkpoint
 
@@ -77,11 +78,6 @@ class RunProgress:
     def caused_at(self) -> int:
         """A position before which no command of this run was sent."""
         return self._checkpoint.position
-
-    @property
-    def is_new(self) -> bool:
-        """Whether no earlier call has left anything."""
-        return self.resumed_at == 1 and not self.failed and not self.answers
 
     def command_id(self, line: int) -> str:
         """The id of the command on that line, in every call of this run."""
@@ -112,14 +108,15 @@ async def take_run(store: Store, name: str) -> RunProgress:
     run was begun on.
     """
     check_id(name, "run name", MAX_NAME_BYTES)
-    checkpoint = await _take(store, f"run:{name}")
-    run = RunProgress(store, name, checkpoint)
+    checkpoint, is_new = await _take(store, f"run:{name}")
+    run = RunProgress(store, name, checkpoint, is_new=is_new)
     await _check_log(store, name, checkpoint)
     await _load(store, run, f"run:{name}")
     return run
 
 
-async def _take(store: Store, name: str) -> Checkpoint:
+async def _take(store: Store, name: str) -> tuple[Checkpoint, bool]:
+    """The checkpoint as it is now that it is ours, and whether there was none before."""
     while True:
         there = await store.load_checkpoint(name)
         if there is None:
@@ -129,7 +126,7 @@ async def _take(store: Store, name: str) -> Checkpoint:
             ours = msgspec.structs.replace(there, epoch=there.epoch + 1)
         # Another process may do the same at this moment: then look again, and take it over from that one.
         if await store.save_checkpoint(ours, previous=there):
-            return ours
+            return ours, there is None
 
 
 async def _check_log(store: Store, name: str, checkpoint: Checkpoint) -> None:
@@ -150,7 +147,7 @@ async def _load(store: Store, run: RunProgress, name: str) -> None:
     data = await store.load_view(name, _PROGRESS)
     if data is not None:
         progress = _decode(data, run.name)
-        run.first = run.saved_first = run.resumed_at = progress.first
+        run.first = run.saved_first = progress.first
         run.digest = int(progress.digest, 16)
         run.failed = set(progress.failed)
     after = ""

@@ -22,14 +22,15 @@ _REFRESH_SECONDS: Final = 0.1
 class Report:
     """Counts what became of the lines and shows it, with a bar where stderr is a terminal."""
 
-    def __init__(self, *, total_bytes: int | None, shares_terminal: bool) -> None:
+    def __init__(self, *, total_bytes: int | None, shares_terminal: bool, wants_bar: bool) -> None:
         self.counts: Counter[Outcome] = Counter()
         self._began = time.monotonic()
         self._complaints = 0
         self._shares_terminal = shares_terminal
         """Whether the answers go to the terminal on which the bar stands."""
         self._console = Console(stderr=True)
-        self._bar = _bar(self._console, total_bytes) if self._console.is_terminal else None
+        has_bar = wants_bar and self._console.is_terminal
+        self._bar = _bar(self._console, total_bytes) if has_bar else None
         self._shown_at = 0.0
 
     @property
@@ -102,16 +103,18 @@ def many(count: int, noun: str) -> str:
 
 
 def _bar(console: Console, total_bytes: int | None) -> Progress:
-    columns = [TextColumn("{task.description}")]
-    progress = (
-        Progress(
-            *columns, BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn(),
-            console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
-        )
-        if total_bytes
-        else Progress(
-            *columns, console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        )
-    )  # fmt: skip
+    """A bar as long as the input, where its length is known; else only the counts."""
+    bar = (BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn()) if total_bytes else ()
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        *bar,
+        console=console,
+        expand=bool(bar),
+        transient=True,
+        # Drawn from the event loop only: another thread could draw between an answer and the next.
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     progress.add_task("", total=total_bytes)
     return progress

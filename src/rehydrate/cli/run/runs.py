@@ -52,7 +52,10 @@ class Run(Protocol):
         ...
 
     def settle(self, line: int, answer: bytes) -> asyncio.Future[None] | None:
-        """A line stored nothing. The next one of its aggregate waits for the future, if there is one."""
+        """A line stored nothing. The next one of its aggregate waits for the future, if there is one.
+
+        It is cancelled if that cannot be saved: then it is as if the line had not been sent.
+        """
         ...
 
     def answered(self, entry: Entry) -> None:
@@ -180,8 +183,11 @@ class NamedRun:
 
     # ---- what is finished
 
-    def settle(self, line: int, answer: bytes) -> asyncio.Future[None] | None:
+    def settle(self, line: int, answer: bytes) -> asyncio.Future[None]:
         saved = self._loop.create_future()
+        if self._is_lost:
+            saved.cancel()
+            return saved
         self._unsaved[line] = answer
         self._waiting.append(saved)
         self._wake.set()

@@ -41,6 +41,9 @@ class Streams(NamedTuple):
     total_bytes: int | None
     write: Callable[[bytes], object]
     shares_terminal: bool
+    """Whether answers go to a terminal, on which a bar has to step aside for them."""
+    is_typed: bool
+    """Whether a person types the lines: a bar would stand where they type."""
 
 
 async def run_lines(app: App, options: Options, streams: Streams) -> int:
@@ -56,7 +59,11 @@ class _Session:
     ) -> None:
         self._progress = progress
         self._signal: signal.Signals | None = None
-        self._report = Report(total_bytes=streams.total_bytes, shares_terminal=streams.shares_terminal)
+        self._report = Report(
+            total_bytes=streams.total_bytes,
+            shares_terminal=streams.shares_terminal,
+            wants_bar=not streams.is_typed,
+        )
         run: Run = FreshRun() if progress is None else NamedRun(progress, strict=options.strict)
         self._pipeline = Pipeline(
             lines=LineReader(streams.source),
@@ -75,7 +82,7 @@ class _Session:
                 await self._pipeline.execute()
         finally:
             self._report.end()
-        if self._pipeline.is_reader_gone:
+        if self._pipeline.is_reader_gone and self._pipeline.trouble is None:
             abandon_stdout()
             return READER_GONE
         return self._tell()

@@ -182,10 +182,23 @@ async def _consume(store: Store, order: Consume) -> None:
         place = msgspec.structs.replace(place, position=place.position + 1, event_id="some event")
         number = str(place.position).encode()
         views = [ViewChange(key, number) for key in order.views]
-        if not await store.save_checkpoint(place, previous=previous, views=views):
+        if not await _save_until_answered(store, place, previous, views):
             return
         tell(Saved(place.position, place.epoch))
         previous = place
+
+
+async def _save_until_answered(
+    store: Store, place: Checkpoint, previous: Checkpoint | None, views: list[ViewChange]
+) -> bool:
+    while True:
+        try:
+            return await store.save_checkpoint(place, previous=previous, views=views)
+        except StoreUnavailableError as unavailable:
+            tell(_refused(f"{place.name} at {place.position}", unavailable))
+            await asyncio.sleep(_PAUSE)
+            if unavailable.stored is None and await store.load_checkpoint(place.name) == place:
+                return True
 
 
 def _refused(name: str, error: StoreError) -> Refused:
