@@ -10,7 +10,7 @@ from typing import ClassVar
 from rehydrate import Runtime
 from rehydrate.cli.run.commands import Orders
 from rehydrate.cli.run.lines import CHUNK, LineReader, Source
-from rehydrate.cli.run.pipeline import WINDOW_LINES, Pipeline
+from rehydrate.cli.run.pipeline import BACKLOG_LINES, Pipeline
 from rehydrate.cli.run.report import Report
 from rehydrate.cli.run.runs import FreshRun
 from rehydrate.cli.run.sending import Sender
@@ -44,10 +44,10 @@ async def test_reading_waits_for_whoever_reads_the_answers() -> None:
     async with app.open("memory://") as runtime:
         pipeline = new_pipeline(runtime, source, write)
         running = asyncio.ensure_future(pipeline.execute())
-        await until(lambda: runtime.statistics().dispatched >= WINDOW_LINES)
+        await until(lambda: runtime.statistics().dispatched >= BACKLOG_LINES)
         await until(lambda: runtime.statistics().busy == 0)
         in_one_chunk = CHUNK // len(deposit("ada", 1))
-        assert source.left > 24_000 - 2 * WINDOW_LINES - 3 * in_one_chunk
+        assert source.left > 24_000 - 2 * BACKLOG_LINES - 3 * in_one_chunk
         may_write.set()
         await running
     assert sum(answers.count(b"\n") for answers in written) == 24_000

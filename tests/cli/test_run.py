@@ -201,6 +201,6 @@ def test_strict_stops_at_a_line_that_fails_and_not_at_a_refusal() -> None:
     assert ended.answers[1]["error"]["type"] == "ActorCrashedError"
 
 
-def test_more_lines_than_the_window_holds_are_run_with_one_aggregate_and_with_many() -> None:
+def test_more_lines_than_the_backlog_holds_are_run_with_one_aggregate_and_with_many() -> None:
     assert len(run(*[deposit("ada", 1)] * 9_000).answers) == 9_000
     assert len(run(*[deposit(f"a{n}", 1) for n in range(9_000)]).answers) == 9_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -246,6 +247,12 @@ async def test_a_drain_ends_at_the_bytes_that_the_store_takes_in_one_append() ->
 async def test_a_drain_ends_at_the_events_that_the_store_takes_in_one_append() -> None:
     small = Small(await open_store(SHARED), max_append_events=5)
     assert await _sizes(small, *[Split(3, 3)] * 3, Deposit(1), Deposit(1), Split(5, 5)) == [3, 3, 5, 5]
+
+
+async def test_drains_that_end_at_once_follow_each_other_without_recursion() -> None:
+    small = Small(await open_store(SHARED), max_append_events=1)
+    commands = sys.getrecursionlimit() + 200
+    assert await _sizes(small, *[Deposit(1)] * commands) == [1] * commands
 
 
 # ---- appends

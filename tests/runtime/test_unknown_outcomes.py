@@ -333,3 +333,17 @@ async def test_a_store_that_does_not_recover_is_tried_less_and_less_often() -> N
                 tries.append(second)
             await stage.clock.advance(1)
         assert tries == [0, 1, 3, 7, 11, 15]
+
+
+async def test_after_a_store_has_recovered_the_pauses_begin_anew() -> None:
+    async with staged(SHARED, limits=Limits(hold_first=1, hold_most=60)) as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1))
+        for _ in range(3):
+            stage.script.add("submit", Refuse(retryable=False))
+            with pytest.raises(StoreUnavailableError):
+                await stage.bank.dispatch(account, "ada", Deposit(1))
+            await stage.clock.advance(0.9)
+            with pytest.raises(StoreUnavailableError):
+                await stage.bank.dispatch(account, "ada", Deposit(1))
+            await stage.clock.advance(0.1)
+            await stage.bank.dispatch(account, "ada", Deposit(1))

@@ -25,7 +25,7 @@ _COLUMNS: Final = (
 )
 
 
-class Window(NamedTuple):
+class Selection(NamedTuple):
     """Which events of which stream."""
 
     stream: str
@@ -47,35 +47,35 @@ class EventLine(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
 
 
-async def show_events(url: str, window: Window, *, as_table: bool) -> int:
+async def show_events(url: str, selection: Selection, *, as_table: bool) -> int:
     """Write the events page by page, and with `follow` those that come. Returns the exit code."""
-    check_stream(window.stream)
+    check_stream(selection.stream)
     rows = RowWriter(_COLUMNS)
     shown = 0
     async with existing_store(url) as store:
-        async for page in _pages(store, window):
+        async for page in _pages(store, selection):
             shown += len(page)
             if not as_table:
-                write_json([_as_line(event) for event in page], flush=window.follow)
+                write_json([_as_line(event) for event in page], flush=selection.follow)
                 continue
             for event in page:
                 rows.write(_as_row(event))
         if not shown:
             say(
-                f"{store.url} has no events of {window.stream!r}"
-                + (f" after {window.after}" if window.after else "")
+                f"{store.url} has no events of {selection.stream!r}"
+                + (f" after {selection.after}" if selection.after else "")
             )
     return 0
 
 
-async def _pages(store: Store, window: Window) -> AsyncIterator[list[StoredEvent]]:
+async def _pages(store: Store, selection: Selection) -> AsyncIterator[list[StoredEvent]]:
     """The events in order, up to the limit."""
     # Taken before the first look: what comes after it is seen by one of the two.
-    head = (await store.head()).position if window.follow else 0
-    version, left = window.after, window.limit
+    head = (await store.head()).position if selection.follow else 0
+    version, left = selection.after, selection.limit
     while left is None or left > 0:
         page = await store.read_stream(
-            window.stream, after=version, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+            selection.stream, after=version, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE)
         )
         if page.events:
             yield page.events
@@ -83,8 +83,8 @@ async def _pages(store: Store, window: Window) -> AsyncIterator[list[StoredEvent
             left = None if left is None else left - len(page.events)
         if page.is_last or not page.events:
             break
-    if window.follow and left != 0:
-        async for events in _coming(store, window.stream, version, head):
+    if selection.follow and left != 0:
+        async for events in _coming(store, selection.stream, version, head):
             yield events if left is None else events[:left]
             left = None if left is None else left - len(events)
             if left is not None and left <= 0:

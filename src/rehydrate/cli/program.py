@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from rehydrate.cli.endings import perform, say
-from rehydrate.cli.events import Window, show_events
+from rehydrate.cli.events import Selection, show_events
 from rehydrate.cli.run.lines import Source
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
@@ -33,7 +33,7 @@ program: Final = typer.Typer(
 
 def _check_target(target: str | None) -> str | None:
     if target is not None and not looks_like_target(target):
-        raise typer.BadParameter("write it as MODULE:APP, for example bank.app:app")
+        raise typer.BadParameter("write it as MODULE:APP, for example bank:app")
     return target
 
 
@@ -49,7 +49,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="MODULE:APP",
-        help="Where the App is, for example bank.app:app; the current directory is searched first.",
+        help="Where the App is, for example bank:app; the current directory is searched first.",
         callback=_check_target,
         show_default=False,
     ),
@@ -91,15 +91,15 @@ def rehydrate(
 
     [bold]Examples[/bold]
 
-    rehydrate run bank.app:app --store sqlite:///bank.db < commands.jsonl
+    rehydrate run bank:app --store sqlite:///bank.db < commands.jsonl
 
     rehydrate streams --store sqlite:///bank.db
 
     rehydrate events bank_account-ada --store sqlite:///bank.db --follow
 
-    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db
+    rehydrate state bank:app bank_account ada --store sqlite:///bank.db
 
-    rehydrate verify --store sqlite:///bank.db bank.app:app
+    rehydrate verify --store sqlite:///bank.db bank:app
     """
 
 
@@ -110,7 +110,7 @@ def run(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|-]",
+            metavar="FILE|-",
             help="JSON lines; - or nothing reads stdin.",
             callback=_check_file,
             show_default=False,
@@ -138,16 +138,17 @@ def run(
 ) -> None:
     """Run commands from JSON lines, and write one JSON line per command, in the order of the input.
 
-    A line: {"aggregate": "bank_account", "id": "ada", "command": "Deposit", "data": {"amount": 100}};
+    A line: {"aggregate": "account", "id": "ada", "command": "Deposit", "data": {"amount": 5}}
+
     "command_id" and "metadata" are optional. The lines of one aggregate run in their order.
 
     [bold]Examples[/bold]
 
-    rehydrate run bank.app:app --store sqlite:///bank.db commands.jsonl > results.jsonl
+    rehydrate run bank:app --store sqlite:///bank.db in.jsonl > out.jsonl
 
-    rehydrate run bank.app:app --store sqlite:///bank.db --run import-2024 < commands.jsonl
+    rehydrate run bank:app --store sqlite:///bank.db --run import < in.jsonl
 
-    zcat commands.jsonl.gz | rehydrate run bank.app:app --store sqlite:///bank.db --run import-2024 -
+    zcat in.gz | rehydrate run bank:app --store sqlite:///bank.db --run import
 
     Exit code: 0 all lines ran (a rejection is an answer), 1 some failed or the run stopped, 2 wrong usage, 130 Ctrl-C.
     """  # fmt: skip
@@ -206,7 +207,9 @@ def streams(
 
 @program.command()
 def events(
-    stream: Annotated[str, typer.Argument(help="For example bank_account-ada.", show_default=False)],
+    stream: Annotated[
+        str, typer.Argument(metavar="STREAM", help="For example bank_account-ada.", show_default=False)
+    ],
     store: Store,
     after: Annotated[int, typer.Option("--after", metavar="VERSION", min=0, help="Only later events.")] = 0,
     limit: Limit = None,
@@ -222,16 +225,19 @@ def events(
 
     rehydrate events bank_account-ada --store sqlite:///bank.db --after 10
 
-    rehydrate events bank_account-ada --store sqlite:///bank.db --follow | jq .data
+    rehydrate events bank_account-ada --store sqlite:///bank.db -f | jq .data
     """
-    window = Window(stream, after, limit, follow=follow)
-    perform(lambda: show_events(store, window, as_table=wants_table(json)), debug=debug)
+    selection = Selection(stream, after, limit, follow=follow)
+    perform(lambda: show_events(store, selection, as_table=wants_table(json)), debug=debug)
 
 
 @program.command()
 def state(
     target: Target,
-    aggregate: Annotated[str, typer.Argument(help="Its name, for example bank_account.", show_default=False)],
+    aggregate: Annotated[
+        str,
+        typer.Argument(metavar="AGGREGATE", help="Its name, for example bank_account.", show_default=False),
+    ],
     id: Annotated[str, typer.Argument(metavar="ID", help="For example ada.", show_default=False)],
     store: Store,
     at: Annotated[
@@ -245,9 +251,9 @@ def state(
 
     [bold]Examples[/bold]
 
-    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db
+    rehydrate state bank:app bank_account ada --store sqlite:///bank.db
 
-    rehydrate state bank.app:app bank_account ada --store sqlite:///bank.db --at 1
+    rehydrate state bank:app bank_account ada --store sqlite:///bank.db --at 1
     """
     perform(
         lambda: show_state(load_app(target), store, aggregate, id, at, as_table=wants_table(json)),
@@ -261,7 +267,7 @@ def verify(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODULE:APP]",
+            metavar="MODULE:APP",
             help="Then it is also checked that events decode and that snapshots equal the fold.",
             callback=_check_target,
             show_default=False,
@@ -276,7 +282,7 @@ def verify(
 
     rehydrate verify --store sqlite:///bank.db
 
-    rehydrate verify --store sqlite:///bank.db bank.app:app
+    rehydrate verify --store sqlite:///bank.db bank:app
 
     Exit code: 0 all is well, 1 something is wrong, 2 wrong usage.
     """

@@ -162,7 +162,6 @@ class AggregateActor(Generic[S, C, E]):
                 return
         self.mailbox = None
         self.phase = IDLE
-        self.idle_since = _IN_USE
         manager.rest(self)
 
     def _go_on(self) -> None:

@@ -1,9 +1,9 @@
 """From lines to answers: many aggregates at a time, the lines of each in order, the answers in the order of the input.
 
-    reader -> window (input order) -> ready -> workers -> window -> printer -> stdout
+    reader -> backlog (input order) -> ready -> workers -> backlog -> printer -> stdout
                                         ^  a line waits in its lane while an earlier one of its aggregate is under way
 
-What is in memory is the window, bounded in lines and bytes, however long the input is.
+What is in memory is the backlog, bounded in lines and bytes, however long the input is.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from rehydrate.cli.run.sending import Sender, is_stores_fault
 from rehydrate.domain.rejection import Rejection
 from rehydrate.errors import RehydrateError
 
-WINDOW_LINES: Final = 8_192
-WINDOW_BYTES: Final = 64 * 1024 * 1024
+BACKLOG_LINES: Final = 8_192
+BACKLOG_BYTES: Final = 64 * 1024 * 1024
 _BATCH_BYTES: Final = 1024 * 1024
 _SLICE: Final = 256
 """Lines that are read between two turns of the event loop."""
@@ -62,8 +62,8 @@ class Pipeline:
         self._strict = strict
         self._limit = sys.maxsize
         """Lines after this one are not sent."""
-        self._window: deque[Entry] = deque()
-        self._window_bytes = 0
+        self._backlog: deque[Entry] = deque()
+        self._backlog_bytes = 0
         self._lanes: dict[str, deque[Entry] | None] = {}
         """The aggregates that have a line under way, and their lines that wait for it."""
         self._ready: asyncio.Queue[Entry] = asyncio.Queue()
@@ -124,15 +124,15 @@ class Pipeline:
             self.stop(RehydrateError(f"the input cannot be read: {error}"))
 
     async def _admit(self, line: Line) -> None:
-        while len(self._window) >= WINDOW_LINES or self._window_bytes >= WINDOW_BYTES:
+        while len(self._backlog) >= BACKLOG_LINES or self._backlog_bytes >= BACKLOG_BYTES:
             self._has_room.clear()
             await self._has_room.wait()
         await self._run.room_for(line.number)
         if line.number % _SLICE == 0:
             await asyncio.sleep(0)
         entry = Entry(line)
-        self._window.append(entry)
-        self._window_bytes += entry.size
+        self._backlog.append(entry)
+        self._backlog_bytes += entry.size
         if is_blank(line):
             self._settled(entry, Outcome.BLANK, b"")
         elif (answer := self._run.earlier_answer(line.number)) is not None:
@@ -230,14 +230,14 @@ class Pipeline:
     def _settled(self, entry: Entry, outcome: Outcome, answer: bytes) -> None:
         entry.outcome = outcome
         entry.answer = answer
-        if self._window[0].outcome is not None:
+        if self._backlog[0].outcome is not None:
             self._is_printable.set()
 
     # ---- answering
 
     async def _print(self) -> None:
         with closing(BlockingThread("rehydrate run: output")) as writer:
-            while not (self._is_ending and not self._window):
+            while not (self._is_ending and not self._backlog):
                 await self._is_printable.wait()
                 self._is_printable.clear()
                 while settled := self._next_settled():
@@ -258,12 +258,12 @@ class Pipeline:
             self.stop(RehydrateError(f"the answers cannot be written: {error}"))
 
     def _next_settled(self) -> list[Entry]:
-        """The settled lines at the front of the window, as many as are written at once."""
+        """The settled lines at the front of the backlog, as many as are written at once."""
         settled: list[Entry] = []
         size = 0
-        while self._window and self._window[0].outcome is not None and size < _BATCH_BYTES:
-            entry = self._window.popleft()
-            self._window_bytes -= entry.size
+        while self._backlog and self._backlog[0].outcome is not None and size < _BATCH_BYTES:
+            entry = self._backlog.popleft()
+            self._backlog_bytes -= entry.size
             size += len(entry.answer)
             settled.append(entry)
         if settled:

@@ -267,6 +267,7 @@ async def _assert_gapless(store: Store, count: int) -> int:
     while not is_last:
         page = await store.read_all(after=after)
         positions += [stored.position for stored in page.events]
+        assert page.position > after or page.is_last, "a page that is not the last has to get on"
         after, is_last = page.position, page.is_last
     assert len(set(positions)) == len(positions) == count
     assert positions == sorted(positions)

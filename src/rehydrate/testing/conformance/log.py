@@ -101,7 +101,7 @@ class LogLaws(StoreUnderTest):
         while True:
             page = await store.read_all(after=after, limit=10, where=where)
             found += len(page.events)
-            assert page.events or page.position > after or page.is_last
+            assert page.position > after or page.is_last, "a page that is not the last has to get on"
             after, event_id = page.position, page.event_id or event_id
             if page.is_last:
                 break
@@ -142,6 +142,7 @@ class LogLaws(StoreUnderTest):
                 assert page.event_id == at[page.position]
             if page.is_last:
                 break
+            assert page.position > after, "a page that is not the last has to get on"
             after = page.position
 
     @law()

@@ -70,6 +70,7 @@ async def stream_heads(store: Store, *, prefix: str = "", limit: int = PAGE_SIZE
     after = ""
     while page := await store.streams(prefix=prefix, after=after, limit=limit):
         assert len(page) <= limit, "a page holds more than was asked for"
+        assert page[0].stream > after, "a page has to get on"
         heads += page
         after = page[-1].stream
     return heads

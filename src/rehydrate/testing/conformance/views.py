@@ -108,6 +108,7 @@ async def _in_pages(store: Store, *, limit: int) -> list[tuple[str, bytes]]:
     after = ""
     while page := await store.list_views("balances", after=after, limit=limit):
         assert len(page) <= limit
+        assert page[0][0] > after, "a page has to get on"
         read += page
         after = page[-1][0]
     return read
