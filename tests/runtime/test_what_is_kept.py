@@ -20,8 +20,14 @@ brief = bank_account(passivate_after=1.0)
 app = App(aggregates=[brief])
 
 
-def _alive(*kinds: type) -> int:
+def _counted(*kinds: type) -> int:
+    """How many there are, garbage that waits for a collector included."""
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+
+def _alive(*kinds: type) -> int:
+    gc.collect()
+    return _counted(*kinds)
 
 
 REFUSED: list[Command] = [Withdraw(5), Split(5_000, 5_000)]
@@ -32,6 +38,7 @@ FAILING: list[Command] = [*REFUSED, Crash("decide"), Crash("evolve")]
 @pytest.mark.parametrize("command", REFUSED, ids=str)
 async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: Command, store: str) -> None:
     kept: list[Exception] = []
+    before = _alive(AggregateActor, Drain, Pending)
     async with staged(store, of=app) as stage:
         await stage.bank.dispatch(brief, "ada", Deposit(1))
         try:
@@ -50,8 +57,7 @@ async def test_an_error_that_its_caller_keeps_does_not_keep_the_actor(command: C
         assert len(kept) == 3
         await stage.clock.advance(5)
         assert stage.bank.statistics().live == 0
-        gc.collect()
-        assert _alive(AggregateActor, Drain, Pending) == 0
+        assert _alive(AggregateActor, Drain, Pending) <= before
 
 
 @pytest.mark.parametrize("store", ["memory://", SHARED])
@@ -60,7 +66,7 @@ async def test_an_answer_leaves_nothing_that_only_a_collector_finds(command: Com
     async with staged(store, of=app) as stage:
         await stage.bank.dispatch(brief, "ada", Deposit(1))
         await settle()
-        gc.collect()
+        before = _alive(Drain, Pending)
         gc.disable()
         try:
             for _ in range(5):
@@ -69,7 +75,7 @@ async def test_an_answer_leaves_nothing_that_only_a_collector_finds(command: Com
                 except (Rejection, RehydrateError):
                     logging.getLogger(__name__).debug("as expected")
             await settle()
-            assert _alive(Drain, Pending) == 0
+            assert _counted(Drain, Pending) <= before
         finally:
             gc.enable()
 
@@ -87,6 +93,7 @@ async def test_an_answer_that_nobody_looks_at_is_no_error(caplog: pytest.LogCapt
 
 
 async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogCaptureFixture) -> None:
+    before = _alive(AggregateActor, Drain, Pending)
     async with staged(SHARED, of=app) as stage:
         stage.script.add("replay", Hang())
         callers = [asyncio.create_task(stage.bank.dispatch(brief, "ada", command)) for command in FAILING]
@@ -97,6 +104,5 @@ async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogC
         stage.store.release()
         await settle()
         await stage.clock.advance(5)
-        gc.collect()
-        assert _alive(AggregateActor, Drain, Pending) == 0
+        assert _alive(AggregateActor, Drain, Pending) <= before
     assert caplog.records == []

@@ -89,12 +89,11 @@ class _Hiding(Mutant):
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
     ) -> LogPage:
-        page = await super().read_all(after=after, limit=limit, where=where)
-        if not self._hidden:
-            return page
-        shown = self._shown(self._memory.log[after : page.position])
-        position, event_id = (shown[-1].position, shown[-1].id) if shown else (after, "")
-        return LogPage(self._shown(page.events), position, event_id, page.is_last)
+        if not self._hidden or where is not None:
+            return await super().read_all(after=after, limit=limit, where=where)
+        behind = self._shown(self._memory.log[after:])
+        position, event_id = (behind[:limit][-1].position, behind[:limit][-1].id) if behind else (after, "")
+        return LogPage(behind[:limit], position, event_id, is_last=len(behind) <= limit)
 
     async def head(self) -> Head:
         log = self._shown(self._memory.log)

@@ -183,6 +183,7 @@ async def _follow_waiting(store: Store) -> list[str]:
     after = 0
     while True:
         page = await store.read_all(after=after, limit=5)
+        assert page.position > after or page.is_last, "a page that is not the last has to get on"
         seen += ids(page.events)
         after = page.position
         if page.events and page.events[-1].stream == "account-end":
