@@ -1,7 +1,7 @@
 """Event-sourced actors: pure functions in, one live writer per aggregate, every fact kept.
 
-    domain/   what you write          codec/    how events become bytes      store/    where events live
-    runtime/  how it runs             app.py    what exists, and opens it    errors.py everything that goes wrong
+domain/   what you write          codec/    how events become bytes      store/    where events live
+runtime/  how it runs             app.py    what exists, and opens it    errors.py everything that goes wrong
 """
 
 from rehydrate.app import App

@@ -64,7 +64,15 @@ class App:
             elif snapshots is not None:
                 saved = snapshots
             codecs = {name: (aggregate, self._codecs[name]) for name, aggregate in self.aggregates.items()}
-            runtime = Runtime(codecs, events, saved, clock=clock, new_id=new_id, limits=limits)
+            runtime = Runtime(
+                codecs,
+                events,
+                saved,
+                clock=clock,
+                new_id=new_id,
+                limits=limits,
+                owns_store=isinstance(store, str),
+            )
             stack.push_async_callback(runtime.close)
             yield runtime
 
@@ -77,5 +85,8 @@ class App:
         limits: Limits | None = None,
     ) -> Generator[SyncRuntime]:
         """Run the App for code that is not asyncio: the same core, on one thread of its own."""
-        with Portal() as portal, portal.enter(self.open(store, snapshots=snapshots, limits=limits)) as runtime:
+        with (
+            Portal() as portal,
+            portal.enter(self.open(store, snapshots=snapshots, limits=limits)) as runtime,
+        ):
             yield SyncRuntime(runtime, portal)

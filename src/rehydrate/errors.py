@@ -50,7 +50,9 @@ class UnknownAggregateError(DispatchError):
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         listed = ", ".join(known) or "none"
-        super().__init__(f"no aggregate {name!r} in this App (it has: {listed}); add it to App(aggregates=[...])")
+        super().__init__(
+            f"no aggregate {name!r} in this App (it has: {listed}); add it to App(aggregates=[...])"
+        )
         self.name = name
         self.known = known
 
@@ -59,7 +61,9 @@ class UnknownCommandError(DispatchError):
     """The aggregate does not take this command; nothing was stored, a retry says the same."""
 
     def __init__(self, aggregate: str, command: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"{aggregate!r} takes no command {command!r} (it takes: {', '.join(known) or 'none'})")
+        super().__init__(
+            f"{aggregate!r} takes no command {command!r} (it takes: {', '.join(known) or 'none'})"
+        )
         self.aggregate = aggregate
         self.command = command
         self.known = known
@@ -81,7 +85,9 @@ class CommandTimeoutError(DispatchError):
     """
 
     def __init__(self, stream: str, command_id: str) -> None:
-        super().__init__(f"{stream}: command {command_id} was not decided before its deadline; nothing was stored")
+        super().__init__(
+            f"{stream}: command {command_id} was not decided before its deadline; nothing was stored"
+        )
         self.stream = stream
         self.command_id = command_id
 
@@ -123,7 +129,9 @@ class DuplicateCommandError(DispatchError):
     """
 
     def __init__(self, stream: str, command_id: str) -> None:
-        super().__init__(f"{stream}: command id {command_id!r} was used before with another payload; use a new id")
+        super().__init__(
+            f"{stream}: command id {command_id!r} was used before with another payload; use a new id"
+        )
         self.stream = stream
         self.command_id = command_id
 
@@ -163,7 +171,9 @@ class AppendTooLargeError(StoreError):
     """The append has more events or bytes than the store takes; nothing was stored. Split it."""
 
     def __init__(self, stream: str, what: str, size: int, limit: int) -> None:
-        super().__init__(f"{stream}: {size:,} {what} in one append, the store takes {limit:,}; nothing was stored")
+        super().__init__(
+            f"{stream}: {size:,} {what} in one append, the store takes {limit:,}; nothing was stored"
+        )
         self.stream = stream
         self.size = size
         self.limit = limit

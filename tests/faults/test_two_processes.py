@@ -1,93 +1,77 @@
-"""Two processes on one file: neither decides on a state older than what the other has acknowledged."""
+"""Two runtimes in two processes on one file: neither decides on a state older than what the other acknowledged."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-from rehydrate import open_store
-from tests.faults.workers import Worker, working
+from tests.bank import account, app
+from tests.faults.worker import Ask, Refused, Run, Shown, Stored
+from tests.faults.workers import Worker, workers_on
 
-ROUNDS = 1_000
-
-
-async def _seen_by(asker: Worker, number: int, id: str) -> int:
-    balance = (await asker.ask(n=number, id=id))["balance"]
-    assert isinstance(balance, int)
-    return balance
+ACCOUNTS = 8
+ROUNDS = 250
+"""For each account."""
 
 
-async def test_what_one_process_acknowledged_the_other_decides_on(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/bank.db"
-    seed = random.randrange(2**32)
-    sys.stdout.write(f"seed {seed}\n")
-    lots = random.Random(seed)
-    async with working(url) as ada, working(url) as bob:
-        balances = dict.fromkeys(("one", "two", "three"), 0)
-        for number in range(ROUNDS):
-            writer, other = lots.sample((ada, bob), 2)
-            id = lots.choice(list(balances))
-            amount = lots.randrange(1, 10)
-            done = await writer.ask(n=number, id=id, amount=amount, command_id=f"in-{number}")
-            assert "error" not in done
-            balances[id] += amount
-            match lots.randrange(3):
-                case 0:
-                    assert await _seen_by(other, number, id) == balances[id]
-                case 1:
-                    # Only whoever knows of the deposit can pay this out.
-                    paid = await other.ask(n=number, id=id, amount=-balances[id], command_id=f"out-{number}")
-                    assert "error" not in paid
-                    balances[id] = 0
-                case _:
-                    # Whoever does not know of it would refuse with an older balance; nobody may accept.
-                    refused = await other.ask(
-                        n=number, id=id, amount=-balances[id] - 1, command_id=f"no-{number}"
-                    )
-                    assert refused["error"] == "InsufficientFunds"
+class Game:
+    """One account, whose balance is known before each command, because only one is under way at a time."""
+
+    def __init__(self, name: str, players: list[Worker], chance: random.Random) -> None:
+        self.name = name
+        self.players = players
+        self.chance = chance
+        self.balance = 0
+        self.changes = 0
+        self._count = 0
+
+    async def play(self) -> None:
+        for _ in range(ROUNDS):
+            one, other = self.chance.sample(self.players, 2)
+            await self.change(one, self.chance.randint(1, 9))
+            await self.look(other)
+            await self.change(other, -self.balance)
+            await self.be_refused(one)
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"{self.name}.{self._count}"
+
+    async def change(self, player: Worker, amount: int) -> None:
+        """What the balance allows is not refused, and comes right after what the other one did."""
+        id = self._next()
+        answer = await player.ask(Run(id=id, account=self.name, amount=amount), id)
+        self.balance += amount
+        self.changes += 1
+        assert isinstance(answer, Stored), f"{answer} at balance {self.balance}"
+        assert answer.version == self.changes
+
+    async def be_refused(self, player: Worker) -> None:
+        """What the balance does not allow is refused, for the reason that is true now."""
+        id, amount = self._next(), self.balance + 1
+        answer = await player.ask(Run(id=id, account=self.name, amount=-amount), id)
+        assert isinstance(answer, Refused), answer
+        assert answer.is_rejection, answer
+        assert answer.facts == {"balance": self.balance, "amount": amount}
+
+    async def look(self, player: Worker) -> None:
+        id = self._next()
+        answer = await player.ask(Ask(id=id, account=self.name), id)
+        assert answer == Shown(id, self.balance, self.changes)
 
 
-async def test_a_stopped_process_holds_up_nobody_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/bank.db"
-    async with working(url) as ada, working(url) as bob:
-        for number in range(100):
-            ada.send(n=number, id="one", amount=1, command_id=f"ada-{number}")
-        assert await ada.hear() is not None
-        ada.stop()
-        told = await bob.ask(n=0, id="two", amount=1, command_id="bob-0")
-        if told.get("error") == "StoreUnavailableError":
-            # It was stopped inside its commit, which SQLite declares to hold up others until it goes on.
-            ada.go_on()
-            told = await bob.ask(n=0, id="two", amount=1, command_id="bob-0")
-        assert told["version"] == 1
-        for number in range(20):
-            assert "error" not in await bob.ask(n=number, id="one", amount=1, command_id=f"bob-one-{number}")
-        ada.go_on()
-        for _ in range(99):
-            answer = await ada.hear()
-            assert answer is not None
-            assert "error" not in answer
-        assert await _seen_by(bob, 0, "one") == 120
-        await ada.finish()
-        await bob.finish()
-
-
-async def test_a_process_that_ends_under_load_answers_everybody_first(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/bank.db"
-    async with working(url) as ada:
-        for number in range(500):
-            ada.send(n=number, id=f"a{number % 7}", amount=1, command_id=f"c{number}")
-        await ada.finish()
-        answers = [answer async for answer in _rest(ada)]
-    assert sorted(answer["n"] for answer in answers) == list(range(500))
-    store = await open_store(url)
-    assert (await store.head()).position == 500
-    await store.close()
-
-
-async def _rest(worker: Worker) -> AsyncIterator[dict[str, Any]]:
-    while (answer := await worker.hear()) is not None:
-        yield answer
+async def test_neither_decides_on_a_state_older_than_what_the_other_acknowledged(
+    url: str, chance: random.Random
+) -> None:
+    async with workers_on(url) as workers:
+        players = [await workers.start(), await workers.start()]
+        for player in players:
+            await player.ready()
+        games = [Game(f"account{n}", players, chance) for n in range(ACCOUNTS)]
+        async with asyncio.TaskGroup() as playing:
+            for game in games:
+                playing.create_task(game.play())
+    async with app.open(url) as bank:
+        for game in games:
+            state = await bank.state(account, game.name)
+            assert (state.balance, state.changes) == (game.balance, game.changes)

@@ -1,75 +1,131 @@
-"""Processes of the bank under the control of a test: they are sent orders, heard, stopped and killed."""
+"""The processes of a fault test, seen from the test that starts, stops and kills them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
 
-ROOT = Path(__file__).parents[2]
+import msgspec
+
+from rehydrate.testing.clock import until
+from tests.faults.worker import Closed, News, Order, Ready, Refused, Shown, Stored
+
+_ROOT = Path(__file__).parent.parent.parent
 
 
 class Worker:
-    """One process that runs commands of the bank."""
+    """One process, and what it told so far."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self._stdin, self._stdout = process.stdin, process.stdout
+    def __init__(self, process: asyncio.subprocess.Process, on_answer: Callable[[Answer], object]) -> None:
+        self.answers: dict[str, Answer] = {}
+        """The last one under each id."""
+        self.is_ready = False
+        self.is_closed = False
+        self._process = process
+        self._on_answer = on_answer
+        self.listening = asyncio.create_task(self._listen())
+        """Done when the process has ended, and all that it told was heard."""
 
-    @classmethod
-    async def start(cls, url: str) -> Self:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.bank_worker", url, cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        worker = cls(process)
-        assert await worker._stdout.readline() == b"ready\n"
-        return worker
+    def order(self, *orders: Order) -> None:
+        """Have it do something, beside what it does already."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"".join(msgspec.json.encode(order) + b"\n" for order in orders))
 
-    def send(self, **order: Any) -> None:
-        self._stdin.write(json.dumps(order).encode() + b"\n")
+    async def told(self, enough: Callable[[], object]) -> None:
+        """Wait until it has told enough."""
+        await until(lambda: enough() or self.listening.done())
+        assert enough(), f"the process ended too early, with {self._process.returncode}"
 
-    async def hear(self) -> dict[str, Any] | None:
-        """The next answer; None when the process has ended."""
-        line = await self._stdout.readline()
-        # Half a line is what a killed process could not finish: it told nobody.
-        return json.loads(line) if line.endswith(b"\n") else None
+    async def ready(self) -> None:
+        """Wait until its runtime is open."""
+        await self.told(lambda: self.is_ready)
 
-    async def ask(self, **order: Any) -> dict[str, Any]:
-        self.send(**order)
-        answer = await self.hear()
-        assert answer is not None
-        return answer
+    async def ask(self, order: Order, id: str) -> Answer:
+        """Order something and wait for the answer under that id."""
+        self.order(order)
+        await self.told(lambda: id in self.answers)
+        return self.answers.pop(id)
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+    def pause(self) -> None:
+        """Stop it where it stands, be it inside of a commit (SIGSTOP)."""
+        self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def shoot(self) -> None:
+        """End it where it stands (SIGKILL)."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
 
     async def kill(self) -> None:
-        self.process.kill()
-        await self.process.wait()
+        """End it where it stands, and hear what it still had told."""
+        self.shoot()
+        await self.listening
 
-    async def finish(self) -> None:
-        """Let it answer everything and end by itself."""
-        self._stdin.close()
-        assert await self.process.wait() == 0
+    async def ended(self) -> None:
+        """Wait until it has ended by itself."""
+        await until(self.listening.done)
+        assert self._process.returncode == 0, "a worker fails where nothing was to fail"
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        decoder = msgspec.json.Decoder[News](News)
+        # A line that the kill cut off was not told.
+        while (line := await self._process.stdout.readline()).endswith(b"\n"):
+            match decoder.decode(line):
+                case Ready():
+                    self.is_ready = True
+                case Closed():
+                    self.is_closed = True
+                case answer:
+                    self.answers[answer.id] = answer
+                    self._on_answer(answer)
+        await self._process.wait()
+
+
+Answer = Stored | Shown | Refused
+
+
+def _nobody(answer: Answer) -> None:
+    pass
+
+
+class Workers:
+    """Starts processes on one store."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._all: list[Worker] = []
+
+    async def start(self, on_answer: Callable[[Answer], object] = _nobody) -> Worker:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.faults.worker", self.url),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=_ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        worker = Worker(process, on_answer)
+        self._all.append(worker)
+        return worker
+
+    async def kill_all(self) -> None:
+        for worker in self._all:
+            await worker.kill()
 
 
 @asynccontextmanager
-async def working(url: str) -> AsyncGenerator[Worker]:
-    """A worker that does not outlive the test."""
-    worker = await Worker.start(url)
+async def workers_on(url: str) -> AsyncIterator[Workers]:
+    """Leaves no process behind."""
+    workers = Workers(url)
     try:
-        yield worker
+        yield workers
     finally:
-        if worker.process.returncode is None:
-            await worker.kill()
+        await workers.kill_all()

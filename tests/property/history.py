@@ -107,7 +107,9 @@ class Log:
     def __init__(self, events: Sequence[StoredEvent]) -> None:
         self.events = events
         positions = [event.position for event in events]
-        assert all(0 < a < b for a, b in zip(positions, positions[1:], strict=False)), f"positions: {positions}"
+        assert all(0 < a < b for a, b in zip(positions, positions[1:], strict=False)), (
+            f"positions: {positions}"
+        )
         self.streams: dict[str, list[StoredEvent]] = {}
         for event in events:
             self.streams.setdefault(event.stream.partition("-")[2], []).append(event)
@@ -127,7 +129,9 @@ class Log:
             number = (metadata.user or {})["command"]
             assert isinstance(number, int)
             assert number not in self.commands, f"command {number} is there twice: {self.show(account)}"
-            assert metadata.command_id not in ids, f"id {metadata.command_id} is there twice: {self.show(account)}"
+            assert metadata.command_id not in ids, (
+                f"id {metadata.command_id} is there twice: {self.show(account)}"
+            )
             self.commands[number] = list(events)
             ids.add(metadata.command_id)
 
@@ -170,7 +174,9 @@ class History:
         """Another one after each return to an older log."""
         self.step = 0
 
-    def add(self, account: str, command: Command, id: str | None, caused_at: int | None, of: Sent | None = None) -> Sent:
+    def add(
+        self, account: str, command: Command, id: str | None, caused_at: int | None, of: Sent | None = None
+    ) -> Sent:
         twins = of.twins if of is not None else []
         sent = Sent(len(self.sent), account, command, id, caused_at, twins)
         twins.append(sent)
@@ -189,9 +195,7 @@ class History:
     @property
     def waiting(self) -> list[Attempt]:
         """The attempts that somebody waits for."""
-        return [
-            attempt for sent in self.sent for attempt in sent.attempts if attempt.fate is Fate.WAITING
-        ]
+        return [attempt for sent in self.sent for attempt in sent.attempts if attempt.fate is Fate.WAITING]
 
     # ---- what happens beside the answers
 
@@ -231,7 +235,9 @@ class History:
         self.step += 1
         self._look_at_answers(log)
         for account, floor in self.floors.items():
-            assert log.version(account) >= floor, f"version {floor} of {account} was shown: {log.show(account)}"
+            assert log.version(account) >= floor, (
+                f"version {floor} of {account} was shown: {log.show(account)}"
+            )
         for sent in self.sent:
             self._check(sent, log)
 
@@ -306,8 +312,12 @@ class History:
 
     def _check_rejection(self, attempt: Attempt, facts: dict[str, Any], log: Log) -> None:
         account, version = attempt.sent.account, facts["version"]
-        assert attempt.floor <= version <= log.version(account), f"{attempt.sent}: {facts}, {log.show(account)}"
-        assert log.state(account, version).balance == facts["balance"], f"{attempt.sent}: {facts}, {log.show(account)}"
+        assert attempt.floor <= version <= log.version(account), (
+            f"{attempt.sent}: {facts}, {log.show(account)}"
+        )
+        assert log.state(account, version).balance == facts["balance"], (
+            f"{attempt.sent}: {facts}, {log.show(account)}"
+        )
 
     def _look_at_state(self, question: Question, log: Log) -> None:
         account, error = question.account, question.answer.exception()

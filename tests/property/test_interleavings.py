@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehydrate import App, CommandResult, CommandTimeoutError, OutcomeUnknownError, Runtime, StoreError, open_store
+from rehydrate import (
+    App,
+    CommandResult,
+    CommandTimeoutError,
+    OutcomeUnknownError,
+    Runtime,
+    StoreError,
+    open_store,
+)
 from rehydrate.testing.clock import FakeClock, settle
 from rehydrate.testing.faults import FaultyStore, RandomFaults
 from tests.property.history import Log, read_log
@@ -53,7 +61,9 @@ def test_any_interleaving_of_deliveries_has_the_same_effects(orders: Orders, see
     with asyncio.Runner(loop_factory=lambda: ShufflingLoop(seed)) as runner:
         log = runner.run(_deliver_all(orders, random.Random(seed), rate))
     stored = {number: len(events) for number, events in log.commands.items()}
-    assert stored == {n: len(events_of(command)) for n, (_, command, _) in enumerate(orders) if events_of(command)}
+    assert stored == {
+        n: len(events_of(command)) for n, (_, command, _) in enumerate(orders) if events_of(command)
+    }
     balances: Counter[str] = Counter()
     for account, command, _ in orders:
         balances[account] += sum(event.amount for event in events_of(command) if hasattr(event, "amount"))
@@ -70,7 +80,8 @@ async def _deliver_all(orders: Orders, chance: random.Random, rate: float) -> Lo
         stack.push_async_callback(store.close)
         plan = RandomFaults(chance, rate=rate)
         runtimes = [
-            await stack.enter_async_context(app.open(FaultyStore(store, plan, clock), clock=clock)) for _ in range(2)
+            await stack.enter_async_context(app.open(FaultyStore(store, plan, clock), clock=clock))
+            for _ in range(2)
         ]
 
         async def deliver(runtime: Runtime, number: int) -> CommandResult[object]:

@@ -94,12 +94,15 @@ class RuntimeMachine(RuleBasedStateMachine):
     def backup(self, store: Store, *, with_snapshots: bool) -> Backup:
         return MemoryBackup(store) if with_snapshots else SnapshotsLeft(store)
 
-    @initialize(limits=limits, snapshot=snapshots, with_snapshots=st.booleans(), window=st.sampled_from([1_024, 3]))
+    @initialize(
+        limits=limits, snapshot=snapshots, with_snapshots=st.booleans(), window=st.sampled_from([1_024, 3])
+    )
     def open(self, limits: Limits, snapshot: Snapshot | None, with_snapshots: bool, window: int) -> None:
         # With so short a window it is `caused_at` alone by which repeats are recognised.
         self.is_window_short = window != 1_024
         self.patches += [
-            mock.patch(f"rehydrate.runtime.{module}.WINDOW_EVENTS", window) for module in ("window", "repeats")
+            mock.patch(f"rehydrate.runtime.{module}.WINDOW_EVENTS", window)
+            for module in ("window", "repeats")
         ]
         for patch in self.patches:
             patch.start()
@@ -172,7 +175,13 @@ class RuntimeMachine(RuleBasedStateMachine):
         self.run(self._repeat(self.unknown, number, index, timeout, 1, troubles))
 
     async def _repeat(
-        self, choice: list[Sent], number: int, index: int, timeout: float | None, times: int, troubles: Troubles
+        self,
+        choice: list[Sent],
+        number: int,
+        index: int,
+        timeout: float | None,
+        times: int,
+        troubles: Troubles,
     ) -> None:
         if not choice:
             return
@@ -351,7 +360,13 @@ thorough = settings(quick, max_examples=3_000, stateful_step_count=60)
 
 import os
 from hypothesis import Phase
-quick = settings(quick, phases=(Phase.generate,) if "NOSHRINK" in os.environ else tuple(Phase), max_examples=int(os.environ.get("N", 60)), stateful_step_count=int(os.environ.get("STEPS", 30)))
+
+quick = settings(
+    quick,
+    phases=(Phase.generate,) if "NOSHRINK" in os.environ else tuple(Phase),
+    max_examples=int(os.environ.get("N", 60)),
+    stateful_step_count=int(os.environ.get("STEPS", 30)),
+)
 TestInMemory = RuntimeMachine.TestCase
 TestInMemory.settings = quick
 TestOnFile = FileMachine.TestCase

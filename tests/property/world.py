@@ -86,7 +86,9 @@ class Node:
         self.script = Script()
         self.often = RandomFaults(0, rate=0.0)
         self.below = Wire(opened)
-        self.store = FaultyStore(cast(Store, self.below), lambda method: self.script(method) or self.often(method), clock)
+        self.store = FaultyStore(
+            cast(Store, self.below), lambda method: self.script(method) or self.often(method), clock
+        )
         self.above = Wire(cast(Store, self.store))
         self.clock = MortalClock(clock)
         self.runtime: Runtime
@@ -96,7 +98,10 @@ class Node:
         ids = count(1)
         self.runtime = await self._stack.enter_async_context(
             app.open(
-                cast(Store, self.above), clock=self.clock, limits=limits, new_id=lambda: f"{self.name}.{next(ids)}"
+                cast(Store, self.above),
+                clock=self.clock,
+                limits=limits,
+                new_id=lambda: f"{self.name}.{next(ids)}",
             )
         )
 
@@ -213,7 +218,9 @@ class World:
         await closing_it
         await self.look()
         for attempt in self.history.waiting:
-            assert attempt.node is not node or attempt.answer.done(), f"{node} was closed, and did not answer {attempt}"
+            assert attempt.node is not node or attempt.answer.done(), (
+                f"{node} was closed, and did not answer {attempt}"
+            )
 
     def kill_node(self, node: Node) -> None:
         node.kill()
@@ -269,7 +276,9 @@ class World:
             for account in ACCOUNTS:
                 state = await self._state(node, account)
                 await self.look()
-                assert state == self.log.states.get(account, [self.ledger.initial])[-1], self.log.show(account)
+                assert state == self.log.states.get(account, [self.ledger.initial])[-1], self.log.show(
+                    account
+                )
 
     async def _state(self, node: Node, account: str) -> Ledger:
         while True:

@@ -61,11 +61,14 @@ async def test_a_rejection_carries_its_facts_and_stores_nothing() -> None:
 
 
 @pytest.mark.parametrize("where", ["decide", "evolve"])
-async def test_a_crash_fails_its_command_only_and_the_stream_still_loads(where: str, tmp_path: object) -> None:
+async def test_a_crash_fails_its_command_only_and_the_stream_still_loads(
+    where: str, tmp_path: object
+) -> None:
     url = f"sqlite:///{tmp_path}/bank.db"
     async with app.open(url) as bank:
         sent = [
-            bank.dispatch_nowait(account, "ada", command) for command in (Deposit(1), Crash(where), Deposit(2))
+            bank.dispatch_nowait(account, "ada", command)
+            for command in (Deposit(1), Crash(where), Deposit(2))
         ]
         first, crash, last = await asyncio.gather(*sent, return_exceptions=True)
         assert isinstance(first, CommandResult)
@@ -138,7 +141,13 @@ async def test_events_come_back_with_all_that_is_known_about_them() -> None:
     async with app.open("memory://") as bank:
         await bank.dispatch(account, "ada", Deposit(1))
         await bank.dispatch(
-            account, "ada", Withdraw(1), command_id="w", correlation_id="c", causation_id="e", metadata={"tenant": 7}
+            account,
+            "ada",
+            Withdraw(1),
+            command_id="w",
+            correlation_id="c",
+            causation_id="e",
+            metadata={"tenant": 7},
         )
         first, second = [envelope async for envelope in bank.events(account, "ada")]
         assert (first.event, first.version, first.position, first.type) == (Deposited(1), 1, 1, "Deposited")
@@ -164,7 +173,12 @@ async def test_a_state_of_the_past_is_a_fold_of_the_events_until_then() -> None:
     async with app.open("memory://") as bank:
         for amount in (1, 2, 3):
             await bank.dispatch(account, "ada", Deposit(amount))
-        assert [(await bank.state(account, "ada", at=version)).balance for version in range(4)] == [0, 1, 3, 6]
+        assert [(await bank.state(account, "ada", at=version)).balance for version in range(4)] == [
+            0,
+            1,
+            3,
+            6,
+        ]
         with pytest.raises(ValueError, match="is at version 3: it has no version 4"):
             await bank.state(account, "ada", at=4)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rehydrate import Aggregate, App, CommandResult, Runtime, StoreUnavailableError
+from rehydrate import Aggregate, App, CommandResult, Runtime, StoreUnavailableError, open_store
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import HangAnswer, Refuse
 from tests.bank import (
@@ -25,7 +25,7 @@ from tests.bank import (
     decide,
     evolve,
 )
-from tests.stand_ins import SHARED, staged
+from tests.stand_ins import SHARED, deposited, staged
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -121,10 +121,29 @@ async def test_two_runtimes_in_turns_answer_as_one_account_would(url: str) -> No
                     assert await bank.state(account, "ada") == Account(balance, changes)
 
 
-async def test_a_store_with_a_single_writer_is_not_asked() -> None:
-    async with staged("memory://") as stage:
-        await _answers_without_events(stage.bank)
-        assert stage.store.calls["versions"] == 0
+async def test_a_private_store_is_not_asked() -> None:
+    async with app.open("memory://") as bank:
+        await bank.dispatch(account, "ada", Deposit(5))
+        for command in (Withdraw(6), Touch()):
+            assert bank.dispatch_nowait(account, "ada", command).done()
+
+
+async def test_a_private_store_that_was_handed_out_is_asked() -> None:
+    async with app.open("memory://") as bank:
+        await bank.dispatch(account, "ada", Deposit(5))
+        await bank.store.append("bank_account-ada", [deposited("theirs", 10)], expected_version=1)
+        assert (await bank.dispatch(account, "ada", Withdraw(12))).version == 3
+        assert await bank.state(account, "ada") == Account(3, 3)
+
+
+async def test_two_runtimes_on_one_store_object_agree() -> None:
+    store = await open_store("memory://")
+    async with app.open(store) as one, app.open(store) as two:
+        await one.dispatch(account, "ada", Deposit(5))
+        assert await two.state(account, "ada") == Account(5, 1)
+        await one.dispatch(account, "ada", Deposit(5))
+        assert await two.state(account, "ada") == Account(10, 2)
+    await store.close()
 
 
 async def test_a_store_with_other_writers_is_asked_for_each_answer_that_appends_nothing() -> None:

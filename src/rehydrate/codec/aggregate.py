@@ -25,11 +25,18 @@ class AggregateCodecs:
     commands: JsonCodec
     state: JsonValueCodec | None
     """`None` where the state cannot be stored, which is an error only for an aggregate with snapshots."""
+    none_is_a_state: bool
+    """Whether `evolve` may return None, as far as it says what it returns."""
 
     @classmethod
     def of(cls, aggregate: Aggregate[Any, Any, Any]) -> AggregateCodecs:
         """The codecs of an aggregate. Raises `ConfigurationError` for types that would not come back."""
-        return cls(events=_events(aggregate), commands=_commands(aggregate), state=_state(aggregate))
+        return cls(
+            events=_events(aggregate),
+            commands=_commands(aggregate),
+            state=_state(aggregate),
+            none_is_a_state=aggregate.initial is None or _may_return_none(aggregate),
+        )
 
 
 def check_aggregates(aggregates: Sequence[Aggregate[Any, Any, Any]]) -> Mapping[str, AggregateCodecs]:
@@ -86,6 +93,15 @@ def state_type(aggregate: Aggregate[Any, Any, Any]) -> Any:
     except (NameError, TypeError, SyntaxError, AttributeError):
         return of_initial
     return of_initial if declared in (Any, _SELF) or isinstance(declared, TypeVar) else declared
+
+
+def _may_return_none(aggregate: Aggregate[Any, Any, Any]) -> bool:
+    """Whether nothing says that `evolve` never returns None."""
+    try:
+        declared = typing.get_type_hints(aggregate.evolve).get("return", Any)
+    except (NameError, TypeError, SyntaxError, AttributeError):
+        return True
+    return declared is Any or type(None) in (declared, *typing.get_args(declared))
 
 
 def _check_initial(aggregate: Aggregate[Any, Any, Any], codec: JsonValueCodec) -> None:

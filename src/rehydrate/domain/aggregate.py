@@ -67,9 +67,19 @@ class Aggregate(Generic[S, C, E]):
             raise ConfigurationError(
                 f"aggregate {self.name!r}: passivate_after={self.passivate_after!r} must be more than 0 seconds"
             )
+        initial: object = self.initial
+        if isinstance(initial, (list, dict, set, bytearray)):
+            raise ConfigurationError(
+                f"aggregate {self.name!r}: initial={initial!r} can be changed in place, and all aggregates begin "
+                "with it; use a frozen value, such as a frozen dataclass or a tuple"
+            )
         for role in ("decide", "evolve"):
             function = getattr(self, role)
-            if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            if (
+                not callable(function)
+                or inspect.iscoroutinefunction(function)
+                or inspect.isasyncgenfunction(function)
+            ):
                 raise ConfigurationError(
                     f"aggregate {self.name!r}: {role}={function!r} must be a plain function; what it needs to wait "
                     "for belongs into the command"

@@ -21,14 +21,14 @@ def check_aggregate_name(name: str) -> None:
             "and begin with a letter or '_'"
         )
     if name.startswith("rehydrate."):
-        raise ConfigurationError(f"an aggregate cannot be named {name!r}: 'rehydrate.' is for Rehydrate's own")
+        raise ConfigurationError(
+            f"an aggregate cannot be named {name!r}: 'rehydrate.' is for Rehydrate's own"
+        )
 
 
 def check_id(id: str, kind: str = "id", limit: int = MAX_ID_BYTES) -> None:
     """Raise `InvalidIdError` unless the id is 1 to 512 UTF-8 bytes without U+0000 and lone surrogates."""
-    # Not every caller is type-checked, and an id comes from outside.
-    if not isinstance(id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidIdError(kind, f"it is a {type(id).__name__}, and must be a str")
+    id = plain_id(id, kind)
     if not id:
         raise InvalidIdError(kind, "it is empty")
     try:
@@ -41,6 +41,17 @@ def check_id(id: str, kind: str = "id", limit: int = MAX_ID_BYTES) -> None:
         raise InvalidIdError(kind, "it holds U+0000")
 
 
+def plain_id(id: str, kind: str = "id") -> str:
+    """The id as a plain `str`: a subclass, such as a member of a `str` enum, may show itself as another text.
+
+    Raises `InvalidIdError` for what is no text.
+    """
+    # Not every caller is type-checked, and an id comes from outside.
+    if not isinstance(id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidIdError(kind, f"it is a {type(id).__name__}, and must be a str")
+    return str.__str__(id)
+
+
 def check_stream(stream: str) -> None:
     """Raise `InvalidIdError` unless this can be the name of a stream."""
     check_id(stream, "stream", MAX_STREAM_BYTES)
@@ -48,7 +59,7 @@ def check_stream(stream: str) -> None:
 
 def stream_name(aggregate: str, id: str) -> str:
     """The stream of one aggregate."""
-    return f"{aggregate}-{id}"
+    return f"{aggregate}-{plain_id(id)}"
 
 
 def split_stream_name(stream: str) -> tuple[str, str]:

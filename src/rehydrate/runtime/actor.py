@@ -36,7 +36,6 @@ C = TypeVar("C")
 E = TypeVar("E")
 
 _log = logging.getLogger(__name__)
-
 _IN_USE: Final = float("inf")
 
 
@@ -107,7 +106,7 @@ class AggregateActor(Generic[S, C, E]):
             self.phase = PAUSING
             manager.occupy(self)
             manager.loop.call_soon(self._go_on)
-        outcome = self._submit(drain) if drain.events else None
+        outcome = manager.submit(self, drain) if drain.events else None
         if isinstance(outcome, Appended):
             self._commit(drain, outcome)
             if self._is_snapshot_due():
@@ -118,7 +117,9 @@ class AggregateActor(Generic[S, C, E]):
             return self._answer_at_once(drain)
         return self._answer_later(drain, pending, outcome)
 
-    def _answer_later(self, drain: Drain, pending: Pending, outcome: StoreError | None) -> asyncio.Future[Any]:
+    def _answer_later(
+        self, drain: Drain, pending: Pending, outcome: StoreError | None
+    ) -> asyncio.Future[Any]:
         future = self._wait(pending)
         self.drain = drain
         self.blueprint.manager.occupy(self)
@@ -176,24 +177,24 @@ class AggregateActor(Generic[S, C, E]):
         limit = max(1, DRAIN_COMMANDS >> max(0, self.conflicts - 1))
         now, began = manager.clock.monotonic(), perf_counter()
         while mailbox and len(drain.answers) < limit and len(drain.events) < DRAIN_EVENTS:
-            pending = mailbox[0]
+            # Out of the mailbox first: whatever goes wrong with a command must not be met again.
+            pending = mailbox.popleft()
             if pending.deadline <= now:
-                mailbox.popleft()
                 self.fail(pending, CommandTimeoutError(self.stream, pending.command_id))
                 continue
             if pending.is_given:
                 if not knows(self, pending):
+                    mailbox.appendleft(pending)
                     if drain.answers:
                         break
                     self.phase = RECOVERING
                     manager.read_for(self, look_back(self, pending))
                     return None
                 if is_repeat(self, drain, pending):
-                    mailbox.popleft()
                     continue
             if not self._decide(drain, pending):
+                mailbox.appendleft(pending)
                 break
-            mailbox.popleft()
             if perf_counter() - began > WORK_SLICE:
                 break
         return drain
@@ -208,15 +209,6 @@ class AggregateActor(Generic[S, C, E]):
             drain.by_id = drain.by_id or {}
             drain.by_id[pending.command_id] = drain.answers[-1]
         return True
-
-    def _submit(self, drain: Drain) -> Appended | StoreError | None:
-        try:
-            return self.blueprint.manager.store.submit(self.stream, drain.events, self.version, self)
-        except Exception as error:
-            _log.exception("%s: the store failed in an append", self.stream)
-            unknown = StoreUnavailableError(f"the store failed in an append: {error}", stored=None)
-            unknown.__cause__ = error
-            return unknown
 
     def _send(self, drain: Drain) -> bool:
         """Pass the fence: by appending, or by asking. Whether everybody has been answered."""
@@ -233,13 +225,13 @@ class AggregateActor(Generic[S, C, E]):
         if (held := manager.hold_error()) is not None:
             return self._refuse_all(drain, held)
         self.phase = APPENDING
-        outcome = self._submit(drain)
+        outcome = manager.submit(self, drain)
         if outcome is None:
             return False
         if not isinstance(outcome, Appended):
             return self._not_stored(drain, outcome)
         self._commit(drain, outcome)
-        self._reply_all(drain)
+        drain.reply_all(self.blueprint.manager.counters)
         self._snapshot_if_due()
         return True
 
@@ -254,12 +246,14 @@ class AggregateActor(Generic[S, C, E]):
             return
         self._commit(drain, outcome)
         if self._is_snapshot_due():
-            self._reply_all(drain)
+            drain.reply_all(self.blueprint.manager.counters)
             self._snapshot_if_due()
             self.advance()
-        else:
+            return
+        try:
             self.advance()
-            self._reply_all(drain)
+        finally:
+            drain.reply_all(self.blueprint.manager.counters)
 
     def _commit(self, drain: Drain, appended: Appended) -> None:
         drain.position = appended.position
@@ -279,7 +273,7 @@ class AggregateActor(Generic[S, C, E]):
         """Nothing was to be stored, and the state that the answers were decided on is the newest."""
         self.drain = None
         self.conflicts = 0
-        self._reply_all(drain)
+        drain.reply_all(self.blueprint.manager.counters)
         return True
 
     def checked(self, version: int) -> None:
@@ -303,9 +297,6 @@ class AggregateActor(Generic[S, C, E]):
         if answer.error is not None:
             raise answer.error
         return drain.outcome(answer)
-
-    def _reply_all(self, drain: Drain) -> None:
-        drain.reply_all(self.blueprint.manager.counters)
 
     def _refuse_all(self, drain: Drain, error: RehydrateError) -> bool:
         """Answer a drain of which nothing was stored. Always true: everybody has been answered."""
@@ -373,7 +364,7 @@ class AggregateActor(Generic[S, C, E]):
         if self.drain is not drain or self.phase == GONE:
             return
         self.phase = APPENDING
-        outcome = self._submit(drain)
+        outcome = self.blueprint.manager.submit(self, drain)
         if outcome is not None:
             self.append_done(outcome)
 
@@ -416,7 +407,9 @@ class AggregateActor(Generic[S, C, E]):
         if tries == 0:
             manager.read_for(self, self._catch_up(actual, tries))
         else:
-            manager.clock.call_later(manager.pause(tries) / 4, lambda: self._catch_up_after_pause(actual, tries))
+            manager.clock.call_later(
+                manager.pause(tries) / 4, lambda: self._catch_up_after_pause(actual, tries)
+            )
 
     def _catch_up_after_pause(self, actual: int, tries: int) -> None:
         if self.phase == RECOVERING:
@@ -424,7 +417,7 @@ class AggregateActor(Generic[S, C, E]):
 
     async def _catch_up(self, actual: int, tries: int) -> None:
         try:
-            state, events = await catch_up(self.blueprint, self.stream, self.state, self.version, self.last_id)
+            caught_up = await catch_up(self.blueprint, self.stream, self.state, self.version, self.last_id)
         except WentBackError as error:
             self.start_over(str(error))
             return
@@ -433,10 +426,12 @@ class AggregateActor(Generic[S, C, E]):
             return
         if self.phase != RECOVERING:
             return
-        if events:
-            self._overtaken(state, events)
+        if caught_up.events:
+            self._overtaken(caught_up.state, caught_up.events)
         if self.version < actual:
-            self._reach(actual, tries, StoreUnavailableError(f"{self.stream} does not show version {actual} yet"))
+            self._reach(
+                actual, tries, StoreUnavailableError(f"{self.stream} does not show version {actual} yet")
+            )
         else:
             self.advance()
 
@@ -448,9 +443,13 @@ class AggregateActor(Generic[S, C, E]):
 
     def _overtaken(self, state: S, events: list[StoredEvent]) -> None:
         """Take over what others appended; the ids of their commands too, before anything is decided again."""
-        if self.window is None:
+        if events[0].version > self.version + 1:
+            # There were too many to keep: the window begins at the first of those that were.
+            self.window = Window(events[0].version, events[0].position)
+        elif self.window is None and any(pending.is_given for pending in self.mailbox or ()):
             self.window = Window(self.version, self.position)
-        self.window.add_events(events)
+        if self.window is not None:
+            self.window.add_events([event for event in events if event.version > self.window.since])
         self.state = state
         last = events[-1]
         self.version, self.position, self.last_id = last.version, last.position, last.id

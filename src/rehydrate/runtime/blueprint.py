@@ -32,10 +32,13 @@ class Blueprint(Generic[S, C, E]):
         "manager",
         "name",
         "names",
+        "none_is_a_state",
         "snapshot",
     )
 
-    def __init__(self, aggregate: Aggregate[S, C, E], codecs: AggregateCodecs, manager: AggregateManager) -> None:
+    def __init__(
+        self, aggregate: Aggregate[S, C, E], codecs: AggregateCodecs, manager: AggregateManager
+    ) -> None:
         self.aggregate = aggregate
         self.codecs = codecs
         self.manager = manager
@@ -43,6 +46,7 @@ class Blueprint(Generic[S, C, E]):
         self.decide = aggregate.decide
         self.evolve = aggregate.evolve
         self.snapshot = aggregate.snapshot
+        self.none_is_a_state = codecs.none_is_a_state
         self.names = codecs.events.names
         self.encode = codecs.events.encode
         self.decoders = codecs.events.decoders
@@ -51,4 +55,6 @@ class Blueprint(Generic[S, C, E]):
 
     def refuse(self, command: object) -> UnknownCommandError:
         """Why the aggregate does not take this command."""
-        return UnknownCommandError(self.name, type(command).__name__, tuple(sorted(self.codecs.commands.names.values())))
+        return UnknownCommandError(
+            self.name, type(command).__name__, tuple(sorted(self.codecs.commands.names.values()))
+        )

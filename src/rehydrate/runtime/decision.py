@@ -19,7 +19,11 @@ _encode_metadata = msgspec.json.Encoder().encode
 
 
 def decide_into(
-    drain: Drain, blueprint: Blueprint[Any, Any, Any], stream: str, capabilities: Capabilities, pending: Pending
+    drain: Drain,
+    blueprint: Blueprint[Any, Any, Any],
+    stream: str,
+    capabilities: Capabilities,
+    pending: Pending,
 ) -> bool:
     """Decide one command on the state that the drain has reached; false if the drain has no room for its events.
 
@@ -30,13 +34,16 @@ def decide_into(
     """
     new_id = blueprint.manager.new_id
     names, encode, decoders, evolve = blueprint.names, blueprint.encode, blueprint.decoders, blueprint.evolve
+    most_events, most_bytes = capabilities.max_append_events, capabilities.max_append_bytes
     state = drain.state
     metadata = b""
     size = 0
     decided: list[Any] = []
     events: list[NewEvent] = []
+    given: Any = ()
     try:
-        for event in blueprint.decide(state, pending.command):
+        given = blueprint.decide(state, pending.command)
+        for event in given:
             name = names.get(event.__class__)
             if name is None:
                 return drain.answer(pending, _undeclared(stream, pending, event, names))
@@ -48,23 +55,23 @@ def decide_into(
                 return drain.answer(pending, _changed(stream, pending, name, why))
             decided.append(back)
             state = evolve(state, back)
+            if state is None and not blueprint.none_is_a_state:
+                return drain.answer(pending, _no_state(stream, pending, name))
             if not metadata:
-                metadata = _encode_metadata(metadata_of(pending))
+                metadata = pending.metadata or _encode_metadata(Metadata(command_id=pending.command_id))
             size += len(data) + len(metadata)
             events.append(NewEvent(new_id(), name, data, metadata))
-    except Exception as error:
-        if isinstance(error, Rejection) and len(decided) == len(events):
-            # Without its traceback, which would keep the frames of this drain alive for as long as the caller keeps it.
-            return drain.answer(pending, error.with_traceback(None))
-        # Here too if it was `evolve` that refused: it cannot, for the event would not fold later either.
-        crash = ActorCrashedError(stream, type(pending.command).__name__, describe(error))
-        crash.__cause__ = error
-        return drain.answer(pending, crash)
-    if too_large := _too_large(stream, capabilities, len(events), size):
-        return drain.answer(pending, too_large)
+            # Looked at here, so that a `decide` that never ends does.
+            if len(events) > most_events:
+                return drain.answer(pending, AppendTooLargeError(stream, "events", len(events), most_events))
+            if size > most_bytes:
+                return drain.answer(pending, AppendTooLargeError(stream, "bytes", size, most_bytes))
+    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the answer to this command alone
+        return drain.answer(
+            pending, _refusal(blueprint, stream, pending, error, given, len(decided) == len(events))
+        )
     if drain.events and (
-        drain.size + size > capabilities.max_append_bytes
-        or len(drain.events) + len(events) > min(DRAIN_EVENTS, capabilities.max_append_events)
+        drain.size + size > most_bytes or len(drain.events) + len(events) > min(DRAIN_EVENTS, most_events)
     ):
         return False
     drain.state = state
@@ -73,6 +80,34 @@ def decide_into(
     drain.events += events
     drain.answers.append(Answer(pending, drain.version, tuple(decided)))
     return True
+
+
+def _refusal(
+    blueprint: Blueprint[Any, Any, Any],
+    stream: str,
+    pending: Pending,
+    error: BaseException,
+    given: Any,
+    is_of_decide: bool,  # noqa: FBT001
+) -> Exception:
+    """What a command gets whose decision ended in an error."""
+    if is_of_decide and isinstance(error, Rejection) and not isinstance(error, StopIteration):
+        # Without its traceback, which would keep the frames of this drain alive for as long as the caller keeps it.
+        return error.with_traceback(None)
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        # The program is to end, and does, once this actor is in order.
+        blueprint.manager.loop.call_soon(_raise, error)
+    # A rejection here was raised by `evolve`: it cannot refuse, for the event would not fold later either.
+    reason = describe(error)
+    if isinstance(error, TypeError) and is_of_decide and not hasattr(given, "__iter__"):
+        reason = f"decide gave {type(given).__name__}; return a list of events, or yield them"
+    crash = ActorCrashedError(stream, type(pending.command).__name__, reason)
+    crash.__cause__ = error
+    return crash
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def share_decision(drain: Drain, stream: str, pending: Pending) -> bool:
@@ -88,24 +123,25 @@ def share_decision(drain: Drain, stream: str, pending: Pending) -> bool:
     return True
 
 
-def metadata_of(pending: Pending) -> Metadata:
-    return Metadata(
-        command_id=pending.command_id,
-        correlation_id=pending.correlation_id,
-        causation_id=pending.causation_id,
-        fingerprint=pending.digest,
-        user=pending.user,
-    )
-
-
 def describe(error: BaseException) -> str:
-    """An error of the user's code in one line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """An error of the user's code in one line, whatever its own text does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - it is the user's class
+        text = "its text cannot be had"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _no_state(stream: str, pending: Pending, name: str) -> ActorCrashedError:
+    reason = f"evolve returned None for {name}; return the next state"
+    return ActorCrashedError(stream, type(pending.command).__name__, reason)
 
 
 def _changed(stream: str, pending: Pending, name: str, why: str) -> ActorCrashedError:
     return ActorCrashedError(
-        stream, type(pending.command).__name__, f"its {name} does not come back from its bytes as it was: {why}"
+        stream,
+        type(pending.command).__name__,
+        f"its {name} does not come back from its bytes as it was: {why}",
     )
 
 
@@ -116,11 +152,3 @@ def _undeclared(stream: str, pending: Pending, event: object, names: Any) -> Act
         type(pending.command).__name__,
         f"decide gave a {type(event).__name__}, which is not one of the aggregate's events ({declared})",
     )
-
-
-def _too_large(stream: str, capabilities: Capabilities, count: int, size: int) -> AppendTooLargeError | None:
-    if count > capabilities.max_append_events:
-        return AppendTooLargeError(stream, "events", count, capabilities.max_append_events)
-    if size > capabilities.max_append_bytes:
-        return AppendTooLargeError(stream, "bytes", size, capabilities.max_append_bytes)
-    return None

@@ -6,7 +6,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from rehydrate.errors import StoreUnavailableError
+from rehydrate.runtime.budget import within
 from rehydrate.runtime.limits import WORK_SLICE
 from rehydrate.runtime.rehydration import as_rehydrate_error
 
@@ -32,48 +32,35 @@ class Freshness:
         """Have `actor.checked` or `actor.check_failed` called, never from within this call."""
         self._asking.append(actor)
         if not self._is_running:
-            self._is_running = True
             self._manager.spawn(self._run())
+            self._is_running = True
 
     async def _run(self) -> None:
+        manager = self._manager
         count = 0
         try:
             while self._asking:
                 actors, self._asking = self._asking, []
                 try:
-                    versions = await self._versions([actor.stream for actor in actors])
+                    versions = await within(
+                        manager.clock,
+                        manager.limits.recovery_timeout,
+                        manager.store.versions([actor.stream for actor in actors]),
+                        "the store did not tell its versions",
+                    )
                 except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
                     for actor in actors:
                         actor.check_failed(as_rehydrate_error(error))
                     continue
                 began = perf_counter()
                 for actor, version in zip(actors, versions, strict=True):
-                    actor.checked(version)
+                    try:
+                        actor.checked(version)
+                    except Exception as error:  # noqa: BLE001 - the others must hear of theirs
+                        actor.recovery_failed(as_rehydrate_error(error))
                     count += 1
                     if count == _SLICE or perf_counter() - began > WORK_SLICE:
                         await asyncio.sleep(0)
                         count, began = 0, perf_counter()
         finally:
             self._is_running = False
-
-    async def _versions(self, streams: list[str]) -> list[int]:
-        """One question, within the budget of a read: a store that never answers must not hold up all who ask later."""
-        manager, task = self._manager, asyncio.current_task()
-        seconds = manager.limits.recovery_timeout
-        is_late = False
-
-        def give_up() -> None:
-            nonlocal is_late
-            is_late = True
-            assert task is not None
-            task.cancel()
-
-        budget = manager.clock.call_later(seconds, give_up)
-        try:
-            return await manager.store.versions(streams)
-        except asyncio.CancelledError:
-            if not is_late:
-                raise
-            raise StoreUnavailableError(f"the store did not tell its versions in {seconds} s; try again") from None
-        finally:
-            budget.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rehydrate.domain.envelope import CommandResult, Scalar
+from rehydrate.domain.envelope import CommandResult
 from rehydrate.runtime.counters import Counters
 from rehydrate.runtime.window import Seen
 from rehydrate.store.port import NewEvent
@@ -31,9 +31,8 @@ class Pending(msgspec.Struct):
     is_given: bool = False
     """Whether the caller named the id, so that it may be a repeat."""
     caused_at: int | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    user: dict[str, Scalar] | None = None
+    metadata: bytes = b""
+    """Of its events, where the caller gave any of it; otherwise made with the first event."""
     deadline: float = 0.0
     """On the monotonic clock; set when the command has to wait."""
     future: asyncio.Future[Any] | None = None

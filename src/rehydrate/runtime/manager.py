@@ -15,23 +15,33 @@ from typing import Any
 
 from rehydrate.clock import Clock, NewId, Timer
 from rehydrate.domain.streams import check_id
-from rehydrate.errors import MailboxFullError, RehydrateError, StoreUnavailableError, StreamQuarantinedError
+from rehydrate.errors import (
+    MailboxFullError,
+    RehydrateError,
+    StoreError,
+    StoreUnavailableError,
+    StreamQuarantinedError,
+)
 from rehydrate.runtime.actor import AggregateActor
 from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.budget import within
 from rehydrate.runtime.counters import Counters
+from rehydrate.runtime.decision import describe
 from rehydrate.runtime.freshness import Freshness
 from rehydrate.runtime.limits import SWEEP_EVERY, Limits
-from rehydrate.runtime.mailbox import Pending
+from rehydrate.runtime.mailbox import Drain, Pending
 from rehydrate.runtime.phases import IDLE
 from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
-from rehydrate.store.port import SnapshotStore, Store
+from rehydrate.store.port import Appended, SnapshotStore, Store
 
 _log = logging.getLogger(__name__)
 
 Actor = AggregateActor[Any, Any, Any]
 
+_LAST_MOMENT = 1.0
+"""Seconds that cancelled tasks have to end when a runtime closes."""
 _SCAN_SLICE = 2_000
 """Actors that are looked at for idleness in one callback."""
 
@@ -49,7 +59,10 @@ class AggregateManager:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self.capabilities = store.capabilities
-        self.is_single_writer = store.capabilities.single_writer
+        self.is_single_writer = False
+        """Whether nobody else can append, so that what an actor knows is the newest without asking."""
+        self.repeats = 0
+        """Repeats whose first result is being read back."""
         self.counters = Counters()
         self.freshness = Freshness(self)
         self.snapshotter = Snapshotter(self)
@@ -57,6 +70,7 @@ class AggregateManager:
         """Set while the store says that waiting does not help: appends are tried from time to time only."""
         self._held_until = 0.0
         self._held_for = 0.0
+        self._is_trying = False
         self._quarantine = Quarantine(clock, limits)
         self._live: list[Actor] = []
         self._busy: set[Actor] = set()
@@ -72,9 +86,7 @@ class AggregateManager:
 
     # ------------------------------------------------------------ commands
 
-    def deliver(
-        self, blueprint: Blueprint[Any, Any, Any], id: str, pending: Pending
-    ) -> Any:
+    def deliver(self, blueprint: Blueprint[Any, Any, Any], id: str, pending: Pending) -> Any:
         """Hand a command to its actor, started if need be: its result, or a future of it."""
         actor = blueprint.actors.get(id)
         if actor is None:
@@ -216,6 +228,16 @@ class AggregateManager:
             else:
                 self.drop(actor)
 
+    def submit(self, actor: Actor, drain: Drain) -> Appended | StoreError | None:
+        """Send the append of a drain; what a store should not raise leaves the outcome unknown."""
+        try:
+            return self.store.submit(actor.stream, drain.events, actor.version, actor)
+        except Exception as error:  # noqa: BLE001 - a store may fail as it likes
+            _log.exception("%s: the store failed in an append", actor.stream)
+            unknown = StoreUnavailableError(f"the store failed in an append: {describe(error)}", stored=None)
+            unknown.__cause__ = error
+            return unknown
+
     # -------------------------------------------------- a store in trouble
 
     def pause(self, tries: int) -> float:
@@ -225,16 +247,30 @@ class AggregateManager:
 
     def hold(self, error: StoreUnavailableError) -> None:
         """The store says that waiting does not help: hold back appends, but for one try from time to time."""
-        first, most = self.limits.hold_first, self.limits.hold_most
-        self._held_for = first if self.held is None else min(most, self._held_for * 2)
+        if self.held is None:
+            self._held_for = self.limits.hold_first
+        elif self._is_trying:
+            self._held_for = min(self.limits.hold_most, self._held_for * 2)
+        else:
+            # Of the same failure: these were sent before it was known.
+            return
+        self._is_trying = False
         self._held_until = self.clock.monotonic() + self._held_for
         self.held = error
 
     def hold_error(self) -> StoreUnavailableError | None:
         """The error to answer with instead of trying, or None."""
-        if self.held is None or self.clock.monotonic() >= self._held_until:
+        if self.held is None:
             return None
-        return StoreUnavailableError(self.held.reason, retryable=False)
+        now = self.clock.monotonic()
+        if now >= self._held_until:
+            # This one tries; whoever comes while it does is still refused.
+            self._is_trying = True
+            self._held_until = now + self._held_for
+            return None
+        error = StoreUnavailableError(self.held.reason, retryable=False)
+        error.__cause__ = self.held.__cause__
+        return error
 
     # --------------------------------------------------------------- tasks
 
@@ -249,18 +285,10 @@ class AggregateManager:
         self.spawn(self._within_budget(actor, work))
 
     async def _within_budget(self, actor: Actor, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        seconds = self.limits.recovery_timeout
-        budget = self.clock.call_later(seconds, task.cancel)
         try:
-            await work
-        except asyncio.CancelledError:
-            actor.recovery_failed(StoreUnavailableError(f"{actor.stream} could not be read in {seconds} s; try again"))
+            await within(self.clock, self.limits.recovery_timeout, work, f"{actor.stream} could not be read")
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             actor.recovery_failed(as_rehydrate_error(error))
-        finally:
-            budget.cancel()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -289,9 +317,15 @@ class AggregateManager:
         finally:
             give_up.cancel()
             self._give_up()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-            self._closed.set()
+            try:
+                if self._tasks:
+                    _, stuck = await asyncio.wait(self._tasks, timeout=_LAST_MOMENT)
+                    if stuck:
+                        _log.warning(
+                            "%s tasks of this runtime do not end although they were cancelled", len(stuck)
+                        )
+            finally:
+                self._closed.set()
 
     def _finish_closing(self) -> None:
         if self._closing is not None and not self._closing.done() and not self._busy and not self._tasks:

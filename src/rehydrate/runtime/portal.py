@@ -35,6 +35,9 @@ class Portal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # In a forked child the thread is not alive, the lock may be held for ever, and the loop is the parent's.
+        if not self._thread.is_alive():
+            return
         with self._lock:
             self._is_left = True
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -61,7 +64,9 @@ class Portal:
         """
         if threading.current_thread() is self._thread:
             work.close()
-            raise RuntimeError("a sync call from within the event loop would wait for itself: use the async Runtime")
+            raise RuntimeError(
+                "a sync call from within the event loop would wait for itself: use the async Runtime"
+            )
         # In a forked child the thread is not alive, and the lock may be held for ever.
         if not self._thread.is_alive():
             work.close()
@@ -106,7 +111,9 @@ async def _enter(manager: AbstractAsyncContextManager[T]) -> T:
 
 
 async def _leave(manager: AbstractAsyncContextManager[Any], error: BaseException | None) -> bool:
-    return bool(await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None))
+    return bool(
+        await manager.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+    )
 
 
 async def _take(items: AsyncIterator[T], count: int) -> tuple[list[T], Exception | None]:

@@ -20,7 +20,9 @@ from rehydrate.errors import (
     UnknownEventError,
 )
 from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.budget import within
 from rehydrate.runtime.decision import describe
+from rehydrate.runtime.limits import WINDOW_EVENTS
 from rehydrate.store.port import StoredEvent, StoredSnapshot
 
 _log = logging.getLogger(__name__)
@@ -39,12 +41,18 @@ class Recovered(msgspec.Struct, frozen=True):
     snapshot_version: int
 
 
-async def rehydrate(blueprint: Blueprint[Any, Any, Any], stream: str, *, use_snapshot: bool = True) -> Recovered:
+async def rehydrate(
+    blueprint: Blueprint[Any, Any, Any], stream: str, *, use_snapshot: bool = True
+) -> Recovered:
     """Rebuild the state from the newest snapshot that counts, if any, and the events after it.
 
     Raises `StreamQuarantinedError` if stored events cannot be decoded or folded.
     """
-    if use_snapshot and blueprint.snapshot is not None and (snapshot := await _load_snapshot(blueprint, stream)):
+    if (
+        use_snapshot
+        and blueprint.snapshot is not None
+        and (snapshot := await _load_snapshot(blueprint, stream))
+    ):
         recovered = await _from_snapshot(blueprint, stream, *snapshot)
         if recovered is not None:
             return recovered
@@ -63,13 +71,20 @@ async def _replay(blueprint: Blueprint[Any, Any, Any], stream: str, start: Recov
             return Recovered(state, version, position, last_id, start.snapshot_version)
 
 
-async def _load_snapshot(blueprint: Blueprint[Any, Any, Any], stream: str) -> tuple[StoredSnapshot, Any] | None:
+async def _load_snapshot(
+    blueprint: Blueprint[Any, Any, Any], stream: str
+) -> tuple[StoredSnapshot, Any] | None:
     """The newest snapshot and its state, if it can be read; anything else is a warning and a replay."""
-    policy, codec = blueprint.snapshot, blueprint.codecs.state
+    manager, policy, codec = blueprint.manager, blueprint.snapshot, blueprint.codecs.state
     assert policy is not None
     assert codec is not None
     try:
-        snapshot = await blueprint.manager.snapshots.load_snapshot(stream)
+        snapshot = await within(
+            manager.clock,
+            manager.limits.recovery_timeout / 4,
+            manager.snapshots.load_snapshot(stream),
+            "the snapshot store did not answer",
+        )
     except Exception as error:  # noqa: BLE001 - a snapshot store may fail as it likes
         _log.warning("%s: its snapshot could not be loaded, replaying all events: %s", stream, error)
         return None
@@ -81,7 +96,9 @@ async def _load_snapshot(blueprint: Blueprint[Any, Any, Any], stream: str) -> tu
     try:
         return snapshot, codec.decode(snapshot.data)
     except Exception as error:  # noqa: BLE001 - whatever a codec raises, the events are there
-        _log.warning("%s: its snapshot at version %s cannot be read, replaying: %s", stream, snapshot.version, error)
+        _log.warning(
+            "%s: its snapshot at version %s cannot be read, replaying: %s", stream, snapshot.version, error
+        )
         return None
 
 
@@ -144,7 +161,7 @@ def _fold(
     try:
         for version, type, data in rows:  # noqa: B007 - named where it fails
             state = evolve(state, decoders[type](data))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         cause = error if type in decoders else UnknownEventError(type, tuple(sorted(decoders)))
         raise StreamQuarantinedError(stream, version, type, describe(cause)) from cause
     return state
@@ -154,10 +171,17 @@ class WentBackError(StoreUnavailableError):
     """The store no longer holds what it held: it was restored from an older copy. Try again."""
 
 
+class CaughtUp(msgspec.Struct, frozen=True):
+    """A newer state, and the events that led to it: the last of them, where they were very many."""
+
+    state: Any
+    events: list[StoredEvent]
+
+
 async def catch_up(
     blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, version: int, last_id: str
-) -> tuple[Any, list[StoredEvent]]:
-    """The events after `version`, whole, and the state that they lead to.
+) -> CaughtUp:
+    """Fold the events after `version`.
 
     Raises `WentBackError` if the event at `version` is not the one with that id: then this is another history.
     """
@@ -173,9 +197,9 @@ async def catch_up(
         rows = [(event.version, event.type, event.data) for event in new]
         state = await fold_rows(blueprint, stream, state, version, rows)
         version += len(rows)
-        events += new
+        events = (events + new)[-2 * WINDOW_EVENTS :]
         if page.is_last or not page.events:
-            return state, events
+            return CaughtUp(state, events)
         after = version
 
 
@@ -190,7 +214,9 @@ def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
     try:
         return decode(event.data)
     except Exception as error:
-        raise UndecodableEventError(event.type, f"{event.stream} version {event.version}: {describe(error)}") from error
+        raise UndecodableEventError(
+            event.type, f"{event.stream} version {event.version}: {describe(error)}"
+        ) from error
 
 
 def as_rehydrate_error(error: Exception) -> RehydrateError:

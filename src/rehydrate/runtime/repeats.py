@@ -10,16 +10,20 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from rehydrate.domain.envelope import CommandResult
-from rehydrate.errors import DuplicateCommandError, OutcomeUnknownError
+from rehydrate.errors import DuplicateCommandError, MailboxFullError, OutcomeUnknownError
 from rehydrate.runtime.decision import share_decision
 from rehydrate.runtime.limits import WINDOW_EVENTS
 from rehydrate.runtime.mailbox import Drain, Pending, reply
 from rehydrate.runtime.rehydration import WentBackError, as_rehydrate_error, decode_event
-from rehydrate.runtime.window import Seen, Window, commands_of, metadata_in
+from rehydrate.runtime.window import Seen, Window, command_id_of, commands_of
 from rehydrate.store.port import Store, StoredEvent
 
 if TYPE_CHECKING:
     from rehydrate.runtime.actor import AggregateActor
+
+
+_BACK = 256
+"""Events that are read at a time to find where a command begins that is longer than the window."""
 
 
 def knows(actor: AggregateActor[Any, Any, Any], pending: Pending) -> bool:
@@ -28,7 +32,9 @@ def knows(actor: AggregateActor[Any, Any, Any], pending: Pending) -> bool:
         actor.version == 0 or (pending.caused_at is not None and actor.position <= pending.caused_at)
     ):
         actor.window = Window(actor.version, actor.position)
-    return actor.window is not None and (pending.searched or actor.window.covers(actor.version, pending.caused_at))
+    return actor.window is not None and (
+        pending.searched or actor.window.covers(actor.version, pending.caused_at)
+    )
 
 
 async def look_back(actor: AggregateActor[Any, Any, Any], pending: Pending) -> None:
@@ -53,7 +59,14 @@ def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pendi
     seen = actor.window.find(pending.command_id) or pending.seen
     if seen is None:
         return share_decision(drain, actor.stream, pending)
-    actor.blueprint.manager.spawn(_answer(actor, pending, seen))
+    manager = actor.blueprint.manager
+    if manager.repeats >= manager.limits.mailbox:
+        actor.fail(
+            pending, MailboxFullError(actor.stream, manager.limits.mailbox, "repeated commands under way")
+        )
+    else:
+        manager.repeats += 1
+        manager.spawn(_answer(actor, pending, seen))
     return True
 
 
@@ -92,19 +105,22 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
             manager.counters.count(None)
         reply(pending, CommandResult(events[-1].version, events[-1].position, decoded))
     finally:
+        manager.repeats -= 1
         deadline.cancel()
 
 
 async def _recall(store: Store, stream: str, command_id: str, seen: Seen) -> list[StoredEvent]:
     """The events that a command stored, all of them, also those before where a window was cut."""
     events = await _read(store, stream, seen.first - 1, seen.last)
-    if metadata_in(events[-1]).command_id != command_id:
+    if command_id_of(events[-1]) != command_id:
         raise WentBackError(f"{stream} does not hold command {command_id} at version {seen.last} any more")
     while events[0].version > 1:
-        (before,) = await _read(store, stream, events[0].version - 2, events[0].version - 1)
-        if metadata_in(before).command_id != command_id:
+        start = events[0].version
+        before = await _read(store, stream, max(0, start - 1 - _BACK), start - 1)
+        mine = [event for event in before if command_id_of(event) == command_id]
+        events = mine + events
+        if len(mine) < len(before):
             break
-        events.insert(0, before)
     return events
 
 

@@ -12,9 +12,9 @@ import msgspec
 from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate, HasState
-from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
+from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata, Scalar
 from rehydrate.domain.rejection import Rejection
-from rehydrate.domain.streams import check_id
+from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.errors import (
     ActorCrashedError,
     ConfigurationError,
@@ -52,19 +52,28 @@ class Runtime:
         clock: Clock | None = None,
         new_id: NewId | None = None,
         limits: Limits | None = None,
+        owns_store: bool = False,
     ) -> None:
-        self.store = store
-        """The store below, for tools that read it."""
         self._limits = limits or Limits()
         self._manager = AggregateManager(
             store, snapshots, clock=clock or SystemClock(), new_id=new_id or unique_ids(), limits=self._limits
         )
         self._blueprints = {
-            name: Blueprint(aggregate, its_codecs, self._manager) for name, (aggregate, its_codecs) in codecs.items()
+            name: Blueprint(aggregate, its_codecs, self._manager)
+            for name, (aggregate, its_codecs) in codecs.items()
         }
         self._loop = asyncio.get_running_loop()
         self._turns = Turns(self._loop)
         self._is_open = True
+        self._store = store
+        self._manager.is_single_writer = owns_store and store.capabilities.single_writer
+
+    @property
+    def store(self) -> Store:
+        """The store below, for tools that read or write it."""
+        # Whoever has it can append, so from now on what the actors know may not be the newest.
+        self._manager.is_single_writer = False
+        return self._store
 
     async def dispatch(
         self,
@@ -163,6 +172,7 @@ class Runtime:
             return await self._state_at(blueprint, id, at)
         if self._turns.spent:
             await self._turns.wait()
+        id = plain_id(id)
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
         try:
             reply = self._manager.deliver(blueprint, id, query)
@@ -191,7 +201,7 @@ class Runtime:
         check_id(id)
         if after < 0 or (limit is not None and limit < 0):
             raise ValueError(f"after={after!r} and limit={limit!r} cannot be below 0")
-        async for event in every_event(self.store, aggregate.stream(id), after=after, limit=limit):
+        async for event in every_event(self._store, aggregate.stream(id), after=after, limit=limit):
             yield _envelope(blueprint, event)
 
     def statistics(self) -> Statistics:
@@ -238,22 +248,37 @@ class Runtime:
             timeout = self._limits.timeout
         elif not timeout > 0:
             raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
-        pending = Pending(
-            command, command_id or self._manager.new_id(), timeout, command_id is not None, caused_at,
-            correlation_id, causation_id,
-        )  # fmt: skip
-        if command_id is not None:
+        if id.__class__ is not str:
+            id = plain_id(id)
+        if command_id is None:
+            pending = Pending(command, self._manager.new_id(), timeout)
+        else:
+            command_id = plain_id(command_id, "command id")
             check_id(command_id, "command id")
+            pending = Pending(command, command_id, timeout, is_given=True)
             pending.digest = _digest(blueprint, aggregate.stream(id), command)
-        if metadata is not None:
-            pending.user = _user_fields(metadata)
+        if caused_at is not None:
+            pending.caused_at = _position(caused_at)
+        if (
+            command_id is not None
+            or correlation_id is not None
+            or causation_id is not None
+            or metadata is not None
+        ):
+            pending.metadata = _encode_metadata(pending, correlation_id, causation_id, metadata)
         return self._manager.deliver(blueprint, id, pending)
 
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
         if not self._is_open:
             raise StoreClosedError("this runtime was closed: open the App again")
-        if asyncio.get_running_loop() is not self._loop:
-            raise StoreClosedError("this runtime belongs to another event loop or process: open the App in this one")
+        try:
+            is_here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_here = False
+        if not is_here:
+            raise StoreClosedError(
+                "this runtime belongs to another event loop or process: open the App in this one"
+            )
         blueprint = self._blueprints.get(aggregate.name)
         if blueprint is None or blueprint.aggregate is not aggregate:
             raise UnknownAggregateError(aggregate.name, tuple(self._blueprints))
@@ -264,7 +289,7 @@ class Runtime:
         stream = blueprint.aggregate.stream(id)
         state, version = blueprint.aggregate.initial, 0
         while version < at:
-            page = await self.store.read_stream(stream, after=version, limit=min(at - version, 1_000))
+            page = await self._store.read_stream(stream, after=version, limit=min(at - version, 1_000))
             if not page.events:
                 break
             rows = [(event.version, event.type, event.data) for event in page.events]
@@ -283,11 +308,41 @@ def _digest(blueprint: Blueprint[Any, Any, Any], stream: str, command: object) -
         raise ActorCrashedError(stream, type(command).__name__, reason) from error
 
 
-def _user_fields(metadata: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def _position(caused_at: int) -> int:
+    if isinstance(caused_at, bool) or not isinstance(caused_at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"caused_at={caused_at!r}: it must be a position, and so an int")
+    return caused_at
+
+
+def _encode_metadata(
+    pending: Pending,
+    correlation_id: str | None,
+    causation_id: str | None,
+    metadata: Mapping[str, Scalar] | None,
+) -> bytes:
+    """The metadata of the events, checked here: what was stored once can never be mended."""
+    for kind, id in (("correlation id", correlation_id), ("causation id", causation_id)):
+        if id is not None:
+            check_id(id, kind)
+    user = None if metadata is None else dict(metadata)
     try:
-        return msgspec.convert(dict(metadata), dict[str, Scalar])
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"metadata={metadata!r} is not a mapping of str to JSON scalars: {error}") from error
+        encoded = msgspec.json.encode(
+            Metadata(
+                command_id=pending.command_id,
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+                fingerprint=pending.digest,
+                user=user,
+            )
+        )
+        back = msgspec.json.decode(encoded, type=Metadata).user
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"metadata={metadata!r} is not a mapping of str to JSON scalars: {error}"
+        ) from error
+    if back != user:
+        raise ConfigurationError(f"metadata={metadata!r} does not come back as it is: it would be {back!r}")
+    return encoded
 
 
 def _envelope(blueprint: Blueprint[Any, Any, E], event: StoredEvent) -> EventEnvelope[E]:

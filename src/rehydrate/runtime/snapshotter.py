@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from rehydrate.codec.difference import difference
+from rehydrate.runtime.budget import within
 from rehydrate.runtime.decision import describe
 from rehydrate.store.port import StoredSnapshot
 
@@ -19,17 +20,21 @@ _log = logging.getLogger(__name__)
 class Snapshotter:
     """Encodes the state of an actor at once and saves it in the background."""
 
-    __slots__ = ("_manager",)
+    __slots__ = ("_manager", "_under_way")
 
     def __init__(self, manager: AggregateManager) -> None:
         self._manager = manager
+        self._under_way = 0
 
     def take(self, actor: AggregateActor[Any, Any, Any]) -> None:
         """Save the state that is durable now; `actor.saving` is taken back when that is over."""
-        snapshot = self._encode(actor)
+        # A store that is slow to save costs later rehydrations time; it must not pile up states in memory.
+        has_room = self._under_way < self._manager.limits.recoveries
+        snapshot = self._encode(actor) if has_room else None
         if snapshot is None:
             actor.saving = False
         else:
+            self._under_way += 1
             self._manager.spawn(self._save(actor, snapshot))
 
     def _encode(self, actor: AggregateActor[Any, Any, Any]) -> StoredSnapshot | None:
@@ -65,10 +70,17 @@ class Snapshotter:
         policy = actor.blueprint.snapshot
         assert policy is not None
         try:
-            await self._manager.snapshots.save_snapshot(snapshot, keep=policy.keep)
+            manager = self._manager
+            saving = manager.snapshots.save_snapshot(snapshot, keep=policy.keep)
+            await within(
+                manager.clock, manager.limits.recovery_timeout, saving, "the snapshot store did not answer"
+            )
         except Exception as error:  # noqa: BLE001 - a snapshot store may fail as it likes
-            _log.warning("%s: its snapshot at version %s was not saved: %s", snapshot.stream, snapshot.version, error)
+            _log.warning(
+                "%s: its snapshot at version %s was not saved: %s", snapshot.stream, snapshot.version, error
+            )
         else:
             self._manager.counters.snapshots += 1
         finally:
+            self._under_way -= 1
             actor.saving = False

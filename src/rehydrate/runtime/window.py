@@ -22,7 +22,22 @@ def metadata_in(event: StoredEvent) -> Metadata:
     try:
         return _decode(event.metadata)
     except msgspec.MsgspecError as error:
-        raise CorruptStoreError(f"{event.stream} version {event.version}: unreadable metadata: {error}") from error
+        raise CorruptStoreError(
+            f"{event.stream} version {event.version}: unreadable metadata: {error}"
+        ) from error
+
+
+def _metadata_or_none(event: StoredEvent) -> Metadata:
+    """As `metadata_in`; what cannot be read names no command, and must not keep later ones from being recognised."""
+    try:
+        return metadata_in(event)
+    except CorruptStoreError:
+        return Metadata()
+
+
+def command_id_of(event: StoredEvent) -> str:
+    """The command that made an event; empty if that cannot be told."""
+    return _metadata_or_none(event).command_id
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +100,9 @@ class Window:
             before = older.get(command_id)
             older[command_id] = seen if before is None else Seen(before.first, seen.last, seen.digest)
         for command_id in older.keys() & self._young.keys():
-            self._young[command_id] = msgspec.structs.replace(self._young[command_id], first=older[command_id].first)
+            self._young[command_id] = msgspec.structs.replace(
+                self._young[command_id], first=older[command_id].first
+            )
         self._old = older
         self.since, self.since_position = since, since_position
 
@@ -94,7 +111,7 @@ def commands_of(events: Sequence[StoredEvent]) -> list[tuple[str, Seen, int]]:
     """The commands that consecutive events came of, each with the position of its last event."""
     found: list[tuple[str, Seen, int]] = []
     for event in events:
-        metadata = metadata_in(event)
+        metadata = _metadata_or_none(event)
         if found and found[-1][0] == metadata.command_id:
             seen = found[-1][1]
             found[-1] = (metadata.command_id, Seen(seen.first, event.version, seen.digest), event.position)

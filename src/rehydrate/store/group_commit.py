@@ -100,8 +100,9 @@ class GroupCommit:
             size += len(event.data) + len(event.metadata)
         self._enqueue(PendingAppend(stream, events, expected_version, waiter, size))
         if not self._busy:
-            self._busy = True
+            # In this order: if the call fails, as it does where the stack has no room, the next append makes it.
             self._loop.call_soon(self._go_on)
+            self._busy = True
         return None
 
     def completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:

@@ -1,7 +1,7 @@
 """For tests: of a domain, of a store, of a system under faults.
 
-    given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
-    clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
+given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
+clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
 """
 
 from rehydrate.testing.clock import FakeClock

@@ -83,6 +83,8 @@ class Readers:
             raise as_store_error(error, self._file.path) from error
         except UnicodeEncodeError as error:
             raise not_a_name(error) from None
+        except OverflowError:
+            raise ValueError("after= and limit= must be below 2**63") from None
         self._idle.append((connection, identity))
         return answer
 

@@ -151,7 +151,7 @@ class Writer:
             self._call_back(self._completed, group, [another(error) for _ in group])
         except Exception as error:  # noqa: BLE001 - a value that cannot be stored, which must meet its owner only
             reason = f"{self._file.path}: this append cannot be stored: {error}"
-            self._call_back(self._failed, group, StoreUnavailableError(reason, retryable=False))
+            self._call_back(self._failed, group, StoreError(reason))
         else:
             self._call_back(self._completed, group, outcomes)
             self._written(sum(append.size for append in group), len(group))

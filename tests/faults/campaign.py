@@ -1,0 +1,162 @@
+"""Many commands for several processes, which are killed while they work on them, until each has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import msgspec
+
+from rehydrate import open_store
+from rehydrate.runtime.window import metadata_in
+from rehydrate.store.port import StoredEvent
+from tests.bank import Account, account, app
+from tests.faults.worker import Close, Refused, Run, Stored
+from tests.faults.workers import Answer, Worker, Workers
+
+REPEATED = frozenset({
+    "CommandTimeoutError", "OutcomeUnknownError", "StoreUnavailableError", "StoreClosedError", "VersionConflictError",
+})  # fmt: skip
+"""What is answered with a repeat of the command."""
+
+
+class Slot:
+    """One of the processes, and the next one in its place."""
+
+    def __init__(self) -> None:
+        self.worker: Worker
+        self.open: dict[str, Run] = {}
+        """What it was told to do and has not answered."""
+
+
+class Campaign:
+    """Hands out commands to processes, so many to each at a time; repeats what was not answered, with the same id."""
+
+    def __init__(self, workers: Workers, commands: Iterable[Run], *, at_a_time: int) -> None:
+        self.commands = {command.id: command for command in commands}
+        self.stored: dict[str, Stored] = {}
+        self.rejected: dict[str, Refused] = {}
+        self.errors: Counter[str] = Counter()
+        self.repeats = 0
+        self.slots: list[Slot] = []
+        self._workers = workers
+        self._at_a_time = at_a_time
+        self._waiting = deque(self.commands.values())
+        self._position = 0
+        """The newest that was acknowledged: a command that is sent later cannot have run before."""
+
+    @property
+    def answered(self) -> int:
+        return len(self.stored) + len(self.rejected)
+
+    @property
+    def is_over(self) -> bool:
+        return self.answered == len(self.commands)
+
+    async def run(
+        self, processes: int, *, kills: Sequence[int] = (), chance: random.Random | None = None
+    ) -> None:
+        """Let so many processes work it off; one at random is killed whenever so many commands have been answered."""
+        self._kills = deque(sorted(kills))
+        self._chance = chance or random.Random()
+        self.slots = [Slot() for _ in range(processes)]
+        async with asyncio.TaskGroup() as tasks:
+            for slot in self.slots:
+                tasks.create_task(self._keep_running(slot))
+
+    async def _keep_running(self, slot: Slot) -> None:
+        while not self.is_over:
+            slot.worker = await self._workers.start(partial(self._answer, slot))
+            self._feed(slot)
+            await slot.worker.listening
+            self.repeats += len(slot.open)
+            self._waiting.extendleft(slot.open.values())
+            slot.open.clear()
+
+    def _feed(self, slot: Slot) -> None:
+        orders: list[Run] = []
+        while self._waiting and len(slot.open) < self._at_a_time:
+            order = self._waiting.popleft()
+            if order.caused_at is None:
+                order = msgspec.structs.replace(order, caused_at=self._position)
+            slot.open[order.id] = order
+            orders.append(order)
+        slot.worker.order(*orders)
+
+    def _answer(self, slot: Slot, answer: Answer) -> None:
+        order = slot.open.pop(answer.id)
+        match answer:
+            case Stored():
+                self.stored[answer.id] = answer
+                self._position = max(self._position, answer.position)
+            case Refused() if answer.is_rejection:
+                self.rejected[answer.id] = answer
+            case Refused():
+                assert answer.error in REPEATED, answer
+                assert answer.stored is False, answer
+                self.errors[answer.error] += 1
+                self._waiting.append(order)
+            case _:
+                raise AssertionError(answer)
+        while self._kills and self.answered >= self._kills[0]:
+            self._kills.popleft()
+            self._chance.choice(self.slots).worker.shoot()
+        if self.is_over:
+            for each in self.slots:
+                each.worker.order(Close())
+        else:
+            self._feed(slot)
+
+
+async def verify(url: str, campaign: Campaign) -> None:
+    """Every command is there exactly once, whole and where its answer said, or was refused and is not there."""
+    store = await open_store(url)
+    try:
+        events: list[StoredEvent] = []
+        while (
+            not (page := await store.read_all(after=events[-1].position if events else 0)).is_last
+            or page.events
+        ):
+            events += page.events
+        positions = [event.position for event in events]
+        assert positions == sorted(set(positions)), "positions do not increase"
+        _verify_commands(campaign, events)
+        by_account: defaultdict[str, list[StoredEvent]] = defaultdict(list)
+        for event in events:
+            by_account[event.stream.partition("-")[2]].append(event)
+        for name, stored in by_account.items():
+            assert [event.version for event in stored] == list(range(1, len(stored) + 1)), f"{name} has gaps"
+        async with app.open(store) as bank:
+            for name, stored in by_account.items():
+                amounts = [
+                    campaign.commands[metadata_in(e).command_id].amount
+                    for e in stored
+                    if _is_first(stored, e)
+                ]
+                assert await bank.state(account, name) == Account(sum(amounts), len(stored)), name
+    finally:
+        await store.close()
+
+
+def _is_first(stored: list[StoredEvent], event: StoredEvent) -> bool:
+    """Whether an event of a stream is the first of its command."""
+    if event.version == 1:
+        return True
+    return metadata_in(stored[event.version - 2]).command_id != metadata_in(event).command_id
+
+
+def _verify_commands(campaign: Campaign, events: list[StoredEvent]) -> None:
+    by_id: defaultdict[str, list[StoredEvent]] = defaultdict(list)
+    for event in events:
+        by_id[metadata_in(event).command_id].append(event)
+    assert by_id.keys() == campaign.stored.keys()
+    for id, stored in by_id.items():
+        order, answer = campaign.commands[id], campaign.stored[id]
+        assert len(stored) == order.parts, f"{order}: {stored}"
+        assert {event.stream for event in stored} == {account.stream(order.account)}
+        first, last = stored[0], stored[-1]
+        assert (last.version, last.position) == (answer.version, answer.position), f"{answer}: {stored}"
+        assert (last.version - first.version, last.position - first.position) == (order.parts - 1,) * 2

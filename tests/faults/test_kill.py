@@ -1,0 +1,55 @@
+"""Processes that are killed (`kill -9`) while they work: nothing acknowledged is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+
+from tests.bank import account, app
+from tests.faults.campaign import Campaign, verify
+from tests.faults.worker import Run
+from tests.faults.workers import workers_on
+
+
+def some_commands(count: int, accounts: int, chance: random.Random) -> list[Run]:
+    """Mostly deposits; some of several events, some that may be refused."""
+    commands: list[Run] = []
+    for n in range(count):
+        name = f"account{chance.randrange(accounts)}"
+        kind = chance.random()
+        if kind < 0.8:
+            commands.append(Run(id=f"c{n}", account=name, amount=chance.randint(1, 9)))
+        elif kind < 0.9:
+            parts = chance.randint(2, 4)
+            commands.append(Run(id=f"c{n}", account=name, amount=parts * chance.randint(1, 9), parts=parts))
+        else:
+            commands.append(Run(id=f"c{n}", account=name, amount=-chance.randint(1, 100)))
+    return commands
+
+
+async def test_ten_thousand_commands_from_eight_processes_killed_at_random_are_there_exactly_once(
+    url: str, chance: random.Random
+) -> None:
+    commands = some_commands(10_000, 40, chance)
+    kills = [chance.randrange(len(commands)) for _ in range(40)]
+    async with workers_on(url) as workers:
+        campaign = Campaign(workers, commands, at_a_time=16)
+        await campaign.run(8, kills=kills, chance=chance)
+    await verify(url, campaign)
+
+
+async def test_what_a_killed_runtime_acknowledged_is_there_with_the_same_version_and_position(
+    url: str, chance: random.Random
+) -> None:
+    """On few accounts, so that many commands of each are under way, and more than the window of recent ids holds."""
+    commands = some_commands(6_000, 2, chance)
+    kills = [chance.randrange(len(commands)) for _ in range(10)]
+    async with workers_on(url) as workers:
+        campaign = Campaign(workers, commands, at_a_time=200)
+        await campaign.run(1, kills=kills, chance=chance)
+    await verify(url, campaign)
+    async with app.open(url) as bank:
+        for id in chance.sample(sorted(campaign.stored), 200):
+            order, answer = campaign.commands[id], campaign.stored[id]
+            again = await bank.dispatch(account, order.account, order.command, command_id=id, caused_at=0)
+            assert (again.version, again.position) == (answer.version, answer.position)
+    await verify(url, campaign)

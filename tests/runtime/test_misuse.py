@@ -1,0 +1,245 @@
+"""What a domain or a caller does wrong is the answer to that one command, and harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehydrate import (
+    ActorCrashedError,
+    Aggregate,
+    App,
+    AppendTooLargeError,
+    CommandResult,
+    ConfigurationError,
+    InvalidIdError,
+    MailboxFullError,
+    Rejection,
+)
+from rehydrate.testing.clock import settle
+from rehydrate.testing.faults import Hang, Refuse
+from tests.bank import Account, Deposit, account
+from tests.bank import app as bank_app
+from tests.stand_ins import SHARED, staged
+
+
+@dataclass(frozen=True)
+class Add:
+    amount: int
+
+
+@dataclass(frozen=True)
+class Misbehave:
+    how: str
+
+
+@dataclass(frozen=True)
+class Added:
+    amount: int
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class NotReally(Rejection, StopIteration): ...
+
+
+def forever() -> Iterator[Added]:
+    while True:
+        yield Added(1)
+
+
+def decide(total: int, command: Add | Misbehave) -> Iterable[Added]:
+    if isinstance(command, Add):
+        return [Added(command.amount)]
+    wrongs: dict[str, Any] = {"mute": Mute(), "cancel": asyncio.CancelledError(), "stop": NotReally()}
+    if command.how in wrongs:
+        raise wrongs[command.how]
+    gifts: dict[str, Any] = {"forever": forever(), "none": None, "single": Added(1), "forgotten": [Added(-1)]}
+    gift: Iterable[Added] = gifts[command.how]
+    return gift
+
+
+def evolve(total: int, event: Added) -> int:
+    if event.amount < 0:
+        return None  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+    return total + event.amount
+
+
+counter = Aggregate(
+    name="counter", initial=0, decide=decide, evolve=evolve, commands=Add | Misbehave, events=Added
+)
+app = App(aggregates=[counter])
+
+CRASHES = {
+    "mute": "its text cannot be had",
+    "cancel": "CancelledError",
+    "stop": "NotReally",
+    "none": "decide gave NoneType; return a list of events, or yield them",
+    "single": "decide gave Added; return a list of events, or yield them",
+    "forgotten": "evolve returned None for Added; return the next state",
+}
+
+
+@pytest.mark.parametrize("how", CRASHES)
+async def test_whatever_decide_does_is_the_answer_to_its_command_alone(how: str, tmp_path: Path) -> None:
+    async with app.open(f"sqlite:///{tmp_path}/counter.db") as runtime:
+        await runtime.state(counter, "a")
+        sent = [
+            runtime.dispatch_nowait(counter, "a", command) for command in (Add(1), Misbehave(how), Add(2))
+        ]
+        before, wrong, after = await asyncio.gather(*sent, return_exceptions=True)
+        assert isinstance(wrong, ActorCrashedError)
+        assert CRASHES[how] in wrong.reason
+        assert isinstance(before, CommandResult)
+        assert isinstance(after, CommandResult)
+        assert await runtime.state(counter, "a") == 3
+        assert runtime.statistics().busy == 0
+    async with app.open("memory://") as runtime:
+        with pytest.raises(ActorCrashedError):
+            await runtime.dispatch(counter, "a", Misbehave(how))
+        assert (await runtime.dispatch(counter, "a", Add(1))).version == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_end_of_the_program_in_decide_ends_it_and_leaves_the_actor_in_order(
+    kind: type[BaseException],
+) -> None:
+    def interrupted(total: int, command: Add) -> list[Added]:
+        raise kind
+
+    quitter = Aggregate(
+        name="quitter", initial=0, decide=interrupted, evolve=evolve, commands=Add, events=Added
+    )
+
+    async def run() -> None:
+        async with App(aggregates=[quitter]).open("memory://") as runtime:
+            with pytest.raises(ActorCrashedError):
+                await runtime.dispatch(quitter, "a", Add(1))
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(kind):
+            loop.run_until_complete(run())
+        tasks = asyncio.all_tasks(loop)
+        loop.run_until_complete(asyncio.gather(*tasks))
+    finally:
+        loop.close()
+
+
+async def test_a_decide_that_never_ends_is_ended() -> None:
+    async with app.open("memory://") as runtime:
+        with pytest.raises(AppendTooLargeError):
+            await runtime.dispatch(counter, "a", Misbehave("forever"))
+        assert await runtime.state(counter, "a") == 0
+
+
+class Who(str, enum.Enum):  # noqa: UP042 - StrEnum shows itself as its value, this one does not
+    ADA = "ada"
+
+
+async def test_a_member_of_a_str_enum_names_the_same_stream_as_its_text() -> None:
+    async with bank_app.open("memory://") as bank:
+        await bank.dispatch(account, Who.ADA, Deposit(1))
+        await bank.dispatch(account, "ada", Deposit(1), command_id=Who.ADA)
+        assert [head.stream for head in await bank.store.streams()] == ["bank_account-ada"]
+        assert [event.version async for event in bank.events(account, Who.ADA)] == [1, 2]
+        assert await bank.state(account, Who.ADA, at=1) == Account(1, 1)
+
+
+@pytest.mark.parametrize("id", [5, None, ["ada"], {"ada": 1}, b"ada"])
+async def test_an_id_that_is_no_text_is_refused(id: Any) -> None:
+    async with bank_app.open("memory://") as bank:
+        with pytest.raises(InvalidIdError):
+            await bank.dispatch(account, id, Deposit(1))
+        with pytest.raises(InvalidIdError):
+            await bank.state(account, id)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"correlation_id": 5}, InvalidIdError),
+        ({"causation_id": ""}, InvalidIdError),
+        ({"correlation_id": "\ud800"}, InvalidIdError),
+        ({"metadata": {"x": float("nan")}}, ConfigurationError),
+        ({"metadata": {"x": "\ud800"}}, ConfigurationError),
+        ({"metadata": {5: "x"}}, ConfigurationError),
+        ({"caused_at": "5"}, ConfigurationError),
+        ({"caused_at": 5.0, "command_id": "x"}, ConfigurationError),
+    ],
+)
+async def test_what_could_not_be_read_again_is_refused_before_anything_is_stored(
+    wrong: dict[str, Any], kind: type[Exception]
+) -> None:
+    async with bank_app.open("memory://") as bank:
+        with pytest.raises(kind):
+            await bank.dispatch(account, "ada", Deposit(1), **wrong)
+        assert (await bank.dispatch(account, "ada", Deposit(1), command_id="next")).version == 1
+
+
+@pytest.mark.parametrize("initial", [[], {}, set[int](), bytearray()])
+def test_a_starting_state_that_can_be_changed_in_place_is_refused(initial: Any) -> None:
+    with pytest.raises(ConfigurationError, match="can be changed in place"):
+        Aggregate(name="x", initial=initial, decide=decide, evolve=evolve, commands=Add, events=Added)
+
+
+async def test_one_failure_of_many_appends_holds_back_once_and_one_tries_again() -> None:
+    async with staged(SHARED) as stage:
+        ids = [f"a{n}" for n in range(10)]
+        for id in ids:
+            await stage.bank.state(account, id)
+        full = Refuse(retryable=False)
+        stage.script.add("submit", *[full] * 10)
+        sent = [stage.bank.dispatch_nowait(account, id, Deposit(1)) for id in ids]
+        await settle()
+        assert all(future.exception() for future in sent)
+        await stage.clock.advance(1.1)
+        stage.script.add("submit", Hang())
+        first, *others = [stage.bank.dispatch_nowait(account, id, Deposit(1)) for id in ids]
+        await settle()
+        assert not first.done()
+        assert all(future.exception() for future in others)
+        stage.store.release()
+        assert (await first).version == 1
+        assert (await stage.bank.dispatch(account, ids[1], Deposit(1))).version == 1
+
+
+async def test_repeats_that_are_read_back_are_bounded() -> None:
+    async with staged(SHARED) as stage:
+        first = await stage.bank.dispatch(account, "ada", Deposit(1), command_id="once")
+        most = 4_096
+        stage.script.add("read_stream", *[Hang()] * most)
+        sent = [
+            stage.bank.dispatch_nowait(account, "ada", Deposit(1), command_id="once") for _ in range(most + 1)
+        ]
+        await settle()
+        assert isinstance(sent[-1].exception(), MailboxFullError)
+        stage.store.release()
+        assert await sent[0] == first
+
+
+async def test_a_snapshot_store_that_never_answers_costs_a_replay_and_no_command(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from rehydrate import Snapshot
+    from tests.bank import bank_account
+
+    frequent = bank_account(snapshot=Snapshot(every=1))
+    async with staged(SHARED, of=App(aggregates=[frequent])) as stage:
+        stage.script.add("load_snapshot", Hang())
+        sent = stage.bank.dispatch_nowait(frequent, "ada", Deposit(1))
+        with caplog.at_level(logging.WARNING):
+            await stage.clock.advance(20)
+        assert (await sent).version == 1
+        assert "snapshot store did not answer" in caplog.text
