@@ -14,8 +14,8 @@ from rich.console import Console
 from bench.machine import load, this_machine
 from bench.report import markdown, show
 from bench.rows import ROWS
-from bench.running import row_named, run_rows
-from bench.sample import FULL, QUICK
+from bench.running import MeasuredRow, row_named, run_rows
+from bench.sample import FULL, QUICK, MeasurementError
 from bench.summary import Report, summarize
 
 
@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     repetitions = options.repetitions or (2 if options.quick else 5)
     with tempfile.TemporaryDirectory(prefix="rehydrate-bench-", dir=options.folder) as folder:
         machine = this_machine(Path(folder))
-        measured = run_rows(rows, size, repetitions, Path(folder), _progress)
+        measured: list[MeasuredRow] = []
+        failure = ""
+        try:
+            measured.extend(run_rows(rows, size, repetitions, Path(folder), _progress))
+        except MeasurementError as error:
+            failure = str(error)
     report = Report(
         machine=machine,
         load_after=load(),
@@ -42,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.markdown.write_text(markdown(report), "utf-8")
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    if failure:
+        sys.exit(f"stopped at a measurement that failed: {failure}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from rich.text import Text
 from bench.sample import Fact
 from bench.summary import Comparison, Figure, Report, RowSummary
 
-_SHOWN: Final = ("appends per commit", "worst", "aggregates", "the user's state")
+_SHOWN: Final = ("cpu", "appends per commit", "worst", "aggregates", "the user's state")
 """Of the facts; the others are in the JSON only."""
 _WIDTH: Final = 132
 """Where the output is no terminal."""
@@ -114,5 +114,5 @@ def _number(value: float, unit: str) -> str:
 
 def _fact(fact: Fact) -> str:
     if isinstance(fact, float):
-        return f"{fact:,.1f}"
+        return f"{fact:,.2f}"
     return f"{fact:,}" if isinstance(fact, int) else fact

@@ -8,14 +8,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Final
 
 import msgspec
 
 from bench.rows import ROWS, Row
-from bench.sample import Sample, Size
+from bench.sample import MeasurementError, Sample, Size
 
 _PROJECT: Final = Path(__file__).parent.parent
 
@@ -32,11 +33,13 @@ class MeasuredRow(msgspec.Struct, frozen=True):
 
 def run_rows(
     rows: Sequence[Row], size: Size, repetitions: int, folder: Path, progress: Callable[[str], None]
-) -> list[MeasuredRow]:
-    """Measure the rows one after the other; `progress` gets a line for each measurement."""
+) -> Iterator[MeasuredRow]:
+    """Measure the rows one after the other; `progress` gets a line for each measurement.
+
+    Raises `MeasurementError` at the first measurement that fails.
+    """
     total = sum(len(row.contestants) * min(repetitions, row.repetitions or repetitions) for row in rows)
     done = 0
-    measured: list[MeasuredRow] = []
     for row in rows:
         samples: Samples = {contestant.name: [] for contestant in row.contestants}
         for repetition in range(min(repetitions, row.repetitions or repetitions)):
@@ -50,8 +53,7 @@ def run_rows(
                 samples[contestant.name].append(sample)
                 done += 1
                 progress(f"[{done}/{total}] {row.title}: {contestant.name}: {sample.value:,.6g} {row.unit}")
-        measured.append(MeasuredRow(row, samples))
-    return measured
+        yield MeasuredRow(row, samples)
 
 
 def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
@@ -60,9 +62,11 @@ def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
     ended = subprocess.run(
         [sys.executable, "-m", "bench.running", *arguments],
         cwd=_PROJECT,
-        check=True,
+        check=False,
         stdout=subprocess.PIPE,
     )
+    if ended.returncode != 0:
+        raise MeasurementError(f"{row.title}: {row.contestants[number].name}: ended with {ended.returncode}")
     return msgspec.json.decode(ended.stdout, type=Sample)
 
 
@@ -74,10 +78,12 @@ def row_named(name: str) -> Row:
 def main(arguments: Sequence[str]) -> None:
     """One measurement, in this process."""
     name, number, size, folder = arguments
+    contestant = row_named(name).contestants[int(number)]
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        sample = (
-            row_named(name).contestants[int(number)].measure(msgspec.json.decode(size, type=Size), Path(own))
-        )
+        began, began_cpu = perf_counter(), process_time()
+        sample = contestant.measure(msgspec.json.decode(size, type=Size), Path(own))
+        cpu = (process_time() - began_cpu) / (perf_counter() - began)
+    sample = Sample(sample.value, {**sample.facts, "cpu": cpu})
     sys.stdout.write(msgspec.json.encode(sample).decode())
 
 

@@ -1,6 +1,7 @@
 """The defects that systems of this kind have been seen with, and where it is tested that this one has none of them.
 
-`DEFECTS` and `TRAPS` name the tests; those that belong nowhere else are below.
+`DEFECTS` and `TRAPS` name the tests; those that belong nowhere else are below, and for stores in
+`tests/store/test_field_defects_of_stores.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from rehydrate import (
     OutcomeUnknownError,
     Snapshot,
     StreamQuarantinedError,
-    VersionConflictError,
-    open_store,
 )
-from rehydrate.store.port import Checkpoint, NewEvent, ViewChange
+from rehydrate.store.port import NewEvent
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import Delay, Hang, Refuse
 from tests.bank import (
@@ -42,10 +41,11 @@ from tests.bank import (
     decide,
     evolve,
 )
-from tests.stand_ins import SHARED, deposited, staged
+from tests.stand_ins import SHARED, staged
 
 ROOT: Final = Path(__file__).parent.parent
 HERE: Final = "tests/test_field_defects.py"
+STORES: Final = "tests/store/test_field_defects_of_stores.py"
 KIT: Final = "src/rehydrate/testing/conformance"
 RUNTIME: Final = "tests/runtime"
 
@@ -72,11 +72,11 @@ DEFECTS: Final[dict[str, tuple[str, ...]]] = {
         f"{HERE}::test_aggregates_whose_ids_look_alike_are_different_aggregates",
     ),
     "all checkpoints vanish with the consumer that happened to start first": (
-        f"{HERE}::test_checkpoints_outlive_whoever_saved_them",
+        f"{STORES}::test_checkpoints_outlive_whoever_saved_them",
         f"{KIT}/checkpoints.py::test_checkpoints_and_views_survive_reopening",
     ),
     "the checkpoint is kept and the read model is not": (
-        f"{HERE}::test_a_checkpoint_is_saved_with_its_views_or_not_at_all",
+        f"{STORES}::test_a_checkpoint_is_saved_with_its_views_or_not_at_all",
         f"{KIT}/crashes.py::test_a_checkpoint_and_its_views_survive_a_kill_as_one",
     ),
     "an append is several writes, and a crash between them leaves a part": (
@@ -87,10 +87,10 @@ DEFECTS: Final[dict[str, tuple[str, ...]]] = {
     "positions are given before the commit, and a failed append burns some": (
         f"{KIT}/ordering.py::test_no_position_appears_behind_a_reader_that_has_passed_it",
         f"{KIT}/ordering.py::test_below_a_used_position_no_unused_one_is_filled_later",
-        f"{HERE}::test_an_append_that_is_refused_burns_no_position",
+        f"{STORES}::test_an_append_that_is_refused_burns_no_position",
     ),
     "a store that is called durable keeps everything in memory": (
-        f"{HERE}::test_what_is_called_durable_is",
+        f"{STORES}::test_what_is_called_durable_is",
         f"{KIT}/crashes.py::test_what_was_acknowledged_survives_a_kill_in_the_middle_of_appends",
     ),
     "a conflict kills the actor": (
@@ -143,7 +143,7 @@ TRAPS: Final[dict[str, tuple[str, ...]]] = {
         f"{KIT}/log.py::test_waiting_returns_at_once_where_there_is_more",
     ),
     "a checkpoint that is saved before the effect": (
-        f"{HERE}::test_a_checkpoint_is_saved_with_its_views_or_not_at_all",
+        f"{STORES}::test_a_checkpoint_is_saved_with_its_views_or_not_at_all",
     ),
     "pickled events, and types named by where their class is defined": (
         f"{HERE}::test_nothing_is_pickled",
@@ -318,58 +318,6 @@ async def test_aggregates_whose_ids_look_alike_are_different_aggregates(kind: st
             assert await bank.state(savings, id) == Account(100 * (number + 1), 1)
 
 
-# ---- stores
-
-
-def _place(position: int, epoch: int = 1) -> Checkpoint:
-    return Checkpoint(name="balances", position=position, event_id=f"e{position}", epoch=epoch)
-
-
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_checkpoints_outlive_whoever_saved_them(kind: str, tmp_path: Path) -> None:
-    url = SHARED if kind == "memory" else f"sqlite:///{tmp_path}/bank.db"
-    first, second = await open_store(url), await open_store(url)
-    await first.save_checkpoint(_place(7), previous=None)
-    await first.close()
-    assert await second.load_checkpoint("balances") == _place(7)
-    assert await second.save_checkpoint(_place(8), previous=_place(7))
-    third = await open_store(url)
-    await second.close()
-    assert await third.load_checkpoint("balances") == _place(8)
-    await third.close()
-
-
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_checkpoint_is_saved_with_its_views_or_not_at_all(kind: str, tmp_path: Path) -> None:
-    store = await open_store("memory://" if kind == "memory" else f"sqlite:///{tmp_path}/bank.db")
-    assert await store.save_checkpoint(_place(7), previous=None, views=[ViewChange("ada", b"7")])
-    assert not await store.save_checkpoint(_place(9), previous=_place(6), views=[ViewChange("ada", b"9")])
-    assert await store.load_checkpoint("balances") == _place(7)
-    assert await store.load_view("balances", "ada") == b"7"
-    await store.close()
-
-
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_an_append_that_is_refused_burns_no_position(kind: str, tmp_path: Path) -> None:
-    store = await open_store("memory://" if kind == "memory" else f"sqlite:///{tmp_path}/bank.db")
-    for number in range(1, 6):
-        with pytest.raises(VersionConflictError):
-            await store.append("s-1", [deposited(f"bad-{number}")], expected_version=90)
-        appended = await store.append("s-1", [deposited(f"good-{number}")], expected_version=number - 1)
-        assert appended.position == number
-    await store.close()
-
-
-async def test_what_is_called_durable_is(tmp_path: Path) -> None:
-    for url in ("memory://", SHARED, f"sqlite:///{tmp_path}/bank.db"):
-        async with app.open(url) as bank:
-            await bank.dispatch(account, "ada", Deposit(1))
-            durable = bank.store.capabilities.durable
-        async with app.open(url) as bank:
-            assert (await bank.state(account, "ada") == Account(1, 1)) is durable
-    assert (tmp_path / "bank.db").exists()
-
-
 # ---- one writer after the other
 
 
@@ -474,7 +422,7 @@ async def test_a_command_that_fails_halfway_leaves_the_state_as_it_was() -> None
         await stage.bank.dispatch(account, "ada", Deposit(1))
         before = await stage.bank.state(account, "ada")
         for command in (Crash("evolve"), Withdraw(50), Split(9_000, 9_000)):
-            with pytest.raises(Exception, match=r"a bug in evolve|insufficient funds|9,000 events"):
+            with pytest.raises(Exception, match=r"a bug in evolve|insufficient funds|events in one append"):
                 await stage.bank.dispatch(account, "ada", command)
         stage.script.add("submit", Refuse())
         with pytest.raises(Exception, match="as planned"):

@@ -13,7 +13,7 @@ from eventsourcing.sqlite import SQLiteFactory
 from bench import peer_bank, peer_structs, running
 from bench.__main__ import main
 from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
-from bench.rows import ROWS, Contestant
+from bench.rows import ROWS, Contestant, Row
 from bench.running import MeasuredRow, row_named
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.summary import Report, summarize
@@ -122,5 +122,19 @@ def test_contestants_alternate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return Sample(1.0, {})
 
     monkeypatch.setattr(running, "run_alone", measure)
-    running.run_rows([row_named("rehydrate-memory")], TINY, 3, tmp_path, lambda _: None)
+    list(running.run_rows([row_named("rehydrate-memory")], TINY, 3, tmp_path, lambda _: None))
     assert order == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+
+
+def test_what_was_measured_before_a_failure_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(row: Row, _number: int, _size: Size, _folder: Path) -> Sample:
+        if row.name == "ticker":
+            raise MeasurementError("it broke")
+        return Sample(1.0, {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
+    with pytest.raises(SystemExit, match="it broke"):
+        main(["--quick", "--only", "sqlite-1", "--only", "ticker", "--folder", str(tmp_path)])
+    assert "SQLite, 1 caller" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from rehydrate import open_store
 from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import StoredEvent
+from rehydrate.testing.clock import HANG_LIMIT
 from tests.bank import Account, account, app
 from tests.faults.worker import Close, Refused, Run, Stored
 from tests.faults.workers import Answer, Worker, Workers
@@ -26,10 +27,12 @@ REPEATED = frozenset({
 class Slot:
     """One of the processes, and the next one in its place."""
 
-    def __init__(self) -> None:
-        self.worker: Worker
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
         self.open: dict[str, Run] = {}
         """What it was told to do and has not answered."""
+        self.answered = 0
+        self.errors = 0
 
 
 class Campaign:
@@ -40,11 +43,11 @@ class Campaign:
         self.stored: dict[str, Stored] = {}
         self.rejected: dict[str, Refused] = {}
         self.errors: Counter[str] = Counter()
-        self.repeats = 0
         self.slots: list[Slot] = []
         self._workers = workers
         self._at_a_time = at_a_time
         self._waiting = deque(self.commands.values())
+        self._watching: list[asyncio.Future[None]] = []
         self._position = 0
         """The newest that was acknowledged: a command that is sent later cannot have run before."""
 
@@ -62,21 +65,33 @@ class Campaign:
         """Let so many processes work it off; one at random is killed whenever so many commands have been answered."""
         self._kills = deque(sorted(kills))
         self._chance = chance or random.Random()
-        self.slots = [Slot() for _ in range(processes)]
+        self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
         async with asyncio.TaskGroup() as tasks:
             for slot in self.slots:
                 tasks.create_task(self._keep_running(slot))
 
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until enough has been answered, or everything."""
+        async with asyncio.timeout(HANG_LIMIT):
+            while not condition() and not self.is_over:
+                self._watching.append(asyncio.get_running_loop().create_future())
+                await self._watching[-1]
+
     async def _keep_running(self, slot: Slot) -> None:
-        while not self.is_over:
-            slot.worker = await self._workers.start(partial(self._answer, slot))
+        while True:
+            slot.worker.on_answer = partial(self._answer, slot)
             self._feed(slot)
             await slot.worker.listening
-            self.repeats += len(slot.open)
             self._waiting.extendleft(slot.open.values())
             slot.open.clear()
+            if self.is_over:
+                return
+            slot.worker = await self._workers.start()
 
     def _feed(self, slot: Slot) -> None:
+        if self.is_over:
+            slot.worker.order(Close())
+            return
         orders: list[Run] = []
         while self._waiting and len(slot.open) < self._at_a_time:
             order = self._waiting.popleft()
@@ -88,6 +103,7 @@ class Campaign:
 
     def _answer(self, slot: Slot, answer: Answer) -> None:
         order = slot.open.pop(answer.id)
+        slot.answered += 1
         match answer:
             case Stored():
                 self.stored[answer.id] = answer
@@ -97,18 +113,20 @@ class Campaign:
             case Refused():
                 assert answer.error in REPEATED, answer
                 assert answer.stored is False, answer
+                slot.errors += 1
                 self.errors[answer.error] += 1
                 self._waiting.append(order)
             case _:
                 raise AssertionError(answer)
+        watching, self._watching = self._watching, []
+        for future in watching:
+            if not future.done():
+                future.set_result(None)
         while self._kills and self.answered >= self._kills[0]:
             self._kills.popleft()
             self._chance.choice(self.slots).worker.shoot()
-        if self.is_over:
-            for each in self.slots:
-                each.worker.order(Close())
-        else:
-            self._feed(slot)
+        for fed in self.slots if self.is_over else [slot]:
+            self._feed(fed)
 
 
 async def verify(url: str, campaign: Campaign) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from rehydrate.testing.clock import until
+from rehydrate.testing.clock import HANG_LIMIT
 from tests.faults.worker import Closed, News, Order, Ready, Refused, Shown, Stored
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -21,13 +21,15 @@ _ROOT = Path(__file__).parent.parent.parent
 class Worker:
     """One process, and what it told so far."""
 
-    def __init__(self, process: asyncio.subprocess.Process, on_answer: Callable[[Answer], object]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.on_answer: Callable[[Answer], object] = lambda _: None
+        """Hears of each answer."""
         self.answers: dict[str, Answer] = {}
         """The last one under each id."""
         self.is_ready = False
         self.is_closed = False
         self._process = process
-        self._on_answer = on_answer
+        self._waiting: list[asyncio.Future[None]] = []
         self.listening = asyncio.create_task(self._listen())
         """Done when the process has ended, and all that it told was heard."""
 
@@ -38,8 +40,11 @@ class Worker:
 
     async def told(self, enough: Callable[[], object]) -> None:
         """Wait until it has told enough."""
-        await until(lambda: enough() or self.listening.done())
-        assert enough(), f"the process ended too early, with {self._process.returncode}"
+        async with asyncio.timeout(HANG_LIMIT):
+            while not enough():
+                assert not self.listening.done(), f"the process ended too early, with {self._process.returncode}"
+                self._waiting.append(asyncio.get_running_loop().create_future())
+                await self._waiting[-1]
 
     async def ready(self) -> None:
         """Wait until its runtime is open."""
@@ -70,7 +75,8 @@ class Worker:
 
     async def ended(self) -> None:
         """Wait until it has ended by itself."""
-        await until(self.listening.done)
+        async with asyncio.timeout(HANG_LIMIT):
+            await self.listening
         assert self._process.returncode == 0, "a worker fails where nothing was to fail"
 
     async def _listen(self) -> None:
@@ -85,15 +91,20 @@ class Worker:
                     self.is_closed = True
                 case answer:
                     self.answers[answer.id] = answer
-                    self._on_answer(answer)
+                    self.on_answer(answer)
+            self._wake()
         await self._process.wait()
+        asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        """Let those look again who wait for something to be told."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 Answer = Stored | Shown | Refused
-
-
-def _nobody(answer: Answer) -> None:
-    pass
 
 
 class Workers:
@@ -103,7 +114,7 @@ class Workers:
         self.url = url
         self._all: list[Worker] = []
 
-    async def start(self, on_answer: Callable[[Answer], object] = _nobody) -> Worker:
+    async def start(self) -> Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "tests.faults.worker", self.url),
@@ -112,7 +123,7 @@ class Workers:
             cwd=_ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
-        worker = Worker(process, on_answer)
+        worker = Worker(process)
         self._all.append(worker)
         return worker
 

@@ -245,3 +245,18 @@ async def test_what_waits_behind_a_question_that_fails_goes_on() -> None:
         with pytest.raises(StoreUnavailableError):
             await asked
         assert (await behind).version == 2
+
+
+EAGER = getattr(asyncio, "eager_task_factory", None)
+
+
+@pytest.mark.skipif(EAGER is None, reason="only from Python 3.12 on a task may begin at once")
+async def test_where_tasks_begin_at_once_every_answer_passes_the_fence_too(url: str) -> None:
+    asyncio.get_running_loop().set_task_factory(EAGER)
+    async with app.open(url) as here, app.open(url) as there:
+        for round_trip in range(3):
+            await here.dispatch(account, "ada", Deposit(1), command_id=f"c{round_trip}")
+            assert (await there.state(account, "ada")).changes == round_trip + 1
+            with pytest.raises(InsufficientFunds):
+                await there.dispatch(account, "ada", Withdraw(9))
+            await there.dispatch(account, "ada", Deposit(1), command_id=f"c{round_trip}")

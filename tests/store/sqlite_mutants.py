@@ -56,7 +56,8 @@ class _EarlyPositions(Log):
         total = sum(len(append.events) for append in group)
         connection.execute("INSERT INTO reserved VALUES (?)", (first + total,))
         connection.execute(schema.COMMIT)
-        _pause()
+        # Now and then much later than others, who meanwhile take and commit what comes behind.
+        time.sleep(random.choice((0.0, 0.02)))
         _begin(connection)
         self.forget()
         self.refresh(connection)

@@ -162,13 +162,16 @@ ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
     ),
     "GroupRefusedTogether": (
         {OWN_OUTCOME, NO_HOLE, WAITER},
-        {BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, HEAD_WHOLE, REPEATS_AMONG_OTHERS},
+        {
+            *(BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, HEAD_WHOLE, REPEATS_AMONG_OTHERS),
+            *(WAITING_READER, WAITING_READER_OF_ANOTHER, EVERYTHING_AT_ONCE),
+        },
     ),
     "AcknowledgedBeforeCommit": (
         {OWN_OUTCOME},
         {
             *(BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, NO_HOLE, HEAD_WHOLE, WAITER),
-            *(CANCELLED_AMONG_MANY, REPEATS_AMONG_OTHERS, RESTORED_UNDER_APPENDS),
+            *(CANCELLED_AMONG_MANY, REPEATS_AMONG_OTHERS, RESTORED_UNDER_APPENDS, EVERYTHING_AT_ONCE),
         },
     ),
     "SnapshotGoesBack": (
@@ -180,6 +183,7 @@ ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
         {
             "of_consumers_on_several_opened_stores_that_save_at_once_exactly_one_wins",
             "of_consumers_that_save_at_once_exactly_one_wins",
+            "a_view_with_a_bad_key_is_refused_and_nothing_is_saved",
         },
     ),
 }

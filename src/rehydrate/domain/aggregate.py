@@ -35,7 +35,8 @@ class Snapshot:
                 raise ConfigurationError(f"Snapshot({field}={getattr(self, field)!r}): it must be at least 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+# Without slots: `Aggregate[State, Command, Event](...)` has to be told its type parameters.
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Aggregate(Generic[S, C, E]):
     """A consistency boundary: its starting state and two pure functions.
 

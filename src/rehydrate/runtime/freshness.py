@@ -32,8 +32,13 @@ class Freshness:
         """Have `actor.checked` or `actor.check_failed` called, never from within this call."""
         self._asking.append(actor)
         if not self._is_running:
-            self._manager.spawn(self._run())
+            # Before the task is made: where tasks begin at once, this one may be over by the time that it is.
             self._is_running = True
+            try:
+                self._manager.spawn(self._run())
+            except BaseException:
+                self._is_running = False
+                raise
 
     async def _run(self) -> None:
         manager = self._manager
