@@ -85,3 +85,10 @@ def test_a_snapshot_policy_counts_from_one(field: str) -> None:
     assert Snapshot(**settings) == Snapshot(every=1)
     with pytest.raises(ConfigurationError, match=f"Snapshot\\({field}=0\\): it must be at least 1"):
         Snapshot(**settings | {field: 0})
+
+
+def test_type_parameters_may_be_written_out() -> None:
+    written = Aggregate[int, str, int](
+        name="counter", initial=0, decide=decide, evolve=evolve, commands=str, events=int
+    )
+    assert written.name == "counter"

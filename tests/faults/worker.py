@@ -65,7 +65,7 @@ class Shown(msgspec.Struct, frozen=True, tag=True):
 class Refused(msgspec.Struct, frozen=True, tag=True):
     id: str
     error: str
-    facts: dict[str, int] = {}
+    facts: dict[str, object] = {}
     """Of a rejection."""
     is_rejection: bool = False
     stored: bool | None = False
@@ -109,14 +109,14 @@ async def main(url: str) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     decoder = msgspec.json.Decoder[Order](Order)
-    async with asyncio.TaskGroup() as working:
-        async with app.open(url) as bank:
-            tell(Ready())
-            while line := await lines.readline():
-                order = decoder.decode(line)
-                if isinstance(order, Close):
-                    break
-                working.create_task(carry_out(bank, order))
+    # The runtime is closed first, under what the tasks wait for.
+    async with asyncio.TaskGroup() as working, app.open(url) as bank:
+        tell(Ready())
+        while line := await lines.readline():
+            order = decoder.decode(line)
+            if isinstance(order, Close):
+                break
+            working.create_task(carry_out(bank, order))
     tell(Closed())
     transport.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,7 +42,9 @@ class Worker:
         """Wait until it has told enough."""
         async with asyncio.timeout(HANG_LIMIT):
             while not enough():
-                assert not self.listening.done(), f"the process ended too early, with {self._process.returncode}"
+                assert not self.listening.done(), (
+                    f"the process ended too early, with {self._process.returncode}"
+                )
                 self._waiting.append(asyncio.get_running_loop().create_future())
                 await self._waiting[-1]
 
@@ -133,7 +135,7 @@ class Workers:
 
 
 @asynccontextmanager
-async def workers_on(url: str) -> AsyncIterator[Workers]:
+async def workers_on(url: str) -> AsyncGenerator[Workers]:
     """Leaves no process behind."""
     workers = Workers(url)
     try:

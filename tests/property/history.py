@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from rehydrate import (
@@ -107,9 +107,7 @@ class Log:
     def __init__(self, events: Sequence[StoredEvent]) -> None:
         self.events = events
         positions = [event.position for event in events]
-        assert all(0 < a < b for a, b in zip(positions, positions[1:], strict=False)), (
-            f"positions: {positions}"
-        )
+        assert all(0 < a < b for a, b in pairwise(positions)), f"positions: {positions}"
         self.streams: dict[str, list[StoredEvent]] = {}
         for event in events:
             self.streams.setdefault(event.stream.partition("-")[2], []).append(event)

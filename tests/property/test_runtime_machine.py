@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
-from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -77,7 +76,7 @@ class RuntimeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.patches = [mock.patch.object(logging.getLogger("rehydrate"), "disabled", new=True)]
+        self.patches = pytest.MonkeyPatch()
         self.is_window_short = False
         self.has_failed = False
 
@@ -100,12 +99,9 @@ class RuntimeMachine(RuleBasedStateMachine):
     def open(self, limits: Limits, snapshot: Snapshot | None, with_snapshots: bool, window: int) -> None:
         # With so short a window it is `caused_at` alone by which repeats are recognised.
         self.is_window_short = window != 1_024
-        self.patches += [
-            mock.patch(f"rehydrate.runtime.{module}.WINDOW_EVENTS", window)
-            for module in ("window", "repeats")
-        ]
-        for patch in self.patches:
-            patch.start()
+        self.patches.setattr(logging.getLogger("rehydrate"), "disabled", True)
+        for module in ("window", "repeats"):
+            self.patches.setattr(f"rehydrate.runtime.{module}.WINDOW_EVENTS", window)
         self.world = World(
             self.url(), snapshot, limits, lambda store: self.backup(store, with_snapshots=with_snapshots)
         )
@@ -192,8 +188,8 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), command=commands, timeout=timeouts)
     def use_an_id_twice(self, number: int, index: int, command: Command, timeout: float | None) -> None:
-        given = [sent for sent in self.repeatable if is_given(sent)] or [None]
-        first = given[-1 - index % len(given)]
+        given = [sent for sent in self.repeatable if is_given(sent)]
+        first = given[-1 - index % len(given)] if given else None
         if first is not None and all(twin.command != command for twin in first.twins):
             twin = self.world.history.add(first.account, command, first.id, first.caused_at, of=first)
             self.run(self._repeat([twin], number, 0, timeout, 1, []))
@@ -234,7 +230,7 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     @rule()
     def open_another_runtime(self) -> None:
-        if len(self.world.nodes) < 2:  # noqa: PLR2004 - one is enough to compete with
+        if len(self.world.nodes) < 2:
             self.run(self.world.open_node())
 
     @rule(number=st.integers(0, 1), kill=st.booleans())
@@ -285,20 +281,16 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "world"):
-                if not self.has_failed:
-                    self.run(self._end())
+            if hasattr(self, "world") and not self.has_failed:
+                self.run(self._end())
         finally:
             if hasattr(self, "world"):
                 self.run(self.world.clear_away())
             self.runner.close()
-            for patch in self.patches:
-                patch.stop()
+            self.patches.undo()
 
     async def _end(self) -> None:
         world = self.world
-        for node in world.nodes:
-            assert node.runtime is not None
         await world.settle()
         await self._repeat_until_known()
         await self._check_that_life_goes_on()
@@ -349,25 +341,35 @@ class FileMachine(RuntimeMachine):
             self.folder.cleanup()
 
 
+class LongRuntimeMachine(RuntimeMachine):
+    """The same, for longer."""
+
+
+class LongFileMachine(FileMachine):
+    """The same, for longer."""
+
+
 quick = settings(
     max_examples=60,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     print_blob=True,
-    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=[phase for phase in Phase if phase is not Phase.explain],
 )
-thorough = settings(quick, max_examples=3_000, stateful_step_count=60)
+thorough = settings(quick, max_examples=1_500, stateful_step_count=60)
+# The threads of SQLite do not repeat themselves, so an example on a file is shown as it was found.
+as_found = [Phase.explicit, Phase.reuse, Phase.generate]
 
-import os
-from hypothesis import Phase
-
-quick = settings(
-    quick,
-    phases=(Phase.generate,) if "NOSHRINK" in os.environ else tuple(Phase),
-    max_examples=int(os.environ.get("N", 60)),
-    stateful_step_count=int(os.environ.get("STEPS", 30)),
-)
 TestInMemory = RuntimeMachine.TestCase
 TestInMemory.settings = quick
+
 TestOnFile = FileMachine.TestCase
-TestOnFile.settings = quick
+TestOnFile.settings = settings(quick, max_examples=20, phases=as_found)
+
+TestInMemoryForLong = pytest.mark.slow(LongRuntimeMachine.TestCase)
+TestInMemoryForLong.settings = thorough
+
+TestOnFileForLong = pytest.mark.slow(LongFileMachine.TestCase)
+TestOnFileForLong.settings = settings(thorough, max_examples=250, phases=as_found)

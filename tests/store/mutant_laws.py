@@ -16,7 +16,7 @@ class _LawsOfProcesses(ProcessLaws, CrashLaws):
     pass
 
 
-def _make(module: ModuleType, mutant: type, *laws: type, patience: float) -> None:
+def _make(module: ModuleType, mutant: type, *laws: type, patience: float = 1.0) -> None:
     for name, found in vars(module).items():
         is_one = isinstance(found, type) and issubclass(found, mutant) and found is not mutant
         if is_one and found.__module__ == module.__name__ and not name.startswith("_"):
@@ -33,8 +33,8 @@ match os.environ["MUTANTS_MEET"]:
             memory_mutants, memory_mutants.Mutant, test_memory.OnSharedMemory, StoreConformance, patience=0.05
         )
     case "all laws on SQLite":
-        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, StoreConformance, patience=0.3)
+        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, StoreConformance)
     case "the laws of processes on SQLite":
-        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _LawsOfProcesses, patience=0.5)
+        _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _LawsOfProcesses)
     case unknown:
         raise ValueError(unknown)

@@ -57,7 +57,7 @@ class _EarlyPositions(Log):
         connection.execute("INSERT INTO reserved VALUES (?)", (first + total,))
         connection.execute(schema.COMMIT)
         # Now and then much later than others, who meanwhile take and commit what comes behind.
-        time.sleep(random.choice((0.0, 0.02)))
+        time.sleep(random.choice((0.0, 0.01)))
         _begin(connection)
         self.forget()
         self.refresh(connection)

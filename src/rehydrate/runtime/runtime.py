@@ -258,6 +258,8 @@ class Runtime:
             pending = Pending(command, command_id, timeout, is_given=True)
             pending.digest = _digest(blueprint, aggregate.stream(id), command)
         if caused_at is not None:
+            if command_id is None:
+                raise ConfigurationError("caused_at= says how far back to look for a command_id=, so give that too")
             pending.caused_at = _position(caused_at)
         if (
             command_id is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pkgutil
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from rehydrate.store.port import Store
+from rehydrate.testing.clock import HANG_LIMIT
 from rehydrate.testing.conformance.writers import Writers
 
 
@@ -27,8 +29,9 @@ class Another:
         return store
 
     async def close(self) -> None:
-        for store in self._opened:
-            await store.close()
+        async with asyncio.timeout(HANG_LIMIT):
+            for store in self._opened:
+                await store.close()
 
 
 class StoreUnderTest:
