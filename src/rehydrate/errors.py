@@ -48,11 +48,15 @@ class DispatchError(RehydrateError):
 class UnknownAggregateError(DispatchError):
     """The aggregate is not one of the App's; nothing was stored, a retry says the same."""
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        listed = ", ".join(known) or "none"
-        super().__init__(
-            f"no aggregate {name!r} in this App (it has: {listed}); add it to App(aggregates=[...])"
-        )
+    def __init__(self, name: str, known: tuple[str, ...], *, is_another: bool = False) -> None:
+        if is_another:
+            reason = (
+                f"this is another Aggregate named {name!r} than the App's; was its module imported twice?"
+            )
+        else:
+            listed = ", ".join(known) or "none"
+            reason = f"no aggregate {name!r} in this App (it has: {listed}); add it to App(aggregates=[...])"
+        super().__init__(reason)
         self.name = name
         self.known = known
 
@@ -222,7 +226,10 @@ class UnknownEventError(CodecError):
     """
 
     def __init__(self, type: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"no event of type {type!r} is declared (declared: {', '.join(known) or 'none'})")
+        super().__init__(
+            f"no event of type {type!r} is declared (declared: {', '.join(known) or 'none'}); "
+            "declare it, or name its new class in the aliases of the codec"
+        )
         self.type = type
         self.known = known
 

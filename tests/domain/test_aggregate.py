@@ -73,9 +73,9 @@ async def one_by_one(state: int, command: str) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("function", [None, "decide", later, one_by_one])
 def test_decide_and_evolve_are_plain_functions(function: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"decide=.* must be a plain function"):
+    with pytest.raises(ConfigurationError, match="must be a plain function"):
         dataclasses.replace(counter, decide=function)
-    with pytest.raises(ConfigurationError, match=r"evolve=.* must be a plain function"):
+    with pytest.raises(ConfigurationError, match="must be a plain function"):
         dataclasses.replace(counter, evolve=function)
 
 

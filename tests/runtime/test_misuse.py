@@ -243,3 +243,28 @@ async def test_a_snapshot_store_that_never_answers_costs_a_replay_and_no_command
             await stage.clock.advance(20)
         assert (await sent).version == 1
         assert "snapshot store did not answer" in caplog.text
+
+
+async def test_a_rejection_with_an_init_of_its_own_can_be_shown_and_raised() -> None:
+    @dataclass
+    class NoFunds(Rejection):
+        balance: int
+
+    assert repr(NoFunds(balance=5))
+    assert str(NoFunds(5)) == "no funds"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"snapshot": 100}, r"write snapshot=Snapshot\(every=100\)"),
+        ({"initial": Added}, r"write initial=Added\(\)"),
+        ({"decide": [Added(1)]}, "give the function itself, not its result"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_with_what_to_write(wrong: dict[str, Any], sentence: str) -> None:
+    declared: dict[str, Any] = {
+        "name": "x", "initial": 0, "decide": decide, "evolve": evolve, "commands": Add, "events": Added
+    }  # fmt: skip
+    with pytest.raises(ConfigurationError, match=sentence):
+        Aggregate(**{**declared, **wrong})

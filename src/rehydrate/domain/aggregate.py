@@ -68,7 +68,16 @@ class Aggregate(Generic[S, C, E]):
             raise ConfigurationError(
                 f"aggregate {self.name!r}: passivate_after={self.passivate_after!r} must be more than 0 seconds"
             )
+        if self.snapshot is not None and not isinstance(self.snapshot, Snapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"aggregate {self.name!r}: snapshot={self.snapshot!r} must be a Snapshot; write "
+                "snapshot=Snapshot(every=100)"
+            )
         initial: object = self.initial
+        if isinstance(initial, type):
+            raise ConfigurationError(
+                f"aggregate {self.name!r}: initial={initial.__name__} is a class; write initial={initial.__name__}()"
+            )
         if isinstance(initial, (list, dict, set, bytearray)):
             raise ConfigurationError(
                 f"aggregate {self.name!r}: initial={initial!r} can be changed in place, and all aggregates begin "
@@ -76,14 +85,15 @@ class Aggregate(Generic[S, C, E]):
             )
         for role in ("decide", "evolve"):
             function = getattr(self, role)
-            if (
-                not callable(function)
-                or inspect.iscoroutinefunction(function)
-                or inspect.isasyncgenfunction(function)
-            ):
+            if not callable(function):
                 raise ConfigurationError(
-                    f"aggregate {self.name!r}: {role}={function!r} must be a plain function; what it needs to wait "
-                    "for belongs into the command"
+                    f"aggregate {self.name!r}: {role} must be a plain function, and is a value of "
+                    f"{type(function).__name__}; give the function itself, not its result"
+                )
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigurationError(
+                    f"aggregate {self.name!r}: {role} is async, and must be a plain function; what it would wait for "
+                    "belongs into the command"
                 )
 
     def stream(self, id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Self
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -19,6 +20,13 @@ class Rejection(Exception):
     """
 
     facts: dict[str, object]
+
+    # pyright: ignore is for the arguments of a subclass that has an `__init__` of its own.
+    def __new__(cls, *args: object, **facts: object) -> Self:  # noqa: ARG004  # pyright: ignore[reportInconsistentConstructor]
+        rejection = super().__new__(cls)
+        # Here, so that one whose class has an `__init__` of its own can be shown as well.
+        rejection.facts = facts
+        return rejection
 
     def __init__(self, **facts: object) -> None:
         super().__init__()

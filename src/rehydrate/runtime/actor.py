@@ -245,12 +245,10 @@ class AggregateActor(Generic[S, C, E]):
                 self.advance()
             return
         self._commit(drain, outcome)
-        if self._is_snapshot_due():
-            drain.reply_all(self.blueprint.manager.counters)
-            self._snapshot_if_due()
-            self.advance()
-            return
         try:
+            if self._is_snapshot_due():
+                drain.reply_all(self.blueprint.manager.counters)
+                self._snapshot_if_due()
             self.advance()
         finally:
             drain.reply_all(self.blueprint.manager.counters)

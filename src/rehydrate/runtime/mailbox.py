@@ -117,8 +117,9 @@ class Drain:
         return CommandResult(answer.version, self.position - (self.version - answer.version), answer.events)
 
     def reply_all(self, counters: Counters) -> None:
-        """Every answer is final: hand them out."""
-        for answer in self.answers:
+        """Every answer is final: hand them out, once."""
+        answers, self.answers = self.answers, []
+        for answer in answers:
             if not answer.pending.is_answered:
                 counters.count(answer.error)
                 reply(answer.pending, self.outcome(answer))

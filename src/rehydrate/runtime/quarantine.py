@@ -26,7 +26,7 @@ class Quarantine:
     def add(self, stream: str, error: StreamQuarantinedError) -> None:
         known = self._streams.pop(stream, None)
         pause = self._limits.hold_first if known is None else min(self._limits.hold_most, known[2] * 2)
-        _log.error("%s", error, exc_info=error)
+        _log.debug("%s", error, exc_info=error)
         self._streams[stream] = (_without_frames(error), self._clock.monotonic() + pause, pause)
         if len(self._streams) > _MOST_STREAMS:
             del self._streams[next(iter(self._streams))]

@@ -259,7 +259,9 @@ class Runtime:
             pending.digest = _digest(blueprint, aggregate.stream(id), command)
         if caused_at is not None:
             if command_id is None:
-                raise ConfigurationError("caused_at= says how far back to look for a command_id=, so give that too")
+                raise ConfigurationError(
+                    "caused_at= says how far back to look for a command_id=, so give that too"
+                )
             pending.caused_at = _position(caused_at)
         if (
             command_id is not None
@@ -282,8 +284,10 @@ class Runtime:
                 "this runtime belongs to another event loop or process: open the App in this one"
             )
         blueprint = self._blueprints.get(aggregate.name)
-        if blueprint is None or blueprint.aggregate is not aggregate:
+        if blueprint is None:
             raise UnknownAggregateError(aggregate.name, tuple(self._blueprints))
+        if blueprint.aggregate is not aggregate:
+            raise UnknownAggregateError(aggregate.name, tuple(self._blueprints), is_another=True)
         return blueprint
 
     async def _state_at(self, blueprint: Blueprint[S, Any, Any], id: str, at: int) -> S:
