@@ -12,7 +12,17 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from rehydrate import App, CommandResult, Limits, MailboxFullError, Metadata, Runtime, Snapshot, open_store
+from rehydrate import (
+    App,
+    CommandResult,
+    Limits,
+    MailboxFullError,
+    Metadata,
+    Runtime,
+    Snapshot,
+    StoreUnavailableError,
+    open_store,
+)
 from rehydrate.store.memory import MemoryStore
 from rehydrate.store.port import NewEvent, Store
 from rehydrate.testing.clock import FakeClock, settle, until
@@ -286,7 +296,8 @@ class World:
             await self._advance_until(answer.done, "a state is never shown")
             try:
                 return await answer
-            except MailboxFullError:
+            except (MailboxFullError, StoreUnavailableError):
+                # It shared the fate of a command before it.
                 await self.advance(0.25)
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Self
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -19,14 +18,8 @@ class Rejection(Exception):
         raise InsufficientFunds(balance=20, amount=30)
     """
 
-    facts: dict[str, object]
-
-    # pyright: ignore is for the arguments of a subclass that has an `__init__` of its own.
-    def __new__(cls, *args: object, **facts: object) -> Self:  # noqa: ARG004  # pyright: ignore[reportInconsistentConstructor]
-        rejection = super().__new__(cls)
-        # Here, so that one whose class has an `__init__` of its own can be shown as well.
-        rejection.facts = facts
-        return rejection
+    facts: dict[str, object] = {}  # noqa: RUF012 - this one is never changed
+    """Stays empty for a class that has an `__init__` of its own and does not call this one."""
 
     def __init__(self, **facts: object) -> None:
         super().__init__()
