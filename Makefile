@@ -39,7 +39,7 @@ check: $(DEV_READY) ## Lint, format, types, layers, size of modules
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo --cache-dir $(CACHE)/import-linter
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 format: $(DEV_READY) ## Format the code and repair what the linter can

@@ -32,6 +32,8 @@ from tests.property.ledger import Event, Ledger, codec, ledger_aggregate
 from tests.property.wire import MortalClock, Wire
 
 ACCOUNTS = ("a", "b", "c")
+_DELAY = 0.5
+"""Seconds after which every call that a fault has delayed has got there."""
 _PATIENCE = 400.0
 """Seconds on the fake clock after which everything must have come to rest: more than all limits together."""
 
@@ -241,6 +243,7 @@ class World:
         """No more faults, and whatever is under way ends, wherever it is: then nobody waits any more."""
         for node in self._all:
             await node.recover()
+        await self.advance(_DELAY)
         await self._advance_until(self._is_at_rest, "somebody waits for ever")
         log = await self.look()
         self.history.check(log)
@@ -272,7 +275,7 @@ class World:
             self.kill_node(node)
         for node in self._all:
             await node.recover()
-        await self.advance(1.0)
+        await self.advance(_DELAY)
         self.history.check(await self.look())
         self.backup.restore()
         self.history.went_back(await self.look())
