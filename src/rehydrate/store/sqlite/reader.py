@@ -75,7 +75,10 @@ class Readers:
         try:
             connection, identity = self._take()
             try:
+                # One view of the file for all statements of a question: it may be restored between two of them.
+                connection.execute(schema.BEGIN_READ)
                 answer = question(connection)
+                connection.execute(schema.COMMIT)
             except BaseException:
                 connection.close()
                 raise
