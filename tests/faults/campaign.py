@@ -38,7 +38,9 @@ class Slot:
 class Campaign:
     """Hands out commands to processes, so many to each at a time; repeats what was not answered, with the same id."""
 
-    def __init__(self, workers: Workers, commands: Iterable[Run], *, at_a_time: int) -> None:
+    def __init__(
+        self, workers: Workers, commands: Iterable[Run], *, at_a_time: int, with_cause: bool = False
+    ) -> None:
         self.commands = {command.id: command for command in commands}
         self.stored: dict[str, Stored] = {}
         self.rejected: dict[str, Refused] = {}
@@ -46,6 +48,7 @@ class Campaign:
         self.slots: list[Slot] = []
         self._workers = workers
         self._at_a_time = at_a_time
+        self._with_cause = with_cause
         self._waiting = deque(self.commands.values())
         self._watching: list[asyncio.Future[None]] = []
         self._position = 0
@@ -95,7 +98,7 @@ class Campaign:
         orders: list[Run] = []
         while self._waiting and len(slot.open) < self._at_a_time:
             order = self._waiting.popleft()
-            if order.caused_at is None:
+            if self._with_cause and order.caused_at is None:
                 order = msgspec.structs.replace(order, caused_at=self._position)
             slot.open[order.id] = order
             orders.append(order)

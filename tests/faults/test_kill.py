@@ -40,11 +40,11 @@ async def test_ten_thousand_commands_from_eight_processes_killed_at_random_are_t
 async def test_what_a_killed_runtime_acknowledged_is_there_with_the_same_version_and_position(
     url: str, chance: random.Random
 ) -> None:
-    """On few accounts, so that many commands of each are under way, and more than the window of recent ids holds."""
+    """On two accounts, so that the window of recent ids does not reach back to all commands, and their cause must."""
     commands = some_commands(6_000, 2, chance)
     kills = [chance.randrange(len(commands)) for _ in range(10)]
     async with workers_on(url) as workers:
-        campaign = Campaign(workers, commands, at_a_time=200)
+        campaign = Campaign(workers, commands, at_a_time=200, with_cause=True)
         await campaign.run(1, kills=kills, chance=chance)
     await verify(url, campaign)
     async with app.open(url) as bank:

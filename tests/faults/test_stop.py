@@ -33,6 +33,7 @@ async def test_a_process_that_is_stopped_under_load_keeps_the_others_only_until_
     ]
 
     async def stop_one_after_the_other() -> None:
+        await campaign.until(lambda: bool(campaign.slots))
         for _ in range(8):
             await campaign.until(_each_was_answered(campaign.slots, 60))
             stopped = chance.choice(campaign.slots)
