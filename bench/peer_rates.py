@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -37,6 +39,18 @@ def sqlite_settings(folder: Path) -> dict[str, str]:
 def memory_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) -> Sample:
     """On its recorder of plain Python objects."""
     return _dispatch_rate(bank, FASTEST, callers, size)
+
+
+def memory_rate_on_one_core(bank: type[AnyBank], callers: int, size: Size, folder: Path) -> Sample:
+    """The same, where the system can keep a process on one core: threads that cannot fight for the lock."""
+    if sys.platform != "linux":
+        return memory_rate(bank, callers, size, folder)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        return memory_rate(bank, callers, size, folder)
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def sqlite_rate(bank: type[AnyBank], callers: int, size: Size, folder: Path) -> Sample:

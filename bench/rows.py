@@ -53,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 REHYDRATE: Final = "Rehydrate"
 WITH_STRUCTS: Final = "Rehydrate, Structs"
 PEER: Final = "eventsourcing"
+PEER_ON_ONE_CORE: Final = "eventsourcing, on one core"
 PEER_WITH_STRUCTS: Final = "eventsourcing, Structs"
 PING_PONG: Final = "asyncio ping-pong"
 BARE_STORE: Final = "bare store"
@@ -65,6 +66,10 @@ WINDOW_RESIDENT: Final = "resident, full window"
 
 
 def _in_memory(callers: int, title: str, goal: float) -> Row:
+    on_one_core: tuple[Contestant, ...] = ()
+    if callers > 1:
+        measure = partial(peer_rates.memory_rate_on_one_core, peer_bank.Bank, callers)
+        on_one_core = (Contestant(PEER_ON_ONE_CORE, measure),)
     return Row(
         name=f"memory-{callers}",
         title=title,
@@ -72,12 +77,14 @@ def _in_memory(callers: int, title: str, goal: float) -> Row:
         contestants=(
             Contestant(REHYDRATE, partial(dispatching.memory_rate, bank.bank, callers)),
             Contestant(PEER, partial(peer_rates.memory_rate, peer_bank.Bank, callers)),
+            *on_one_core,
             Contestant(PING_PONG, partial(ping_pong_rate, callers)),
             Contestant(WITH_STRUCTS, partial(dispatching.memory_rate, structs.bank, callers)),
             Contestant(PEER_WITH_STRUCTS, partial(peer_rates.memory_rate, peer_structs.Bank, callers)),
         ),
         ratios=(
             Ratio(REHYDRATE, PEER, goal),
+            *[Ratio(REHYDRATE, contestant.name) for contestant in on_one_core],
             Ratio(WITH_STRUCTS, PEER_WITH_STRUCTS),
             Ratio(REHYDRATE, PING_PONG),
             Ratio(WITH_STRUCTS, PING_PONG),

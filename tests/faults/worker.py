@@ -117,6 +117,8 @@ async def main(url: str) -> None:
             if isinstance(order, Close):
                 break
             working.create_task(carry_out(bank, order))
+            # So that it is under way before the next order is read.
+            await asyncio.sleep(0)
     tell(Closed())
     transport.close()
 

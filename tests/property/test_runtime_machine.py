@@ -23,7 +23,7 @@ from rehydrate import Limits, Snapshot
 from rehydrate.store.port import Store
 from rehydrate.testing.faults import ALL_THAT_PASS, Fault, Hang, HangAnswer, Late, RandomFaults, Refuse
 from tests.property.history import Attempt, Fate, Sent
-from tests.property.ledger import Batch, Break, Command, Draw, Nothing, Post, events_of
+from tests.property.ledger import Batch, Break, Command, Draw, Nothing, Post
 from tests.property.world import ACCOUNTS, Backup, FileBackup, MemoryBackup, Node, SnapshotsLeft, World
 
 T = TypeVar("T")
@@ -38,7 +38,9 @@ commands: st.SearchStrategy[Command] = st.one_of(
     batches,
     st.sampled_from([Nothing(), Break("decide"), Break("evolve")]),
 )
-timeouts = st.sampled_from([None, None, 0.04, 0.2, 1.0, 5.0])
+timeouts = st.sampled_from([None, 0.04, 0.2, 1.0, 5.0])
+waits = st.sampled_from([0.0, 0.0, 0.06, 0.3])
+"""How much time passes after something was sent, before anything else happens."""
 orders = st.tuples(accounts, commands, st.booleans(), timeouts)
 """A command for an account, whether it gets an id, and its deadline."""
 
@@ -51,8 +53,8 @@ troubles = st.lists(st.tuples(methods, faults), max_size=4)
 
 limits = st.builds(
     Limits,
-    mailbox=st.sampled_from([4_096, 4_096, 3]),
-    max_live=st.sampled_from([100, 100, 100, 2]),
+    mailbox=st.sampled_from([4_096] * 5 + [3]),
+    max_live=st.sampled_from([100] * 5 + [2]),
     recoveries=st.sampled_from([64, 1]),
     max_redecide=st.sampled_from([10, 1]),
     recovery_timeout=st.sampled_from([60.0, 2.0]),
@@ -122,9 +124,14 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     # ---- commands
 
-    @rule(number=st.integers(0, 1), orders=st.lists(orders, min_size=1, max_size=6), troubles=troubles)
-    def dispatch(self, number: int, orders: list[Order], troubles: Troubles) -> None:
-        self.run(self._dispatch(self.node(number), orders, troubles))
+    @rule(
+        number=st.integers(0, 1),
+        orders=st.lists(orders, min_size=1, max_size=6),
+        troubles=troubles,
+        wait=waits,
+    )
+    def dispatch(self, number: int, orders: list[Order], troubles: Troubles, wait: float) -> None:
+        self.run(self._dispatch(self.node(number), orders, troubles, wait))
 
     @rule(
         number=st.integers(0, 1),
@@ -133,6 +140,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         is_given=st.booleans(),
         timeout=timeouts,
         troubles=troubles,
+        wait=waits,
     )
     def dispatch_to_one(
         self,
@@ -142,47 +150,46 @@ class RuntimeMachine(RuleBasedStateMachine):
         is_given: bool,
         timeout: float | None,
         troubles: Troubles,
+        wait: float,
     ) -> None:
         orders = [(account, command, is_given, timeout) for command in commands]
-        self.run(self._dispatch(self.node(number), orders, troubles))
+        self.run(self._dispatch(self.node(number), orders, troubles, wait))
 
-    async def _dispatch(self, node: Node, orders: list[Order], troubles: Troubles) -> None:
+    async def _dispatch(self, node: Node, orders: list[Order], troubles: Troubles, wait: float) -> None:
         history = self.world.history
         node.expect(troubles)
         for account, command, is_given, timeout in orders:
             id = f"given{len(history.sent)}" if is_given else None
             caused_at = self.world.log.position if self.is_window_short else None
             self.world.dispatch(node, history.add(account, command, id, caused_at), timeout)
+        await self.world.advance(wait)
 
     @rule(
         number=st.integers(0, 1),
         index=st.integers(0, 1_000),
+        only_unknown=st.booleans(),
         timeout=timeouts,
         times=st.integers(1, 2),
         troubles=troubles,
+        wait=waits,
     )
-    def repeat(self, number: int, index: int, timeout: float | None, times: int, troubles: Troubles) -> None:
-        self.run(self._repeat(self.repeatable, number, index, timeout, times, troubles))
-
-    @rule(number=st.integers(0, 1), index=st.integers(0, 1_000), timeout=timeouts, troubles=troubles)
-    def repeat_what_may_be_stored(
-        self, number: int, index: int, timeout: float | None, troubles: Troubles
-    ) -> None:
-        self.run(self._repeat(self.unknown, number, index, timeout, 1, troubles))
-
-    async def _repeat(
+    def repeat(
         self,
-        choice: list[Sent],
         number: int,
         index: int,
+        only_unknown: bool,
         timeout: float | None,
         times: int,
         troubles: Troubles,
+        wait: float,
     ) -> None:
-        if not choice:
-            return
-        sent = choice[-1 - index % len(choice)]
-        self.node(number).expect(troubles)
+        choice = self.unknown if only_unknown else self.repeatable
+        if choice:
+            self.node(number).expect(troubles)
+            self.run(self._repeat(choice[-1 - index % len(choice)], number, timeout, times))
+            self.run(self.world.advance(wait))
+
+    async def _repeat(self, sent: Sent, number: int, timeout: float | None, times: int = 1) -> None:
         for n in range(times):
             self.world.dispatch(self.node(number + n), sent, timeout)
 
@@ -192,7 +199,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         first = given[-1 - index % len(given)] if given else None
         if first is not None and all(twin.command != command for twin in first.twins):
             twin = self.world.history.add(first.account, command, first.id, first.caused_at, of=first)
-            self.run(self._repeat([twin], number, 0, timeout, 1, []))
+            self.run(self._repeat(twin, number, timeout))
 
     @rule(index=st.integers(0, 1_000))
     def cancel_a_caller(self, index: int) -> None:
@@ -204,8 +211,11 @@ class RuntimeMachine(RuleBasedStateMachine):
 
     @rule(account=accounts, command=batches)
     def append_as_a_stranger(self, account: str, command: Batch) -> None:
-        sent = self.world.history.add(account, command, None, None)
-        self.run(self.world.append_as_stranger(sent, events_of(command)))
+        self.run(self.world.append_as_stranger(account, command))
+
+    @rule(number=st.integers(0, 1), rivals=st.integers(0, 3))
+    def let_others_be_faster(self, number: int, rivals: int) -> None:
+        self.node(number).below.rivals = rivals
 
     # ---- time and trouble
 
@@ -350,7 +360,7 @@ class LongFileMachine(FileMachine):
 
 
 quick = settings(
-    max_examples=60,
+    max_examples=120,
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

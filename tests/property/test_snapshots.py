@@ -21,7 +21,7 @@ lives = st.lists(st.lists(commands, max_size=8), min_size=1, max_size=4)
 policies = st.builds(Snapshot, every=st.integers(1, 9), keep=st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(lives=lives, policy=policies, separate=st.booleans())
 def test_a_snapshot_and_the_events_after_it_make_the_same_state_as_all_events(
     lives: list[list[Command]], policy: Snapshot, separate: bool

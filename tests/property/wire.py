@@ -24,12 +24,19 @@ class Wire:
         self.under_way = 0
         """Calls that have not been answered."""
         self.is_cut = False
+        self.rivals = 0
+        """How many of the next appends somebody else comes before."""
+        self.be_faster: Callable[[Store, str, int], None] = _nobody_is
+        """What that one does."""
 
     def submit(
         self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
     ) -> Appended | StoreError | None:
         if self.is_cut:
             return None
+        if self.rivals > 0:
+            self.rivals -= 1
+            self.be_faster(self._store, stream, expected_version)
         outcome = self._store.submit(stream, events, expected_version, _Passed(self, waiter))
         self.under_way += outcome is None
         return outcome
@@ -59,6 +66,10 @@ class Wire:
     async def _stop_if_cut(self) -> None:
         if self.is_cut:
             await asyncio.get_running_loop().create_future()
+
+
+def _nobody_is(store: Store, stream: str, expected_version: int) -> None:
+    pass
 
 
 class _Passed:

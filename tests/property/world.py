@@ -20,15 +20,16 @@ from rehydrate import (
     Metadata,
     Runtime,
     Snapshot,
+    StoreError,
     StoreUnavailableError,
     open_store,
 )
 from rehydrate.store.memory import MemoryStore
-from rehydrate.store.port import NewEvent, Store
+from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.testing.clock import FakeClock, settle, until
 from rehydrate.testing.faults import Fault, FaultyStore, RandomFaults, Script
 from tests.property.history import Attempt, History, Log, Sent, read_log
-from tests.property.ledger import Event, Ledger, codec, ledger_aggregate
+from tests.property.ledger import Batch, Event, Ledger, codec, events_of, ledger_aggregate
 from tests.property.wire import MortalClock, Wire
 
 ACCOUNTS = ("a", "b", "c")
@@ -127,6 +128,7 @@ class Node:
     async def recover(self) -> None:
         """No more faults, and what was held up goes on."""
         self.script, self.often.rate = Script(), 0.0
+        self.below.rivals = 0
         self.store.release()
         await self.store.land()
 
@@ -135,6 +137,20 @@ class Node:
 
     def __repr__(self) -> str:
         return self.name
+
+
+class Stranger:
+    """Somebody who appends without a runtime."""
+
+    def __init__(self, events: tuple[Event, ...]) -> None:
+        self.answer: asyncio.Future[CommandResult[Event]] = asyncio.get_running_loop().create_future()
+        self._events = events
+
+    def append_done(self, outcome: Appended | StoreError) -> None:
+        if isinstance(outcome, StoreError):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(CommandResult(outcome.version, outcome.position, self._events))
 
 
 class World:
@@ -164,6 +180,7 @@ class World:
     async def open_node(self) -> None:
         node = Node(f"node{len(self._all)}", self.clock, await open_store(self.url, clock=self.clock))
         self._all.append(node)
+        node.below.be_faster = self._be_faster
         await node.open(self.app, self.limits)
         self.nodes.append(node)
 
@@ -186,17 +203,28 @@ class World:
         answer.add_done_callback(_look)
         self.history.ask(account, node, answer)
 
-    async def append_as_stranger(self, sent: Sent, events: tuple[Event, ...]) -> None:
+    async def append_as_stranger(self, account: str, command: Batch) -> None:
         """What a process without a runtime stores, where the stream is."""
+        attempt = self._submit_as_stranger(self.store, account, command, self.log.version(account))
+        await until(attempt.answer.done)
+
+    def _be_faster(self, store: Store, stream: str, version: int) -> None:
+        self._submit_as_stranger(store, stream.partition("-")[2], Batch((1,)), version)
+
+    def _submit_as_stranger(self, store: Store, account: str, command: Batch, version: int) -> Attempt:
+        sent = self.history.add(account, command, None, None)
         stored = Metadata(command_id=f"stranger.{sent.number}", user={"command": sent.number})
         metadata = msgspec.json.encode(stored)
+        events = events_of(command)
         new = [
             NewEvent(f"stranger.{sent.number}.{n}", codec.names[type(event)], codec.encode(event), metadata)
             for n, event in enumerate(events)
         ]
-        stream = self.ledger.stream(sent.account)
-        appended = await self.store.append(stream, new, expected_version=self.log.version(sent.account))
-        sent.result = CommandResult(appended.version, appended.position, events)
+        stranger = Stranger(events)
+        outcome = store.submit(self.ledger.stream(account), new, version, stranger)
+        if outcome is not None:
+            stranger.append_done(outcome)
+        return self.history.attempt(sent, stranger, stranger.answer)
 
     # ---- time
 

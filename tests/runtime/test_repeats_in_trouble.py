@@ -9,6 +9,7 @@ import pytest
 from rehydrate import (
     ActorCrashedError,
     CommandResult,
+    CommandTimeoutError,
     DuplicateCommandError,
     StoreUnavailableError,
     open_store,
@@ -16,7 +17,7 @@ from rehydrate import (
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import Fault, Hang, Lose, LoseAnswer
 from tests.bank import Account, Command, Crash, Deposit, InsufficientFunds, Touch, Withdraw, account
-from tests.stand_ins import SHARED, Exchangeable, copy_of, staged
+from tests.stand_ins import SHARED, Exchangeable, copy_of, deposited, staged
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,34 @@ async def test_a_read_that_fails_leaves_no_doubt_about_what_was_stored(method: s
         assert failure.value.stored is False
         with pytest.raises(InsufficientFunds):
             await stage.bank.dispatch(account, "ada", Withdraw(5), command_id="a")
+
+
+async def test_a_first_result_whose_place_another_command_has_taken_since_is_no_result() -> None:
+    exchangeable = Exchangeable(await open_store(SHARED))
+    async with staged(exchangeable.as_store) as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1), command_id="a")
+        stage.script.add("read_stream", Hang())
+        again = stage.bank.dispatch_nowait(account, "ada", Deposit(1), command_id="a")
+        await settle()
+        assert stage.store.hanging == 1
+        exchangeable.behind = await copy_of(before := exchangeable.behind, until=0)
+        await exchangeable.behind.append(account.stream("ada"), [deposited("theirs")], expected_version=0)
+        stage.store.release()
+        with pytest.raises(StoreUnavailableError):
+            await again
+        await before.close()
+
+
+async def test_a_command_that_timed_out_while_its_refusal_was_checked_is_not_decided_again() -> None:
+    other = await open_store(SHARED)
+    async with staged(SHARED) as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1))
+        stage.script.add("versions", Hang())
+        refused = stage.bank.dispatch_nowait(account, "ada", Withdraw(5), timeout=0.5)
+        await stage.clock.advance(0.6)
+        with pytest.raises(CommandTimeoutError):
+            await refused
+        await other.append(account.stream("ada"), [deposited("theirs", 10)], expected_version=1)
+        stage.store.release()
+        assert await stage.in_time(stage.bank.state(account, "ada")) == Account(11, 2)
+    await other.close()
