@@ -13,7 +13,8 @@ message is built from them and ends with what to do. A business refusal is not h
     │   ├── ActorCrashedError         DuplicateCommandError     StreamQuarantinedError
     ├── StoreError
     │   ├── VersionConflictError      AppendTooLargeError
-    │   ├── StoreUnavailableError     StoreClosedError          CorruptStoreError
+    │   ├── StoreUnavailableError     StoreClosedError          StoreSealedError
+    │   └── CorruptStoreError
     └── CodecError
         ├── UnknownEventError         UndecodableEventError
 """
@@ -206,6 +207,17 @@ class StoreClosedError(StoreError):
 
     def __init__(self, reason: str = "it is closed: open it again") -> None:
         super().__init__(reason)
+
+
+class StoreSealedError(StoreError):
+    """The store was sealed, after its events were moved to another one: it is read, and takes no more appends.
+
+    Nothing was stored, and a retry says the same, in every process. Open the store that it was moved to.
+    """
+
+    def __init__(self, store: str) -> None:
+        super().__init__(f"{store} is sealed and takes no more events: use the store that it was moved to")
+        self.store = store
 
 
 class CorruptStoreError(StoreError):

@@ -15,7 +15,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from rehydrate.clock import Clock
-from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError, VersionConflictError
+from rehydrate.errors import (
+    ConfigurationError,
+    StoreClosedError,
+    StoreError,
+    StoreSealedError,
+    VersionConflictError,
+)
 from rehydrate.store.fork import FORKED, bind_to_process
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -58,6 +64,7 @@ class Memory:
         self.checkpoints: dict[str, Checkpoint] = {}
         self.views: dict[str, dict[str, bytes]] = {}
         self.waiting: set[asyncio.Future[None]] = set()
+        self.sealed = False
 
     def wake(self) -> None:
         """Let everybody look for themselves who waits for an event."""
@@ -129,9 +136,11 @@ class MemoryStore:
         memory = self._opened
         stored = memory.streams.get(stream)
         version = len(stored) if stored else 0
-        if expected_version != version:
-            return _repeated(stored or [], events, expected_version) or VersionConflictError(
-                stream, expected_version, version
+        if expected_version != version or memory.sealed:
+            return _repeated(stored or [], events, expected_version) or (
+                StoreSealedError(self.url)
+                if memory.sealed
+                else VersionConflictError(stream, expected_version, version)
             )
         if stored is None:
             stored = memory.streams[stream] = []
@@ -156,6 +165,9 @@ class MemoryStore:
     ) -> Appended:
         return await append_and_wait(self, stream, events, expected_version)
 
+    async def seal(self) -> None:
+        self._memory.sealed = True
+
     # ---- reading
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
@@ -169,6 +181,7 @@ class MemoryStore:
         after: int = 0,
         limit: int = PAGE_SIZE,
         near: int | None = None,  # noqa: ARG002
+        may_lag: bool = False,  # noqa: ARG002
     ) -> StreamPage:
         stored = self._memory.streams.get(stream, [])
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))

@@ -272,7 +272,15 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
             VersionConflictError: the stream is elsewhere; nothing was stored.
             AppendTooLargeError: nothing was stored.
             StoreUnavailableError: its `stored` says what is known.
-            InvalidIdError, StoreClosedError: nothing was stored.
+            InvalidIdError, StoreClosedError, StoreSealedError: nothing was stored.
+        """
+        ...
+
+    async def seal(self) -> None:
+        """Take no more appends, from any process, for good; sealing twice is fine.
+
+        From when this returns every append that stores anything is a `StoreSealedError`, what was under way then
+        included. One that is sent again and was stored before still returns its first result. All else goes on.
         """
         ...
 
@@ -281,9 +289,18 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
         ...
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,
+        may_lag: bool = False,
     ) -> StreamPage:
-        """A page of a stream. `near` is a position at or before the first event asked for: it may save a search."""
+        """A page of a stream. `near` is a position at or before the first event asked for: it may save a search.
+
+        `may_lag`: a replica may answer, which does not have the newest events yet.
+        """
         ...
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:
@@ -293,7 +310,10 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
     ) -> LogPage:
-        """A page of the log in commit order: no position ever appears behind a reader that has passed it."""
+        """A page of the log in commit order: no position ever appears behind a reader that has passed it.
+
+        A replica may answer, if the store was opened with one; `streams` likewise.
+        """
         ...
 
     async def head(self) -> Head:
@@ -413,7 +433,7 @@ async def every_event(
     left = limit
     while left is None or left > 0:
         page = await store.read_stream(
-            stream, after=after, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+            stream, after=after, limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE), may_lag=True
         )
         for event in page.events:
             yield event

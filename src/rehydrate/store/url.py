@@ -38,6 +38,8 @@ class Backend(msgspec.Struct, frozen=True):
 
 BACKENDS: Final[dict[str, Backend]] = {
     "memory": Backend("rehydrate.store.memory", "open_memory"),
+    "mongodb": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
+    "postgresql": Backend("rehydrate.store.postgres", "open_postgres", extra="postgres"),
     "sqlite": Backend("rehydrate.store.sqlite", "open_sqlite"),
 }
 

@@ -244,17 +244,25 @@ class FaultyStore:
     ) -> Appended:
         return await append_and_wait(self, stream, events, expected_version)
 
+    async def seal(self) -> None:
+        await self._write("seal", ("seal", ""), self._store.seal)
+
     # ---- everything else
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
         return await self._read("versions", lambda: self._store.versions(streams))
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,
+        may_lag: bool = False,
     ) -> StreamPage:
-        return await self._read(
-            "read_stream", lambda: self._store.read_stream(stream, after=after, limit=limit, near=near)
-        )
+        read = partial(self._store.read_stream, stream, after=after, limit=limit, near=near, may_lag=may_lag)
+        return await self._read("read_stream", read)
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:
         return await self._read("replay", lambda: self._store.replay(stream, after=after, near=near))

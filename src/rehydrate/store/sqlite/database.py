@@ -272,20 +272,6 @@ def as_store_error(error: sqlite3.Error, path: Path, *, committing: bool = False
     return StoreUnavailableError(reason, stored=stored, retryable=code not in _WAITING_DOES_NOT_HELP)
 
 
-def another(error: StoreError) -> StoreError:
-    """The same error once more: one that is raised in several places would show the wrong ones."""
-    if isinstance(error, StoreUnavailableError):
-        copied: StoreError = StoreUnavailableError(
-            error.reason, stored=error.stored, retryable=error.retryable
-        )
-    elif isinstance(error, CorruptStoreError):
-        copied = CorruptStoreError(str(error))
-    else:
-        return error
-    copied.__cause__ = error.__cause__
-    return copied
-
-
 def not_a_name(error: UnicodeEncodeError) -> InvalidIdError:
     """What SQLite cannot be asked for, because nothing can be called that."""
     return InvalidIdError("name", f"it is not text, but {error.object!r}")

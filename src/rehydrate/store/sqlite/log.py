@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from rehydrate.errors import VersionConflictError
+from rehydrate.errors import StoreError, StoreSealedError, VersionConflictError
 from rehydrate.store.group_commit import Group, Outcome, PendingAppend
+from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Appended
 from rehydrate.store.sqlite import schema
-from rehydrate.store.sqlite.heads import KnownHeads, StreamAt
 
+_StreamAt: TypeAlias = tuple[int, int]
+"""The key and the version of a stream; (0, 0) for one that is not there."""
 _Row: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int]
 
 
@@ -22,13 +24,15 @@ class Log:
     a transaction does not end well.
     """
 
-    def __init__(self) -> None:
-        self._heads = KnownHeads()
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._heads = KnownHeads[_StreamAt]()
         self._position = 0
         self._stream = 0
         """The key that was given out last."""
         self._data_version: int | None = None
         self._ends_known = False
+        self._sealed = 0
 
     def forget(self) -> None:
         """Know nothing more."""
@@ -53,6 +57,7 @@ class Log:
         if not self._ends_known:
             (self._position,) = connection.execute(schema.LAST_POSITION).fetchone()
             (self._stream,) = connection.execute(schema.LAST_STREAM).fetchone()
+            (self._sealed,) = connection.execute(schema.IS_SEALED).fetchone()
             self._ends_known = True
         heads = self._heads
         outcomes: list[Outcome] = []
@@ -62,7 +67,13 @@ class Log:
             stream = append.stream
             key, version = heads.get(stream) or self._find(connection, stream)
             if version != append.expected_version:
-                outcomes.append(_repeated_or_conflict(connection, append, key, version))
+                outcomes.append(
+                    _repeated(connection, append, key, version)
+                    or self._refusal(VersionConflictError(stream, append.expected_version, version))
+                )
+                continue
+            if self._sealed:
+                outcomes.append(StoreSealedError(self._store))
                 continue
             if key == 0:
                 self._stream = key = self._stream + 1
@@ -84,23 +95,27 @@ class Log:
             connection.executemany(schema.ADD_EVENT, rows)
         return outcomes
 
-    def _find(self, connection: sqlite3.Connection, stream: str) -> StreamAt:
+    def _refusal(self, conflict: VersionConflictError) -> StoreError:
+        """Whoever is told of a conflict decides again, which a sealed store makes pointless."""
+        return StoreSealedError(self._store) if self._sealed else conflict
+
+    def _find(self, connection: sqlite3.Connection, stream: str) -> _StreamAt:
         """Read a head, and know it from now on."""
         try:
-            head: StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0)
+            head: _StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0)
         except UnicodeEncodeError:
             return 0, 0  # Nothing can be called that.
         self._heads.put(stream, head)
         return head
 
 
-def _repeated_or_conflict(
+def _repeated(
     connection: sqlite3.Connection, append: PendingAppend, key: int, version: int
-) -> Outcome:
-    """The first result of an append that stands where it expects to stand; else a conflict."""
+) -> Appended | None:
+    """The first result of an append that stands where it expects to stand."""
     expected = append.expected_version
     if 0 <= expected < version:
         there = connection.execute(schema.IDS_OF_STREAM, (key, expected, len(append.events))).fetchall()
         if [id for id, _ in there] == [event.id for event in append.events]:
             return Appended(expected + len(there), there[-1][1])
-    return VersionConflictError(append.stream, expected, version)
+    return None

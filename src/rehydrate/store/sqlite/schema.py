@@ -96,6 +96,13 @@ IDS_OF_STREAM: Final = """
     SELECT id, position FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?
 """
 
+SEAL: Final = """
+    CREATE TRIGGER IF NOT EXISTS events_are_sealed BEFORE INSERT ON events
+    BEGIN SELECT RAISE(ABORT, 'the store is sealed'); END
+"""
+"""The database itself refuses from now on, whatever program or version asks."""
+IS_SEALED: Final = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name = 'events_are_sealed'"
+
 # ---- reading
 
 READ_STREAM: Final = """

@@ -24,6 +24,7 @@ from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
 from rehydrate.store.fork import FORKED, bind_to_process
 from rehydrate.store.group_commit import Group, GroupCommit, Outcome
+from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.port import (
     PAGE_SIZE,
     Appended,
@@ -46,10 +47,9 @@ from rehydrate.store.port import (
 from rehydrate.store.sqlite import consumers, reader
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
-from rehydrate.store.sqlite.versions import VersionQuestions
-from rehydrate.store.sqlite.watch import LogWatch
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.store_url import StoreUrl
+from rehydrate.store.version_questions import VersionQuestions
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +134,10 @@ class SqliteStore:
     ) -> Appended:
         return await append_and_wait(self, stream, events, expected_version)
 
+    async def seal(self) -> None:
+        self._check_open()
+        await self._writer.seal()
+
     def _completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
         self._watch.notice(outcomes)
         self._groups.completed(group, outcomes)
@@ -154,6 +158,7 @@ class SqliteStore:
         after: int = 0,
         limit: int = PAGE_SIZE,
         near: int | None = None,  # noqa: ARG002
+        may_lag: bool = False,  # noqa: ARG002
     ) -> StreamPage:
         return await self._read(lambda connection: reader.read_stream(connection, stream, after, limit))
 

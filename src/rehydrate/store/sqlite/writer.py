@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, TypeVar
 
 from rehydrate.errors import StoreError, StoreUnavailableError
+from rehydrate.store.another import another
 from rehydrate.store.group_commit import Group, Outcome
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import (
@@ -20,7 +21,6 @@ from rehydrate.store.sqlite.database import (
     REPLACED,
     DatabaseFile,
     Identity,
-    another,
     as_store_error,
     code_of,
     is_of_an_append,
@@ -61,7 +61,7 @@ class Writer:
         """What can be answered while a job waits for the lock."""
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
-        self._log = Log()
+        self._log = Log(str(file.path))
         self._pages = 0
         self._thread = threading.Thread(target=self._work, name=f"rehydrate {file.path.name}", daemon=True)
         """A daemon: a program that forgets to close its store must still be able to end."""
@@ -92,6 +92,15 @@ class Writer:
     async def change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Do something in a transaction of its own. Who is cancelled here cancels only the wait."""
         return await self._ask(lambda: self._change(change))
+
+    async def seal(self) -> None:
+        """Take no more appends, in any process."""
+
+        def seal(connection: sqlite3.Connection) -> None:
+            connection.execute(schema.SEAL)
+            self._log.forget()
+
+        await self.change(seal)
 
     async def close(self, first: Callable[[], None]) -> None:
         """Finish what was taken in, do something first, and end."""

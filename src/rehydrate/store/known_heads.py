@@ -1,17 +1,16 @@
-"""What the writer knows of its streams without asking the database."""
+"""What a writer knows of its streams without asking the database."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeVar
+
+H = TypeVar("H")
 
 MAX_HEADS: Final = 200_000
 
-StreamAt: TypeAlias = tuple[int, int]
-"""The key and the version of a stream; (0, 0) for one that is not there."""
 
-
-class KnownHeads:
-    """The streams that were used last, at most `limit` of them.
+class KnownHeads(Generic[H]):
+    """The streams that were used last, at most `limit` of them, and what a backend knows of each.
 
     Two generations: when the young one holds half of the limit it becomes the old one, whose streams are forgotten
     unless they come up again. That costs a use nothing, where counting uses would.
@@ -21,16 +20,17 @@ class KnownHeads:
 
     def __init__(self, limit: int = MAX_HEADS) -> None:
         self._half = limit // 2
-        self._young: dict[str, StreamAt] = {}
-        self._old: dict[str, StreamAt] = {}
+        self._young: dict[str, H] = {}
+        self._old: dict[str, H] = {}
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
 
-    def get(self, stream: str) -> StreamAt | None:
-        return self._young.get(stream) or self._old.get(stream)
+    def get(self, stream: str) -> H | None:
+        head = self._young.get(stream)
+        return self._old.get(stream) if head is None else head
 
-    def put(self, stream: str, head: StreamAt) -> None:
+    def put(self, stream: str, head: H) -> None:
         if len(self._young) >= self._half and stream not in self._young:
             self._old = self._young
             self._young = {}

@@ -1,4 +1,4 @@
-"""Asking for versions: many who ask in one turn of the event loop share one way to the writer thread."""
+"""Asking for versions: many who ask in one turn of the event loop share one question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from rehydrate.errors import StoreError
-from rehydrate.store.sqlite.database import another
+from rehydrate.store.another import another
 
 _Question: TypeAlias = tuple[Sequence[str], asyncio.Future[list[int]]]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from rehydrate.errors import StoreClosedError, StoreError
+from rehydrate.store.another import another
 from rehydrate.store.group_commit import Outcome
 from rehydrate.store.port import Appended
-from rehydrate.store.sqlite.database import another
 
 
 class LogWatch:
@@ -20,6 +21,7 @@ class LogWatch:
         self._poll = poll
         self._waiting: dict[asyncio.Future[StoreError | None], int] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._hint = asyncio.Event()
 
     async def wait(self, after: int) -> None:
         """Return when there are events after that position."""
@@ -42,6 +44,10 @@ class LogWatch:
         if self._waiting:
             self._wake(max((done.position for done in outcomes if isinstance(done, Appended)), default=0))
 
+    def hint(self) -> None:
+        """Somebody says that there is more: look now, without waiting for the next time."""
+        self._hint.set()
+
     def close(self) -> None:
         """Nobody waits any more."""
         self._fail(StoreClosedError)
@@ -49,10 +55,13 @@ class LogWatch:
             self._looking.cancel()
 
     async def _look(self) -> None:
-        """Ask the database instead of `PRAGMA data_version`: saved checkpoints shall not wake those who save them."""
+        """Ask for the position, not for any change: saved checkpoints shall not wake those who save them."""
         try:
             while True:
-                await asyncio.sleep(self._poll)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll):
+                        await self._hint.wait()
+                self._hint.clear()
                 if not self._waiting:
                     return
                 self._wake(await self._last_position())
