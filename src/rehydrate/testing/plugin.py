@@ -1,24 +1,48 @@
-"""What pytest gets from Rehydrate by itself: the `fake_clock` fixture, markers, readable assertions in the kit.
+"""What pytest gets from Rehydrate by itself: fixtures for time and for real servers, markers, readable assertions.
 
 Loaded into every pytest run of whoever has Rehydrate installed, so it imports nothing before it is used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from rehydrate.testing.clock import FakeClock
+    from rehydrate.testing.servers import MongoServer, PostgresServer, ServerRoom
+
+POSTGRES_URL: Final = "REHYDRATE_TEST_POSTGRES_URL"
+MONGODB_URL: Final = "REHYDRATE_TEST_MONGODB_URL"
+"""Where tests find a server of your own, whose user may create databases."""
+REQUIRE_SERVERS: Final = "REHYDRATE_REQUIRE_SERVERS"
+"""With 1, a server that cannot be had fails the tests that need it, rather than skip them."""
+
+P = ParamSpec("P")
+S = TypeVar("S", "PostgresServer", "MongoServer")
+
+_missing = pytest.StashKey[set[str]]()
 
 pytest.register_assert_rewrite("rehydrate.testing.conformance")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_missing] = set()
     config.addinivalue_line(
         "markers", "processes: a law of the conformance kit that starts, stops and kills processes of its own"
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """A server that was missing is said once more at the end, where it is not overlooked."""
+    if missing := config.stash[_missing]:
+        terminalreporter.section("servers that tests were skipped for", yellow=True, bold=True)
+        for line in sorted(missing):
+            terminalreporter.line(line, yellow=True)
 
 
 @pytest.fixture
@@ -27,3 +51,105 @@ def fake_clock() -> FakeClock:
     from rehydrate.testing.clock import FakeClock
 
     return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def server_room() -> Iterator[ServerRoom]:
+    """Where servers are started; at the end of the session none of them is left."""
+    from rehydrate.testing.servers import ServerRoom
+
+    with ServerRoom() as room:
+        yield room
+
+
+@pytest.fixture
+def postgres_version() -> int:
+    """The version of PostgreSQL that `postgres_url` is of: `@pytest.mark.parametrize("postgres_version", [16, 18])`."""
+    from rehydrate.testing.servers.found import POSTGRES_VERSIONS
+
+    return POSTGRES_VERSIONS[0]
+
+
+@pytest.fixture
+def postgres_url(
+    server_room: ServerRoom, postgres_version: int, pytestconfig: pytest.Config
+) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database: on a server that the session shares, or on one of your own."""
+    with _or_skipped(pytestconfig):
+        server = os.environ.get(POSTGRES_URL) or server_room.shared_postgres(postgres_version).url
+    with _database_on(server) as url:
+        yield url
+
+
+@pytest.fixture
+def mongodb_url(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of a new, empty MongoDB database: on a replica set that the session shares, or on one of your own."""
+    with _or_skipped(pytestconfig):
+        server = os.environ.get(MONGODB_URL) or server_room.shared_mongodb().url
+    with _database_on(server) as url:
+        yield url
+
+
+@pytest.fixture
+def start_postgres(
+    server_room: ServerRoom, pytestconfig: pytest.Config
+) -> Iterator[Callable[..., PostgresServer]]:
+    """Starts a PostgreSQL of the test's own, to be stopped, killed, or set back: `start_postgres(version=16)`.
+
+    It takes what `ServerRoom.start_postgres` takes. The server ends with the test. A server of yours is never used.
+    """
+    with _starting(server_room.start_postgres, server_room, pytestconfig) as start:
+        yield start
+
+
+@pytest.fixture
+def start_mongodb(
+    server_room: ServerRoom, pytestconfig: pytest.Config
+) -> Iterator[Callable[..., MongoServer]]:
+    """Starts a replica set of the test's own, to be stopped, killed, or set back: `start_mongodb(members=3)`.
+
+    It takes what `ServerRoom.start_mongodb` takes. The servers end with the test. A server of yours is never used.
+    """
+    with _starting(server_room.start_mongodb, server_room, pytestconfig) as start:
+        yield start
+
+
+@contextmanager
+def _starting(start: Callable[P, S], room: ServerRoom, config: pytest.Config) -> Generator[Callable[P, S]]:
+    started: list[S] = []
+
+    def start_one(*args: P.args, **kwargs: P.kwargs) -> S:
+        with _or_skipped(config):
+            started.append(start(*args, **kwargs))
+        return started[-1]
+
+    try:
+        yield start_one
+    finally:
+        for server in started:
+            room.discard(server)
+
+
+@contextmanager
+def _or_skipped(config: pytest.Config) -> Generator[None]:
+    """A server that is not there is a loud skip, or a failure where servers are required."""
+    from rehydrate.testing.servers import ServerNotFoundError
+
+    try:
+        yield
+    except ServerNotFoundError as missing:
+        if os.environ.get(REQUIRE_SERVERS, "") not in {"", "0"}:
+            pytest.fail(f"{missing} ({REQUIRE_SERVERS} is set)", pytrace=False)
+        config.stash[_missing].add(str(missing))
+        pytest.skip(str(missing))
+
+
+@contextmanager
+def _database_on(server: str) -> Generator[str]:
+    from rehydrate.testing.servers import drop_database, fresh_database
+
+    url = fresh_database(server)
+    try:
+        yield url
+    finally:
+        drop_database(url)

@@ -1,0 +1,73 @@
+"""A fresh, empty database on a server, be it ours or yours, and its removal.
+
+The drivers' own event loops and threads stay out of the test: the work is done in a thread that ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+MONGODB = "mongodb"
+
+
+def fresh_database(url: str) -> str:
+    """A URL of a database that did not exist before, on the server of this URL, whose user may create one."""
+    name = f"test_{secrets.token_hex(6)}"
+    if not is_mongodb(url):
+        _execute(url, f'CREATE DATABASE "{name}"')
+    return with_database(url, name)
+
+
+def drop_database(url: str) -> None:
+    """Drop a database that `fresh_database` made, also while somebody is connected to it."""
+    name = urlsplit(url).path.strip("/")
+    if not name.startswith("test_"):
+        raise ValueError("this database was not made by `fresh_database`")
+    if is_mongodb(url):
+        with mongo_client(url) as client:
+            client.drop_database(name)
+    else:
+        _execute(with_database(url, "postgres"), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, and another database."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if is_mongodb(url) and parts.username:
+        # Without it the database that the URL names is the one that knows the user.
+        options.setdefault("authSource", parts.path.strip("/") or "admin")
+    return urlunsplit(parts._replace(path=f"/{quote(name)}", query=urlencode(options)))
+
+
+def is_mongodb(url: str) -> bool:
+    return urlsplit(url).scheme.startswith(MONGODB)
+
+
+def mongo_client(url: str, *, patience: int = 10_000) -> MongoClient[dict[str, Any]]:
+    """A client that waits so many milliseconds for a server and its answer; to be closed."""
+    from pymongo import MongoClient
+
+    return MongoClient(url, serverSelectionTimeoutMS=patience, socketTimeoutMS=patience)
+
+
+def _execute(url: str, statement: str) -> None:
+    """Run one statement in a connection of its own."""
+    import asyncpg
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(url, timeout=30)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, execute()).result()

