@@ -14,6 +14,7 @@ import typer
 
 from rehydrate.cli.endings import perform, say
 from rehydrate.cli.events import Selection, show_events
+from rehydrate.cli.moving.copy import copy_store
 from rehydrate.cli.run.lines import Source
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
@@ -290,3 +291,42 @@ def verify(
         lambda: show_findings(store, load_app(target) if target else None, as_table=wants_table(json)),
         debug=debug,
     )
+
+
+@program.command()
+def copy(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="The URL of the store that is copied; it may be in use.", show_default=False
+        ),
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST",
+            help="The URL of an empty store, or of one that an earlier call has begun to fill.",
+            show_default=False,
+        ),
+    ],
+    seal: Annotated[
+        bool,
+        typer.Option(
+            "--seal", help="End the source for good: it takes no more events from anybody. For moving house."
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Copy all events, checkpoints and views into another store, and compare the two.
+
+    However a call ends, the same call goes on where it ended, and stores nothing twice.
+
+    [bold]Examples[/bold]
+
+    rehydrate copy sqlite:///bank.db postgresql://localhost/bank
+
+    rehydrate copy sqlite:///bank.db postgresql://localhost/bank --seal
+
+    Exit code: 0 all is copied and the same, 1 something is not, 2 wrong usage, 130 Ctrl-C.
+    """
+    perform(lambda: copy_store(source, destination, seal=seal), debug=debug)

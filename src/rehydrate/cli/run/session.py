@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rehydrate.app import App
-from rehydrate.cli.endings import FAILED, INTERRUPTED, READER_GONE, TERMINATED, abandon_stdout, say
+from rehydrate.cli.endings import FAILED, READER_GONE, abandon_stdout, say
+from rehydrate.cli.interrupts import CODES, listening
 from rehydrate.cli.run.commands import Orders
 from rehydrate.cli.run.lines import LineReader, Source
 from rehydrate.cli.run.pipeline import Pipeline
@@ -21,8 +20,6 @@ from rehydrate.cli.run.runs import FreshRun, NamedRun, Run
 from rehydrate.cli.run.sending import Sender
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.store.port import Store
-
-_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class Options(NamedTuple):
@@ -78,7 +75,7 @@ class _Session:
 
     async def execute(self) -> int:
         try:
-            with self._listening():
+            with listening(self._hear):
                 await self._pipeline.execute()
         finally:
             self._report.end()
@@ -87,27 +84,10 @@ class _Session:
             return READER_GONE
         return self._tell()
 
-    @contextmanager
-    def _listening(self) -> Generator[None, None, None]:
-        """The first Ctrl-C ends the run in order, the second at once."""
-        loop = asyncio.get_running_loop()
-        heard: list[signal.Signals] = []
-        for number in _CODES:
-            try:
-                loop.add_signal_handler(number, self._hear, number)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue  # Windows, or not the main thread: Ctrl-C ends the run at once, and a named one can go on.
-            heard.append(number)
-        try:
-            yield
-        finally:
-            for number in heard:
-                loop.remove_signal_handler(number)
-
     def _hear(self, number: signal.Signals) -> None:
         if self._signal is not None:
             self._report.end()
-            os._exit(_CODES[number])
+            os._exit(CODES[number])
         self._signal = number
         self._pipeline.stop()
 
@@ -127,7 +107,7 @@ class _Session:
                 else self._outlook(self._progress, is_whole=is_whole)
             )
         if self._signal is not None:
-            return _CODES[self._signal]
+            return CODES[self._signal]
         return FAILED if trouble is not None or self._report.failures else 0
 
     def _outlook(self, progress: RunProgress, *, is_whole: bool) -> str:

@@ -1,0 +1,124 @@
+"""The events of one store copied into another: compare what is there, append what is missing, compare that.
+
+The destination is the beginning of the source at each moment, so how far a call came needs no note: the next one finds
+it by comparing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from rehydrate.cli.moving.appending import Appender
+from rehydrate.cli.moving.comparison import Compared, NotACopyError, compare
+from rehydrate.cli.moving.logs import Reader, StoreOrigin, persistently, read_log
+from rehydrate.cli.moving.packing import Packer
+from rehydrate.errors import ConfigurationError
+from rehydrate.store.port import Checkpoint, Head, Store
+
+PROBE: Final = "rehydrate.copy"
+"""A checkpoint that stands in the destination for a moment: the source must not see it."""
+
+Advance = Callable[[str, int, int], object]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
+class EventCopy:
+    """The events of `source` on their way into `destination`."""
+
+    def __init__(self, source: Store, destination: Store) -> None:
+        self.source = source
+        self.destination = destination
+        self.compared = Compared()
+        """How far the destination is known to be the same."""
+        self.before = 0
+        """Events that the destination held when this call began."""
+        self._origin = StoreOrigin(source)
+        self._target = StoreOrigin(destination)
+        self._appender = Appender(self._origin, destination)
+        self.advance: Advance = _nobody_looks
+        self._copied_to = 0
+
+    async def begin(self) -> None:
+        """Compare what the destination holds already.
+
+        Raises `NotACopyError` if that is not the beginning of the source; nothing was written.
+        """
+        head = await persistently(self.destination.head)
+        until = await persistently(self.source.head)
+        try:
+            await self._compare(until, head, "comparing", is_whole=False)
+        except NotACopyError as error:
+            raise NotACopyError(
+                f"{self.destination.url} is neither empty nor the beginning of a copy: {error}; nothing was written"
+            ) from None
+        self.before = self.compared.events
+        self._copied_to = self.compared.source_position
+
+    async def reach(self, position: int) -> None:
+        """Catch up, unless the event at that position of the source has been copied."""
+        if position > self._copied_to:
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Copy up to what is now the newest event of the source, and compare what was copied.
+
+        Raises `NotACopyError` with the first difference, `OutOfPlaceError`, or what a store raises.
+        """
+        # An append is visible as a whole, so the head never lies inside one.
+        until = await persistently(self.source.head)
+        if until.position <= self._copied_to:
+            return
+        packer = Packer(self.destination.capabilities)
+        begun, total = self._copied_to, until.position - self._copied_to
+        async for page in read_log(self.source, after=begun, until=until.position):
+            for batch in packer.add(page):
+                await self._appender.send(batch)
+            self.advance("copying", page[-1].position - begun, total)
+        for batch in packer.finish():
+            await self._appender.send(batch)
+        self._copied_to = until.position
+        await self._compare(until, await persistently(self.destination.head), "verifying", is_whole=True)
+
+    async def refuse_itself(self) -> None:
+        """Raise `ConfigurationError` if both stores are one, under two names."""
+        there = await self.destination.load_checkpoint(PROBE)
+        mark = os.urandom(16)
+        probe = Checkpoint(
+            name=PROBE, position=0, event_id="", epoch=1 + (there.epoch if there else 0), data=mark
+        )
+        await self.destination.save_checkpoint(probe, previous=there)
+        try:
+            seen = await self.source.load_checkpoint(PROBE)
+        finally:
+            await self.destination.remove_checkpoint(PROBE)
+        if seen is not None and seen.data == mark:
+            raise ConfigurationError(
+                f"{self.source.url} and {self.destination.url} are the same store: a copy needs another one"
+            )
+
+    async def _compare(self, until: Head, copied: Head, doing: str, *, is_whole: bool) -> None:
+        compared = self.compared
+        begun, total = compared.destination_position, copied.position - compared.destination_position
+        events = Reader(read_log(self.source, after=compared.source_position, until=until.position))
+        copies = Reader(
+            read_log(self.destination, after=compared.destination_position, until=copied.position)
+        )
+        try:
+            await compare(
+                self._origin,
+                self._target,
+                events,
+                copies,
+                so_far=compared,
+                is_whole=is_whole,
+                advance=lambda now: self.advance(doing, now.destination_position - begun, total),
+            )
+        finally:
+            await events.close()
+            await copies.close()
+
+
+def _nobody_looks(doing: str, done: int, total: int) -> None:
+    pass
