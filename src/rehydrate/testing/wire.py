@@ -41,8 +41,8 @@ class Wire(Protocol):
 class BytesWire:
     """Nothing is known: bytes pass as they come, under the name `bytes`."""
 
-    background = frozenset[str]()
-    last_of_answer = None
+    background: ClassVar[frozenset[str]] = frozenset()
+    last_of_answer: ClassVar[str | None] = None
 
     def from_client(self, data: bytes) -> Iterator[tuple[str, bytes]]:
         yield "bytes", data
@@ -100,8 +100,8 @@ class PostgresWire:
     Encrypted traffic is passed on as `bytes`: let the proxy do the encryption, and it can be told apart.
     """
 
-    background = frozenset[str]()
-    last_of_answer = "ReadyForQuery"
+    background: ClassVar[frozenset[str]] = frozenset()
+    last_of_answer: ClassVar[str | None] = "ReadyForQuery"
 
     def __init__(self) -> None:
         self._client = b""
@@ -162,8 +162,10 @@ _OP_MSG: Final = 2013
 class MongoWire:
     """A length, in a header of 16 bytes; a request is named by its command."""
 
-    background = frozenset({"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors"})
-    last_of_answer = None
+    background: ClassVar[frozenset[str]] = frozenset(
+        {"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors"}
+    )
+    last_of_answer: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         self._client = b""
