@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from rehydrate.cli.run import lines
-from rehydrate.cli.run.lines import Line, LineReader
+from rehydrate.cli.run.lines import MAX_LINE, Line, LineReader
 
 
 class Pieces:
@@ -22,8 +21,9 @@ class Pieces:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-async def read(*pieces: bytes) -> list[Line]:
-    return [line async for batch in LineReader(Pieces(*pieces)).batches() for line in batch]
+async def read(*pieces: bytes, max_line: int = MAX_LINE) -> list[Line]:
+    reader = LineReader(Pieces(*pieces), max_line=max_line)
+    return [line async for batch in reader.batches() for line in batch]
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,19 @@ async def test_the_digest_depends_on_text_and_number_and_on_nothing_else() -> No
 
 
 @pytest.mark.parametrize("size", [11, 12, 25, 40])
-async def test_a_line_that_is_too_long_leaves_its_size_and_its_digest(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE", 10)
+async def test_a_line_that_is_too_long_leaves_its_size_and_its_digest(size: int) -> None:
     text = b"x" * size
     cut = [text[start : start + 6] for start in range(0, size, 6)]
-    first, long, last = await read(b"one\n", *cut, b"\nlast")
+    first, long, last = await read(b"one\n", *cut, b"\nlast", max_line=10)
     assert (first.text, last.text) == (b"one", b"last")
     assert (long.number, long.text, long.too_long) == (2, b"", size)
-    _, whole, _ = await read(b"one\n" + text + b"\nlast")
+    _, whole, _ = await read(b"one\n" + text + b"\nlast", max_line=10)
     assert whole == long
 
 
-async def test_a_line_of_the_greatest_length_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE", 10)
-    assert [line.text for line in await read(b"0123456789\n", b"01234", b"56789")] == [b"0123456789"] * 2
+async def test_a_line_of_the_greatest_length_is_kept() -> None:
+    found = await read(b"0123456789\n", b"01234", b"56789", max_line=10)
+    assert [line.text for line in found] == [b"0123456789"] * 2
 
 
 async def test_what_a_source_raises_is_raised() -> None:

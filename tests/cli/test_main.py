@@ -11,7 +11,7 @@ import pytest
 from rehydrate.cli.main import main
 from tests.cli.terminal import BANK, ROOT, deposit, process, typed
 
-COMMANDS = ("run", "streams", "events", "state", "verify")
+COMMANDS = ("run", "streams", "events", "state", "verify", "copy", "export", "import")
 
 
 def test_help_names_every_command_and_each_has_examples() -> None:
@@ -22,6 +22,14 @@ def test_help_names_every_command_and_each_has_examples() -> None:
         shown = typed(command, "--help")
         assert shown.code == 0
         assert f"rehydrate {command} " in shown.stdout.partition("Example")[2]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_no_types_of_python(command: str) -> None:
+    shown = typed(*command.split(), "--help").stdout
+    assert "--help" in shown
+    for word in ("<bool>", "<str>", "<int", "BOOLEAN", "INTEGER"):
+        assert word not in shown
 
 
 def test_no_command_at_all_shows_the_help() -> None:
@@ -49,6 +57,9 @@ def test_the_version_is_printed() -> None:
         ("events", "--store", "memory://"),
         ("state", BANK, "bank_account", "--store", "memory://"),
         ("verify", "bank", "--store", "memory://"),
+        ("copy", "memory://"),
+        ("import", "memory://", "no-such-file.jsonl"),
+        ("export",),
         ("fly",),
     ],
     ids=" ".join,

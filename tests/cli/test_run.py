@@ -80,16 +80,16 @@ def test_metadata_is_stored_with_the_events(tmp_path: Path) -> None:
 
 MALFORMED = {
     "no JSON": (b"deposit 100 please", "MalformedLineError", "not a command"),
-    "a list": (b"[1, 2]", "MalformedLineError", "Expected `object`"),
+    "a list": (b"[1, 2]", "MalformedLineError", "it must be an object, and is a list"),
     "an id that is a number": (
-        b'{"aggregate": "bank_account", "id": 7, "command": "Touch"}', "MalformedLineError", "$.id",
+        b'{"aggregate": "bank_account", "id": 7, "command": "Touch"}', "MalformedLineError", "'id' must be a text, and is a whole number",
     ),
     "an empty id": (b'{"aggregate": "bank_account", "id": "", "command": "Touch"}', "MalformedLineError", "empty"),
     "a misspelt field": (
         b'{"aggregate": "bank_account", "id": "a", "command": "Touch", "comand_id": "1"}',
         "MalformedLineError", "comand_id",
     ),
-    "invalid UTF-8": (b'{"aggregate": "bank_account", "id": "\xff", "command": "Touch"}', "MalformedLineError", "utf-8"),
+    "invalid UTF-8": (b'{"aggregate": "bank_account", "id": "\xff", "command": "Touch"}', "MalformedLineError", "it is not UTF-8"),
     "half a surrogate": (
         rb'{"aggregate": "bank_account", "id": "\ud800", "command": "Touch"}', "MalformedLineError", "not a command",
     ),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from rehydrate.cli.misfit import why_misfit
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.store.port import StoredEvent, StoredSnapshot
@@ -90,4 +93,6 @@ class Fold:
 
 
 def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return (
+        why_misfit(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
+    )

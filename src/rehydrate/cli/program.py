@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from rehydrate.cli.endings import perform, say
+from rehydrate.cli.endings import perform
 from rehydrate.cli.events import Selection, show_events
+from rehydrate.cli.help import Command, Group
+from rehydrate.cli.input import opened
 from rehydrate.cli.moving.copy import copy_store
-from rehydrate.cli.run.lines import Source
+from rehydrate.cli.moving.exporting import export_events
+from rehydrate.cli.moving.importing import import_events
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
 from rehydrate.cli.streams import show_streams
@@ -24,12 +26,14 @@ from rehydrate.cli.target import load_app, looks_like_target
 from rehydrate.cli.verify import show_findings
 
 program: Final = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+command: Final = partial(program.command, cls=Command)
 
 
 def _check_target(target: str | None) -> str | None:
@@ -68,7 +72,9 @@ Store = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="JSON lines also on a terminal; elsewhere it is always JSON lines.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.", show_default=False)]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.", show_default=False)
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -104,7 +110,7 @@ def rehydrate(
     """
 
 
-@program.command()
+@command()
 def run(
     target: Target,
     store: Store,
@@ -133,7 +139,10 @@ def run(
         ),
     ] = False,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=10_000, help="Commands under way at the same time.")
+        int,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, max=10_000, help="Commands under way at the same time."
+        ),
     ] = 512,
     debug: Debug = False,
 ) -> None:
@@ -155,43 +164,25 @@ def run(
     """  # fmt: skip
     options = Options(store, name, strict, concurrency)
 
-    with _opened(file) as streams:
-        perform(lambda: run_lines(load_app(target), options, streams), debug=debug)
+    with opened(file, asking_for="commands") as given:
+        answers = Streams(
+            given.source,
+            given.total_bytes,
+            write_stdout,
+            shares_terminal=sys.stdout.isatty(),
+            is_typed=given.is_typed,
+        )
+        perform(lambda: run_lines(load_app(target), options, answers), debug=debug)
 
 
-@contextmanager
-def _opened(file: str) -> Generator[Streams, None, None]:
-    if file == "-":
-        yield _from_stdin()
-        return
-    with Path(file).open("rb", buffering=0) as source:
-        yield _streams(source, os.fstat(source.fileno()).st_size or None)
-
-
-def _from_stdin() -> Streams:
-    buffer = sys.stdin.buffer
-    try:
-        descriptor = buffer.fileno()
-    except OSError:  # Not a real file, as under a test.
-        return _streams(buffer, None)
-    is_typed = os.isatty(descriptor)
-    if is_typed:
-        say("reading commands from the terminal, one JSON object per line; Ctrl-D ends them")
-    with suppress(AttributeError, OSError):  # Windows has it for some descriptors, in some versions.
-        os.set_blocking(descriptor, True)
-    # Without a buffer: what is typed is run at once, and nothing holds a lock when the program ends meanwhile.
-    return _streams(getattr(buffer, "raw", buffer), os.fstat(descriptor).st_size or None, is_typed=is_typed)
-
-
-def _streams(source: Source, total_bytes: int | None, *, is_typed: bool = False) -> Streams:
-    return Streams(source, total_bytes, write_stdout, shares_terminal=sys.stdout.isatty(), is_typed=is_typed)
-
-
-@program.command()
+@command()
 def streams(
     store: Store,
     prefix: Annotated[
-        str, typer.Option("--prefix", help="Only those whose names begin so, for example bank_account-.")
+        str,
+        typer.Option(
+            "--prefix", metavar="PREFIX", help="Only those whose names begin so, for example bank_account-."
+        ),
     ] = "",
     limit: Limit = None,
     json: Json = False,
@@ -206,7 +197,7 @@ def streams(
     perform(lambda: show_streams(store, prefix, limit, as_table=wants_table(json)), debug=debug)
 
 
-@program.command()
+@command()
 def events(
     stream: Annotated[
         str, typer.Argument(metavar="STREAM", help="For example bank_account-ada.", show_default=False)
@@ -232,7 +223,7 @@ def events(
     perform(lambda: show_events(store, selection, as_table=wants_table(json)), debug=debug)
 
 
-@program.command()
+@command()
 def state(
     target: Target,
     aggregate: Annotated[
@@ -262,7 +253,7 @@ def state(
     )
 
 
-@program.command()
+@command()
 def verify(
     store: Store,
     target: Annotated[
@@ -293,18 +284,22 @@ def verify(
     )
 
 
-@program.command()
+@command()
 def copy(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="The URL of the store that is copied; it may be in use.", show_default=False
+            metavar="SRC",
+            envvar="REHYDRATE_SRC",
+            help="The URL of the store that is copied; it may be in use.",
+            show_default=False,
         ),
     ],
     destination: Annotated[
         str,
         typer.Argument(
             metavar="DST",
+            envvar="REHYDRATE_DST",
             help="The URL of an empty store, or of one that an earlier call has begun to fill.",
             show_default=False,
         ),
@@ -330,3 +325,71 @@ def copy(
     Exit code: 0 all is copied and the same, 1 something is not, 2 wrong usage, 130 Ctrl-C.
     """
     perform(lambda: copy_store(source, destination, seal=seal), debug=debug)
+
+
+@command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            envvar="REHYDRATE_SRC",
+            help="The URL of the store; it may be in use.",
+            show_default=False,
+        ),
+    ],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="A file that is not there yet; - or nothing writes to stdout.",
+            show_default=False,
+        ),
+    ] = "-",
+    debug: Debug = False,
+) -> None:
+    """Write all events as JSON lines, in the order of the log. Checkpoints, views and snapshots stay.
+
+    [bold]Examples[/bold]
+
+    rehydrate export sqlite:///bank.db bank.jsonl
+
+    rehydrate export sqlite:///bank.db | gzip > bank.jsonl.gz
+    """
+    perform(lambda: export_events(source, file), debug=debug)
+
+
+@command(name="import")
+def import_(
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST",
+            envvar="REHYDRATE_DST",
+            help="The URL of an empty store, or of one that an earlier call has begun to fill.",
+            show_default=False,
+        ),
+    ],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="What export has written; - or nothing reads stdin.",
+            callback=_check_file,
+            show_default=False,
+        ),
+    ] = "-",
+    debug: Debug = False,
+) -> None:
+    """Store the events that export has written, under their ids, versions and times, and read them back.
+
+    However a call ends, the same call goes on where it ended, and stores nothing twice.
+
+    [bold]Examples[/bold]
+
+    rehydrate import sqlite:///copy.db bank.jsonl
+
+    zcat bank.jsonl.gz | rehydrate import sqlite:///copy.db
+    """
+    with opened(file, asking_for="events") as given:
+        perform(lambda: import_events(destination, given), debug=debug)

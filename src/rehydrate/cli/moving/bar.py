@@ -12,11 +12,13 @@ from rehydrate.cli.moving.copying import Advance
 
 
 @contextmanager
-def bar() -> Generator[Advance, None, None]:
+def bar(*, wanted: bool = True) -> Generator[Advance, None, None]:
     """Shows on stderr what is being done and how far it is, while the block runs; nothing where nobody looks."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (wanted and console.is_terminal)
+    ) as progress:
         task = progress.add_task("")
         shown = ""
 

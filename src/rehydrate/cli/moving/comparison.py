@@ -44,8 +44,8 @@ async def compare(
         wanted = await events.some()
         if not wanted:
             raise NotACopyError(
-                f"{destination.name} holds {_named(there[0])} at {destination.place(there[0])}, where {source.name} has "
-                "no more events"
+                f"{destination.name} holds {_named(there[0])} at {destination.place(there[0])}, and it did not come from "
+                f"{source.name}"
             )
         count = min(len(there), len(wanted))
         for event, copy in zip(wanted, there, strict=False):

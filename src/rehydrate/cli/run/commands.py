@@ -9,6 +9,8 @@ import msgspec
 
 from rehydrate.app import App
 from rehydrate.cli.json import as_json, encode_any
+from rehydrate.cli.misfit import why_misfit
+from rehydrate.cli.run.fields import unknown_field
 from rehydrate.cli.run.lines import MAX_LINE, Line
 from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.domain.aggregate import Aggregate
@@ -75,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: ErrorPart | None = None
 
 
+_FIELDS: Final = CommandLine.__struct_fields__
 _decode_line: Final = msgspec.json.Decoder(CommandLine).decode
 _encode_answer: Final = msgspec.json.Encoder().encode
 
@@ -97,7 +100,7 @@ class Orders:
             asked = _decode_line(line.text)
             check_id(asked.id)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidIdError) as error:
-            raise MalformedLineError(f"not a command: {error}") from error
+            raise MalformedLineError(f"not a command: {_why(error)}") from error
         aggregate = self._aggregates.get(asked.aggregate)
         if aggregate is None:
             raise UnknownAggregateError(asked.aggregate, tuple(self._aggregates))
@@ -109,11 +112,22 @@ def _command(asked: CommandLine, codecs: AggregateCodecs) -> Any:
     decoders = codecs.commands.decoders
     if asked.command not in decoders:
         raise UnknownCommandError(asked.aggregate, asked.command, tuple(sorted(decoders)))
+    data = bytes(asked.data)
     try:
-        return decoders[asked.command](bytes(asked.data))
+        command = decoders[asked.command](data)
+        given = msgspec.json.decode(data)
     except Exception as error:
         # Whatever the classes of the user raise: the line does not fit them.
-        raise MalformedLineError(f"its data does not fit {asked.command}: {error}") from error
+        raise MalformedLineError(f"its data does not fit {asked.command}: {why_misfit(error)}") from error
+    unknown = unknown_field(command, given)
+    if unknown is not None:
+        raise MalformedLineError(f"its data does not fit {asked.command}: {unknown}")
+    return command
+
+
+def _why(error: Exception) -> str:
+    why = why_misfit(error)
+    return f"{why} (there is: {', '.join(_FIELDS)})" if why.startswith("there is no field") else why
 
 
 def is_blank(line: Line) -> bool:

@@ -10,7 +10,7 @@ from rehydrate.cli.run.blocking import BlockingThread
 
 CHUNK: Final = 256 * 1024
 MAX_LINE: Final = 16 * 1024 * 1024
-"""Bytes of a line; no store takes a larger append. What is beyond is counted, and not kept."""
+"""Bytes of a line of commands; no store takes a larger append. What is beyond is counted, and not kept."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -35,10 +35,11 @@ class Line(NamedTuple):
 class LineReader:
     """Splits a source at each newline; a carriage return before it belongs to the line's ending."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, max_line: int = MAX_LINE) -> None:
         self.bytes_read = 0
         self._source = source
-        self._thread = BlockingThread("rehydrate run: input")
+        self._max_line = max_line
+        self._thread = BlockingThread("rehydrate: input")
         self._number = 0
         self._rest = b""
         self._long: _LongLine | None = None
@@ -69,7 +70,7 @@ class LineReader:
 
     def _keep(self, part: bytes) -> None:
         """Part of a line whose end has not come yet."""
-        if self._long is None and len(self._rest) + len(part) > MAX_LINE:
+        if self._long is None and len(self._rest) + len(part) > self._max_line:
             self._long = _LongLine(self._number + 1)
             part, self._rest = self._rest + part, b""
         if self._long is not None:
@@ -85,7 +86,7 @@ class LineReader:
         digest = _digest(self._number, text)
         return (
             Line(self._number, b"", digest, len(text))
-            if len(text) > MAX_LINE
+            if len(text) > self._max_line
             else Line(self._number, text, digest)
         )
 

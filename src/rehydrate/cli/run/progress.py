@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from rehydrate.cli.misfit import why_misfit
 from rehydrate.domain.streams import MAX_ID_BYTES, check_id
 from rehydrate.errors import ConfigurationError, CorruptStoreError, RehydrateError
 from rehydrate.store.port import Checkpoint, Store, ViewChange
@@ -160,7 +161,9 @@ def _decode(data: bytes, name: str) -> _Progress:
     try:
         progress = msgspec.json.decode(data, type=_Progress)
     except msgspec.MsgspecError as error:
-        raise CorruptStoreError(f"the progress of run {name!r} cannot be read: {error}") from error
+        raise CorruptStoreError(
+            f"the progress of run {name!r} cannot be read: {why_misfit(error)}"
+        ) from error
     if progress.format != FORMAT:
         raise ConfigurationError(
             f"run {name!r} was begun by another version of Rehydrate; finish it with that one"
