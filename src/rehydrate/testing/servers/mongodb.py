@@ -157,6 +157,10 @@ class MongoServer:
         for member in self.members:
             member.kill()
 
+    def discard(self) -> None:
+        """End it, never to be started again."""
+        self.kill()
+
     def restart(self) -> None:
         """Stop what runs, and start all members on the same ports and data."""
         self.stop()

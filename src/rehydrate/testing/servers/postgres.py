@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 import signal
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ _SETTINGS: Final = {
     "wal_retrieve_retry_interval": "100ms",
 }
 """`fsync` and all that durability rests on stay as PostgreSQL has them: on."""
+_REMOVE: Final = 0
+"""`IPC_RMID`."""
 
 
 class PostgresTemplate:
@@ -65,6 +68,7 @@ class PostgresServer:
     ) -> None:
         self.version = template.version
         self.port = 0
+        self.standbys: list[PostgresServer] = []
         self._folder = folder
         self._template = template
         self._data = data or template.copy()
@@ -104,6 +108,18 @@ class PostgresServer:
         """Kill it with all of its processes (`kill -9`), in the middle of whatever it does."""
         self._process.kill()
 
+    def discard(self) -> None:
+        """End it, never to be started again, and leave nothing of it outside of its folder."""
+        for standby in self.standbys:
+            standby.discard()
+        self._process.stop(signal.SIGQUIT)
+        pid_file = self._data / "postmaster.pid"
+        if (
+            pid_file.exists()
+        ):  # it was killed, and could not remove its shared memory: a few bytes, but for ever
+            number = int(pid_file.read_text("utf-8").splitlines()[6].split()[1])
+            ctypes.CDLL(None).shmctl(number, _REMOVE, None)
+
     def restart(self) -> None:
         """Stop it if it runs, and start it on the same port and data."""
         self._process.stop()
@@ -136,6 +152,7 @@ class PostgresServer:
             cwd=self._folder.path,
         )
         standby = PostgresServer(self._folder, self._template, data=data)
+        self.standbys.append(standby)
         standby.start_first()
         return standby
 

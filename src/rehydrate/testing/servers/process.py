@@ -98,11 +98,11 @@ class ServerProcess:
             self.kill()
             raise
 
-    def stop(self) -> None:
-        """End it in good order, and wait until it has ended."""
+    def stop(self, stop_signal: signal.Signals | None = None) -> None:
+        """End it in good order, and wait until it has ended; one that does not run is left as it is."""
         if self._process is not None:
             self.resume()
-            self._process.send_signal(self._stop_signal)
+            self._process.send_signal(stop_signal or self._stop_signal)
             self._process.wait(START_LIMIT)
             self._forget()
 
@@ -116,6 +116,7 @@ class ServerProcess:
             for pid in children:
                 _send(pid, signal.SIGKILL)
             self._process.wait(START_LIMIT)
+            wait_until(lambda: all(_has_ended(pid) for pid in children))
             self._forget()
 
     def pause(self) -> None:
@@ -182,11 +183,22 @@ def wait_until(condition: Callable[[], bool], *, alive: Callable[[], None] = lam
         time.sleep(_LOOK)
 
 
-def _send(pid: int, number: int) -> None:
+def _send(pid: int, number: int) -> bool:
+    """Whether there is such a process."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        pass
+        return False
+    return True
+
+
+def _has_ended(pid: int) -> bool:
+    """Also one that nobody waits for, as it may be where process 1 is no init."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return not _send(pid, 0)
+    return state in {"Z", "X"}
 
 
 def _children(parent: int) -> list[int]:

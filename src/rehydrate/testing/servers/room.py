@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from rehydrate.testing.servers.databases import database_on
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import POSTGRES_VERSIONS
 from rehydrate.testing.servers.mongodb import MongoServer
 from rehydrate.testing.servers.postgres import PostgresServer, PostgresTemplate
+from rehydrate.testing.servers.spares import SpareDatabases
 
 _NEWEST = POSTGRES_VERSIONS[0]
 
@@ -25,6 +28,7 @@ class ServerRoom:
         self._templates: dict[int, PostgresTemplate] = {}
         self._servers: list[PostgresServer | MongoServer] = []
         self._shared_postgres: dict[int, PostgresServer] = {}
+        self._spares: dict[int, SpareDatabases] = {}
         self._shared_mongodb: list[MongoServer] = []
 
     @cached_property
@@ -67,15 +71,32 @@ class ServerRoom:
             self._shared_mongodb.append(self.start_mongodb())
         return self._shared_mongodb[0]
 
+    @contextmanager
+    def postgres_database(self, version: int = _NEWEST) -> Generator[str]:
+        """The URL of an empty database on the shared PostgreSQL, until the end of `with`."""
+        if version not in self._spares:
+            self._spares[version] = SpareDatabases(self.shared_postgres(version))
+        url = self._spares[version].take()
+        try:
+            yield url
+        finally:
+            self._spares[version].give_back(url)
+
+    @contextmanager
+    def mongodb_database(self) -> Generator[str]:
+        """The URL of an empty database on the shared MongoDB, until the end of `with`."""
+        with database_on(self.shared_mongodb().url) as url:
+            yield url
+
     def discard(self, server: PostgresServer | MongoServer) -> None:
         """End a server that is not needed any more."""
-        server.kill()
+        server.discard()
         self._servers.remove(server)
 
     def close(self) -> None:
         """End all servers, and remove their data. Closing twice is fine."""
         for server in self._servers:
-            server.kill()
+            server.discard()
         self._servers.clear()
         if folder := self.__dict__.pop("_folder", None):
             folder.close()
