@@ -1,0 +1,152 @@
+"""Connections to a server, each with the settings that the store relies on, set and read back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from rehydrate.errors import ConfigurationError, StoreUnavailableError
+from rehydrate.store.postgres import sql
+from rehydrate.store.postgres.address import Address
+from rehydrate.store.postgres.failures import FAILURES, as_store_error, at_open, behind_a_pooler
+
+logger = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+OLDEST_SERVER: Final = 140_000
+GRACE: Final = 5.0
+"""Seconds for which a client waits longer than the server was told to: then it is the network."""
+_CLOSING: Final = 2.0
+_SILENCE: Final = 30
+"""Seconds after which the server looks whether a silent client is still there."""
+
+
+async def connect(address: Address, *, replica: bool = False, first: bool = False) -> Connection:
+    """A connection whose settings are those that the store needs.
+
+    `first`: whoever opens a store hears what is wrong with its URL; later the same is a server in trouble.
+    """
+    try:
+        connection = await _connect(address, replica=replica)
+    except FAILURES as error:
+        refusal = at_open(error, address.place) if first else as_store_error(error, address.place)
+        if isinstance(refusal, ConfigurationError):
+            # Without its cause, which may name the user.
+            raise refusal from None
+        raise refusal from error
+    try:
+        await _prepare(connection, address)
+    except FAILURES as error:
+        connection.terminate()
+        raise (at_open(error, address.place) if first else as_store_error(error, address.place)) from error
+    except ConfigurationError as error:
+        connection.terminate()
+        if first:
+            raise
+        raise StoreUnavailableError(str(error), retryable=False) from error
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _connect(address: Address, *, replica: bool) -> Connection:
+    hosts = (address.replica,) if replica and address.replica else address.hosts
+    arguments: dict[str, Any] = {}
+    if hosts:
+        arguments["host"] = [host.name for host in hosts]
+        arguments["port"] = [host.port for host in hosts]
+    # Of several servers the one that takes writes.
+    which = "target_session_attrs=read-write&" if len(hosts) > 1 else ""
+    async with asyncio.timeout(address.connect_timeout):
+        connection: Connection = await asyncpg.connect(
+            f"postgresql://?{which}{address.ssl}",
+            user=address.user,
+            password=address.password,
+            database=address.database,
+            server_settings=_settings(address),
+            command_timeout=address.statement_timeout + GRACE,
+            # Statements are few, and known; each is prepared once.
+            max_cached_statement_lifetime=0,
+            **arguments,
+        )
+    return connection
+
+
+def _settings(address: Address) -> dict[str, str]:
+    """What every session is told as it begins."""
+    return {
+        "application_name": address.application_name,
+        "search_path": f"{address.schema}, pg_temp",
+        "default_transaction_isolation": "read committed",
+        "standard_conforming_strings": "on",
+        "lock_timeout": _milliseconds(address.lock_timeout),
+        "statement_timeout": _milliseconds(address.statement_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(address.statement_timeout),
+        "tcp_keepalives_idle": str(_SILENCE),
+        "tcp_keepalives_interval": str(_SILENCE // 3),
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": _milliseconds(_SILENCE),
+        # All statements are known to have an index. A plan that was made while a table was small, or before it was
+        # analysed, must not read the whole table later.
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "jit": "off",
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1_000)))
+
+
+async def _prepare(connection: Connection, address: Address) -> None:
+    await connection.fetch(sql.COMMIT_SYNCHRONOUSLY)
+    about = await connection.fetchrow(sql.ABOUT)
+    assert about is not None
+    place = address.place
+    if about["pid"] != connection.get_server_pid():
+        raise ConfigurationError(behind_a_pooler(place))
+    if about["server_version"] < OLDEST_SERVER:
+        raise ConfigurationError(
+            f"{place}: PostgreSQL 14 or newer is needed, not {about['server_version'] // 10_000}"
+        )
+    if about["encoding"] != "UTF8":
+        raise ConfigurationError(
+            f"{place}: the encoding of the database is {about['encoding']}, and must be UTF8"
+        )
+    wrong = {
+        "synchronous_commit": about["synchronous_commit"] not in {"on", "remote_apply"},
+        "default_transaction_isolation": about["isolation"] != "read committed",
+        "standard_conforming_strings": about["strings"] != "on",
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise ConfigurationError(f"{place}: the server does not take {name} as the store sets it")
+
+
+async def warn_of_lost_power(connection: Connection, address: Address) -> None:
+    """Say so if the server was told not to survive a power failure, which a client cannot change."""
+    about = await connection.fetchrow(sql.ABOUT)
+    assert about is not None
+    off = [name for name in ("fsync", "full_page_writes") if about[name] != "on"]
+    if off:
+        logger.warning(
+            "%s: the server runs with %s off, so that a power failure may cost events or the database",
+            address.place,
+            " and ".join(off),
+        )
+
+
+async def disconnect(connection: Connection) -> None:
+    """Close a connection, politely if the server answers soon."""
+    try:
+        await connection.close(timeout=_CLOSING)
+    except FAILURES:
+        connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise

@@ -1,0 +1,104 @@
+"""What is kept beside the log: snapshots, checkpoints and views. Each change is one call of a procedure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange
+from rehydrate.store.postgres import sql
+from rehydrate.store.postgres.connection import Connection
+from rehydrate.store.postgres.failures import check_name
+from rehydrate.store.postgres.reader import name_range
+
+
+async def save_snapshot(connection: Connection, snapshot: StoredSnapshot, keep: int) -> None:
+    for name in (snapshot.stream, snapshot.event_id, snapshot.fingerprint):
+        check_name(name)
+    await connection.execute(
+        sql.SAVE_SNAPSHOT,
+        snapshot.stream,
+        snapshot.version,
+        snapshot.position,
+        snapshot.event_id,
+        snapshot.schema,
+        snapshot.fingerprint,
+        snapshot.data,
+        snapshot.recorded_at,
+        keep,
+    )
+
+
+async def load_snapshot(connection: Connection, stream: str) -> StoredSnapshot | None:
+    check_name(stream)
+    row = await connection.fetchrow(sql.LOAD_SNAPSHOT, stream)
+    return None if row is None else StoredSnapshot(**dict(row))
+
+
+async def delete_snapshots(connection: Connection, stream: str) -> None:
+    check_name(stream)
+    await connection.execute(sql.DELETE_SNAPSHOTS, stream)
+
+
+async def load_checkpoint(connection: Connection, name: str) -> Checkpoint | None:
+    check_name(name)
+    row = await connection.fetchrow(sql.LOAD_CHECKPOINT, name)
+    return None if row is None else _checkpoint(row)
+
+
+async def list_checkpoints(connection: Connection) -> list[Checkpoint]:
+    return [_checkpoint(row) for row in await connection.fetch(sql.LIST_CHECKPOINTS)]
+
+
+def _checkpoint(row: asyncpg.Record) -> Checkpoint:
+    return Checkpoint(**dict(row))
+
+
+async def save_checkpoint(
+    connection: Connection,
+    checkpoint: Checkpoint,
+    previous: Checkpoint | None,
+    views: Sequence[ViewChange],
+) -> bool:
+    check_name(checkpoint.event_id)
+    # A key that is given twice has its last value, as if they had been written one after the other.
+    changes = {view.key: view.data for view in views}
+    saved: bool = await connection.fetchval(
+        sql.SAVE_CHECKPOINT,
+        checkpoint.name,
+        checkpoint.position,
+        checkpoint.event_id,
+        checkpoint.epoch,
+        checkpoint.data,
+        None if previous is None else previous.position,
+        None if previous is None else previous.epoch,
+        msgspec.json.encode(list(changes.items())).decode() if changes else None,
+    )
+    return saved
+
+
+async def reset_checkpoint(connection: Connection, name: str) -> None:
+    check_name(name)
+    await connection.execute(sql.RESET_CHECKPOINT, name)
+
+
+async def remove_checkpoint(connection: Connection, name: str) -> None:
+    check_name(name)
+    await connection.execute(sql.REMOVE_CHECKPOINT, name)
+
+
+async def load_view(connection: Connection, name: str, key: str) -> bytes | None:
+    check_name(name)
+    check_name(key)
+    data: bytes | None = await connection.fetchval(sql.LOAD_VIEW, name, key)
+    return data
+
+
+async def list_views(
+    connection: Connection, name: str, prefix: str, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    check_name(name)
+    rows = await connection.fetch(sql.LIST_VIEWS, name, *name_range(prefix, after), limit)
+    return [(key, data) for key, data in rows]

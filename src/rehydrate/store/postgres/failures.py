@@ -1,0 +1,129 @@
+"""What the errors of PostgreSQL and of its driver mean."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Final
+
+import asyncpg
+
+from rehydrate.errors import (
+    ConfigurationError,
+    CorruptStoreError,
+    InvalidIdError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""Whatever a call of the driver raises for a reason that is not in this program."""
+
+NOT_CHANGED: Final = "RHY01"
+SEALED: Final = "RHY02"
+COLLISION: Final = "23505"
+"""Somebody else was first with a position or a version."""
+LOCKED: Final = "55P03"
+_NO_SUCH_TABLE: Final = frozenset({"42P01", "3F000", "42883"})
+_WAITING_DOES_NOT_HELP: Final = frozenset({"53100", "25006", "42501", "0A000"})
+"""The disk is full; the server is read-only; the role may not; the procedure is another one."""
+_ANOTHER_SERVER: Final = frozenset({"25006"})
+"""Which may have become a standby while its old primary came back somewhere else: look again."""
+_NOTHING_STORED: Final = ("22", "23", "25", "40", "42", "3D", "3F", "53", "54", "55")
+"""Classes of errors that are raised before a procedure commits. Others may come after."""
+_CORRUPT: Final = frozenset({"XX001", "XX002"})
+_WRONG_USER: Final = frozenset({"28P01", "28000"})
+_NO_DATABASE: Final = "3D000"
+_POOLER: Final = frozenset({"26000", "42P05"})
+"""A prepared statement is not there, or is there already: another session answers."""
+
+
+def code_of(error: BaseException) -> str:
+    """The SQLSTATE that the server sent, empty if there is none."""
+    return getattr(error, "sqlstate", None) or "" if isinstance(error, asyncpg.PostgresError) else ""
+
+
+def is_of_the_append(error: BaseException) -> bool:
+    """Whether the cause may be what was to be stored, rather than where."""
+    return is_of_a_value(error) or code_of(error)[:2] in {"22", "54"} or code_of(error) == "23514"
+
+
+def is_of_a_value(error: BaseException) -> bool:
+    """Whether the driver itself cannot send a value; then it has sent nothing."""
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
+def is_of_the_connection(error: BaseException) -> bool:
+    """Whether to go on with another connection."""
+    code = code_of(error)
+    return not code or code[:2] == "08" or code[:3] == "57P" or code in _ANOTHER_SERVER or code in _POOLER
+
+
+def as_store_error(error: BaseException, place: str, *, stored: bool | None = False) -> StoreError:
+    """What an error means to whoever waits. `stored`: what is known of an append if the error does not tell."""
+    code = code_of(error)
+    if code in _CORRUPT:
+        return CorruptStoreError(f"{place}: {error}; nothing was stored")
+    if code in _POOLER:
+        return StoreUnavailableError(behind_a_pooler(place), stored=stored, retryable=False)
+    if code == LOCKED:
+        return StoreUnavailableError(f"{place}: somebody holds a lock for too long ({error})", stored=False)
+    if code in _NO_SUCH_TABLE:
+        reason = f"{place}: its tables are gone ({error}); open the store again to make them"
+        return StoreUnavailableError(reason, stored=False, retryable=False)
+    if code[:2] in _NOTHING_STORED:
+        stored = False
+    reason = f"{place}: {_text(error)}"
+    return StoreUnavailableError(reason, stored=stored, retryable=code not in _WAITING_DOES_NOT_HELP)
+
+
+def at_open(error: BaseException, place: str) -> ConfigurationError | StoreError:
+    """What an error means to whoever opens a store."""
+    code = code_of(error)
+    if code in _WRONG_USER:
+        return ConfigurationError(f"{place}: the server refuses this user, or its password")
+    if code == _NO_DATABASE:
+        return ConfigurationError(f"{place}: there is no such database; create it first")
+    if code in _POOLER:
+        return ConfigurationError(behind_a_pooler(place))
+    if code == "42501":
+        return ConfigurationError(f"{place}: the role lacks a right that it needs ({error})")
+    if isinstance(error, socket.gaierror):
+        return ConfigurationError(f"{place}: there is no such host ({error.strerror})")
+    if isinstance(error, ssl.SSLError):
+        return ConfigurationError(f"{place}: no TLS connection that can be trusted ({error})")
+    if isinstance(error, asyncpg.InterfaceError) or (isinstance(error, OSError) and error.filename):
+        # What the driver refuses before it connects: a mode of TLS, a file with a certificate.
+        return ConfigurationError(f"{place}: {_text(error)}")
+    return as_store_error(error, place)
+
+
+def behind_a_pooler(place: str) -> str:
+    """Why a store cannot work there, in one sentence."""
+    return (
+        f"{place}: a pooler stands between, and hands each statement to another session; give the store the address of "
+        "PostgreSQL itself"
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidIdError` for what PostgreSQL cannot be asked for, because nothing can be called that."""
+    if not is_storable(name):
+        raise InvalidIdError("name", f"it is not text that can be stored, but {name[:100]!r}")
+
+
+def is_storable(name: str) -> bool:
+    """Whether anything can be called that."""
+    return "\0" not in name and (name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name))
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,83 @@
+"""Making the tables, and bringing those of an older version up to date: one process does it, the others wait."""
+
+from __future__ import annotations
+
+from rehydrate.clock import Clock
+from rehydrate.errors import ConfigurationError
+from rehydrate.store.postgres import migrations, sql
+from rehydrate.store.postgres.address import Address, read_address
+from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.failures import FAILURES, at_open
+from rehydrate.store.store_url import StoreUrl
+
+
+async def migrate_postgres(url: StoreUrl, _: Clock) -> str:
+    """Bring the schema of a store up to date, and say what was done.
+
+    Raises:
+        ConfigurationError: the schema is another program's, or a newer version's; nothing was changed.
+        StoreUnavailableError: the server cannot be reached or used now; nothing was changed.
+    """
+    address = read_address(url)
+    connection = await connect(address, first=True)
+    try:
+        before = await migrate(connection, address)
+    finally:
+        await disconnect(connection)
+    if before == migrations.VERSION:
+        return f"schema {address.schema} is at version {before}, as it should be"
+    return f"schema {address.schema} was brought from version {before} to {migrations.VERSION}"
+
+
+async def check_or_migrate(connection: Connection, address: Address) -> None:
+    """Have the schema at the version that this program knows, or raise `ConfigurationError`."""
+    if address.migrate:
+        await migrate(connection, address)
+        return
+    version = await _version(connection, address)
+    if version != migrations.VERSION:
+        raise ConfigurationError(
+            f"{address.place} is at version {version}, and this program needs {migrations.VERSION}: run `rehydrate migrate "
+            "--store URL` first"
+        )
+
+
+async def migrate(connection: Connection, address: Address) -> int:
+    """Apply what is missing, all or nothing; the version that was there before."""
+    try:
+        version = await _version(connection, address)
+        if version == migrations.VERSION:
+            return version
+        async with connection.transaction():
+            # Whoever comes second finds it done, or goes on from there.
+            await connection.fetch(sql.LOCK_MIGRATIONS, address.schema)
+            version = await _version(connection, address)
+            if version == 0 and not await connection.fetchval(sql.HAS_SCHEMA, address.schema):
+                await connection.execute(sql.CREATE_SCHEMA.format(schema=address.schema))
+            if version == 0:
+                await connection.execute(sql.CREATE_MIGRATIONS)
+            for number, migration in enumerate(migrations.MIGRATIONS[version:], version + 1):
+                await connection.execute(migration)
+                await connection.execute(sql.MIGRATED, number)
+    except FAILURES as error:
+        raise at_open(error, address.place) from error
+    return version
+
+
+async def _version(connection: Connection, address: Address) -> int:
+    """The version of the schema, 0 where there is none."""
+    found = await connection.fetchrow(sql.HAS_TABLES, address.schema)
+    assert found is not None
+    if not found["migrations"]:
+        if found["events"]:
+            raise ConfigurationError(
+                f"{address.place} holds tables of another program: choose another schema, with schema="
+            )
+        return 0
+    version: int = await connection.fetchval(sql.MIGRATED_TO)
+    if version > migrations.VERSION:
+        raise ConfigurationError(
+            f"{address.place} was written by a newer Rehydrate (version {version}, this one knows {migrations.VERSION}): "
+            "upgrade Rehydrate"
+        )
+    return version

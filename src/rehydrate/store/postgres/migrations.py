@@ -1,0 +1,237 @@
+"""The tables and procedures of the PostgreSQL store, one migration after the other.
+
+They are run with the store's schema as the only one on the search path. A migration that was released is never
+changed: what has to be different is one more.
+
+Whatever writes is a procedure that ends with COMMIT. In PostgreSQL's protocol a statement commits only when a
+further message of the client has arrived, so a client that is stopped before it sends that one would keep its locks,
+and everybody else waiting. A procedure has committed before it needs anything more from its client.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_TABLES: Final = """
+CREATE TABLE events (
+    position bigint PRIMARY KEY CHECK (position > 0),
+    stream text COLLATE "C" NOT NULL,
+    version bigint NOT NULL CHECK (version > 0),
+    id text COLLATE "C" NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    data bytea NOT NULL,
+    metadata bytea NOT NULL,
+    recorded_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX events_stream_version ON events (stream, version);
+
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'an event is never changed and never deleted' USING ERRCODE = 'RHY01';
+END $$;
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION refuse_append() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the store is sealed and takes no more events' USING ERRCODE = 'RHY02';
+END $$;
+
+CREATE TABLE snapshots (
+    stream text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    position bigint NOT NULL,
+    event_id text COLLATE "C" NOT NULL,
+    schema bigint NOT NULL,
+    fingerprint text NOT NULL,
+    data bytea NOT NULL,
+    recorded_at bigint NOT NULL,
+    PRIMARY KEY (stream, version)
+);
+
+CREATE TABLE checkpoints (
+    name text COLLATE "C" PRIMARY KEY,
+    position bigint NOT NULL,
+    event_id text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    data bytea NOT NULL
+);
+
+CREATE TABLE views (
+    name text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (name, key)
+);
+"""
+
+# The optimistic way: no lock. The writer has given the positions itself, right behind the last event that it knows,
+# and whoever was there first makes all of it fail. A row is [stream, version, id, type, data, metadata, recorded at].
+# `expected` names versions [stream, version] that must be there, for streams whose head the writer does not know.
+_APPEND_NEXT: Final = """
+CREATE PROCEDURE append_next(
+    known bigint, known_id text, expected jsonb, new_events jsonb, INOUT stored bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
+    stored := 0;
+    IF EXISTS (SELECT FROM events WHERE position = known AND id = known_id) AND (
+        expected IS NULL OR NOT EXISTS (
+            SELECT FROM jsonb_array_elements(expected) AS one(pair)
+            WHERE (SELECT e.version FROM events AS e
+                   WHERE e.stream = pair->>0 AND e.version = (pair->>1)::bigint) IS NULL
+        )
+    ) THEN
+        INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
+        SELECT known + n, v->>0, (v->>1)::bigint, v->>2, v->>3,
+               decode(v->>4, 'base64'), decode(v->>5, 'base64'), (v->>6)::bigint
+        FROM jsonb_array_elements(new_events) WITH ORDINALITY AS new_event(v, n);
+        GET DIAGNOSTICS stored = ROW_COUNT;
+        PERFORM pg_notify('rehydrate ' || current_schema(), '');
+    END IF;
+    COMMIT;
+END $$;
+"""
+
+# The locked way: takes the lock first and looks then, in statements that begin after the lock is held, each with a
+# snapshot of its own. `appends` are [stream, expected version], in order; a row names its append at its end, from 1.
+_APPEND_LOCKED: Final = """
+CREATE PROCEDURE append_locked(
+    INOUT known bigint, INOUT known_id text, appends jsonb, new_events jsonb,
+    INOUT still_there boolean, INOUT is_sealed boolean, INOUT heads bigint[], INOUT firsts bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    fits boolean[];
+BEGIN
+    PERFORM pg_advisory_xact_lock(1919248484, 'events'::regclass::oid::int);
+    still_there := known = 0 OR EXISTS (SELECT FROM events WHERE position = known AND id = known_id);
+    SELECT position, id INTO known, known_id FROM events ORDER BY position DESC LIMIT 1;
+    known := coalesce(known, 0);
+    is_sealed := EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = 'events'::regclass AND tgname = 'events_are_sealed'
+    );
+
+    SELECT array_agg(head ORDER BY n), array_agg(head = wanted ORDER BY n) INTO heads, fits
+    FROM (
+        SELECT n, (v->>1)::bigint AS wanted, coalesce((
+            SELECT e.version FROM events AS e WHERE e.stream = v->>0 ORDER BY e.version DESC LIMIT 1
+        ), 0) AS head
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS append(v, n)
+    ) AS found;
+
+    -- An append that stands where it expects to stand was stored before: where is its last event?
+    firsts := NULL;
+    IF false = ANY (fits) THEN
+        SELECT array_agg(CASE WHEN there = all_of_it THEN last END ORDER BY k) INTO firsts
+        FROM (
+            SELECT k, count(*) AS all_of_it, count(position) AS there, max(position) AS last
+            FROM (
+                SELECT (v->>7)::int AS k, CASE WHEN NOT fits[(v->>7)::int] THEN (
+                    SELECT e.position FROM events AS e
+                    WHERE e.stream = v->>0 AND e.version = (v->>1)::bigint AND e.id = v->>2
+                ) END AS position
+                FROM jsonb_array_elements(new_events) AS new_event(v)
+            ) AS event_by_event
+            GROUP BY k
+        ) AS append_by_append;
+    END IF;
+
+    IF NOT is_sealed AND true = ANY (fits) THEN
+        INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
+        SELECT known + row_number() OVER (ORDER BY n), v->>0, (v->>1)::bigint, v->>2, v->>3,
+               decode(v->>4, 'base64'), decode(v->>5, 'base64'), (v->>6)::bigint
+        FROM jsonb_array_elements(new_events) WITH ORDINALITY AS new_event(v, n)
+        WHERE fits[(v->>7)::int];
+        PERFORM pg_notify('rehydrate ' || current_schema(), '');
+    END IF;
+    COMMIT;
+END $$;
+"""
+
+# The trigger can only be made when every insert under way has ended, and no other begins meanwhile.
+_SEAL: Final = """
+CREATE PROCEDURE seal() LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE;
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = 'events'::regclass AND tgname = 'events_are_sealed'
+    ) THEN
+        CREATE TRIGGER events_are_sealed BEFORE INSERT ON events
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse_append();
+    END IF;
+    COMMIT;
+END $$;
+"""
+
+_SNAPSHOTS: Final = """
+CREATE PROCEDURE save_snapshot(
+    its_stream text, its_version bigint, its_position bigint, its_event_id text, its_schema bigint,
+    its_fingerprint text, its_data bytea, its_recorded_at bigint, keep bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM snapshots WHERE stream = its_stream AND version > its_version) THEN
+        INSERT INTO snapshots (stream, version, position, event_id, schema, fingerprint, data, recorded_at)
+        VALUES (its_stream, its_version, its_position, its_event_id, its_schema, its_fingerprint, its_data,
+                its_recorded_at)
+        ON CONFLICT (stream, version) DO UPDATE SET
+            position = excluded.position, event_id = excluded.event_id, schema = excluded.schema,
+            fingerprint = excluded.fingerprint, data = excluded.data, recorded_at = excluded.recorded_at;
+        DELETE FROM snapshots WHERE stream = its_stream AND version <= (
+            SELECT version FROM snapshots WHERE stream = its_stream ORDER BY version DESC LIMIT 1 OFFSET keep
+        );
+    END IF;
+    COMMIT;
+END $$;
+
+CREATE PROCEDURE delete_snapshots(its_stream text) LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM snapshots WHERE stream = its_stream;
+    COMMIT;
+END $$;
+"""
+
+_CHECKPOINTS: Final = """
+CREATE PROCEDURE save_checkpoint(
+    its_name text, its_position bigint, its_event_id text, its_epoch bigint, its_data bytea,
+    previous_position bigint, previous_epoch bigint, changes jsonb, INOUT saved boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    IF previous_position IS NULL THEN
+        INSERT INTO checkpoints (name, position, event_id, epoch, data)
+        VALUES (its_name, its_position, its_event_id, its_epoch, its_data) ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE checkpoints
+        SET position = its_position, event_id = its_event_id, epoch = its_epoch, data = its_data
+        WHERE name = its_name AND position = previous_position AND epoch = previous_epoch;
+    END IF;
+    saved := FOUND;
+    IF saved AND changes IS NOT NULL THEN
+        DELETE FROM views USING jsonb_array_elements(changes) AS change(v)
+        WHERE views.name = its_name AND views.key = v->>0 AND v->>1 IS NULL;
+        INSERT INTO views (name, key, data)
+        SELECT its_name, v->>0, decode(v->>1, 'base64')
+        FROM jsonb_array_elements(changes) AS change(v) WHERE v->>1 IS NOT NULL
+        ON CONFLICT (name, key) DO UPDATE SET data = excluded.data;
+    END IF;
+    COMMIT;
+END $$;
+
+CREATE PROCEDURE reset_checkpoint(its_name text) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE checkpoints SET position = 0, event_id = '', epoch = epoch + 1, data = '' WHERE name = its_name;
+    DELETE FROM views WHERE name = its_name;
+    COMMIT;
+END $$;
+
+CREATE PROCEDURE remove_checkpoint(its_name text) LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM checkpoints WHERE name = its_name;
+    DELETE FROM views WHERE name = its_name;
+    COMMIT;
+END $$;
+"""
+
+MIGRATIONS: Final = (_TABLES + _APPEND_NEXT + _APPEND_LOCKED + _SEAL + _SNAPSHOTS + _CHECKPOINTS,)
+"""The first leads from nothing to version 1, and so on."""
+
+VERSION: Final = len(MIGRATIONS)
+"""The version of the schema that this program knows."""

@@ -1,0 +1,114 @@
+"""The connections that read, and that write what is beside the log: a few, opened when they are needed.
+
+Not the driver's own pool: that asks the server to end what a cancelled caller has begun, and waits for it before the
+connection is free again, over a network that may be gone. Here a connection that was left in the middle is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from rehydrate.errors import StoreClosedError, StoreUnavailableError
+from rehydrate.store.postgres.address import Address
+from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.failures import FAILURES, as_store_error, is_of_a_value, is_of_the_connection
+
+T = TypeVar("T")
+
+MAX_IDLE: Final = 300.0
+"""Seconds after which an unused connection is not trusted any more: what stands between may have forgotten it."""
+
+
+class Pool:
+    """At most so many connections to the primary, or to the replica."""
+
+    def __init__(self, address: Address, *, replica: bool = False) -> None:
+        self._address = address
+        self._replica = replica
+        self._free = asyncio.Semaphore(address.pool)
+        self._idle: list[tuple[Connection, float]] = []
+        self._used: set[Connection] = set()
+        self._closed: str | None = None
+
+    async def read(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """Ask. An idle connection that turns out to be dead is replaced, unnoticed."""
+        async with self._turn():
+            while True:
+                connection, is_new = await self._take()
+                try:
+                    return await self._ask(connection, question)
+                except StoreUnavailableError:
+                    if is_new or not connection.is_closed() or self._closed is not None:
+                        raise
+
+    async def change(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do something, once; where the answer is lost it is not known whether it was done."""
+        async with self._turn():
+            connection, _ = await self._take()
+            return await self._ask(connection, question)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        try:
+            async with asyncio.timeout(self._address.statement_timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"{self._address.place}: all {self._address.pool} connections (pool=) are busy"
+            ) from None
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _ask(self, connection: Connection, question: Callable[[Connection], Awaitable[T]]) -> T:
+        keep = False
+        try:
+            answer = await question(connection)
+            keep = True
+            return answer
+        except FAILURES as error:
+            if is_of_a_value(error):
+                keep = True
+                raise ValueError(f"this cannot be asked for: {error}") from None
+            if self._closed is not None:
+                raise StoreClosedError(self._closed) from None
+            keep = not is_of_the_connection(error)
+            raise as_store_error(error, self._address.place, stored=None) from error
+        finally:
+            self._used.discard(connection)
+            if keep and self._closed is None and not connection.is_closed():
+                self._idle.append((connection, time.monotonic()))
+            else:
+                connection.terminate()
+
+    async def _take(self) -> tuple[Connection, bool]:
+        """A connection, and whether it was just made."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if not connection.is_closed() and time.monotonic() - since < MAX_IDLE:
+                self._used.add(connection)
+                return connection, False
+            connection.terminate()
+        connection = await connect(self._address, replica=self._replica)
+        if self._closed is not None:
+            connection.terminate()
+            raise StoreClosedError(self._closed)
+        self._used.add(connection)
+        return connection, True
+
+    async def close(self, reason: str) -> None:
+        """Close all; who still waits for an answer gets none."""
+        self._closed = reason
+        for connection in self._used:
+            connection.terminate()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*[disconnect(connection) for connection, _ in idle])
+
+    def abandon(self, reason: str) -> None:
+        """Touch nothing any more: this is a forked child."""
+        self._closed = reason

@@ -1,0 +1,146 @@
+"""Every statement that the PostgreSQL store sends, but for the migrations.
+
+Tables have no schema here: a session has one schema on its search path, that of the store. Every statement goes
+along an index, also where the table was never analysed: the sessions of the store have `enable_seqscan` off.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ---- opening
+
+ABOUT: Final = """
+    SELECT pg_backend_pid() AS pid,
+           current_setting('server_version_num')::int AS server_version,
+           current_setting('server_encoding') AS encoding,
+           current_setting('synchronous_commit') AS synchronous_commit,
+           current_setting('transaction_isolation') AS isolation,
+           current_setting('standard_conforming_strings') AS strings,
+           current_setting('fsync') AS fsync,
+           current_setting('full_page_writes') AS full_page_writes
+"""
+COMMIT_SYNCHRONOUSLY: Final = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+"""
+"""A server that waits for more than its own disk keeps on doing so."""
+
+HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
+CREATE_SCHEMA: Final = "CREATE SCHEMA {schema}"
+"""The name is checked: letters, digits and underscores."""
+HAS_TABLES: Final = """
+    SELECT coalesce(bool_or(relname = 'events'), false) AS events,
+           coalesce(bool_or(relname = 'migrations'), false) AS migrations
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1
+"""
+"""Not `to_regclass`: what a session once found missing, that may still not find after another one has made it."""
+MIGRATED_TO: Final = "SELECT coalesce(max(version), 0) FROM migrations"
+LOCK_MIGRATIONS: Final = "SELECT pg_advisory_xact_lock(1919248485, hashtext($1))"
+CREATE_MIGRATIONS: Final = """
+    CREATE TABLE IF NOT EXISTS migrations (
+        version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+MIGRATED: Final = "INSERT INTO migrations (version) VALUES ($1)"
+
+# ---- appending
+
+APPEND_NEXT: Final = "CALL append_next($1, $2, $3, $4, NULL)"
+APPEND_LOCKED: Final = "CALL append_locked($1, $2, $3, $4, NULL, NULL, NULL, NULL)"
+SEAL: Final = "CALL seal()"
+WHO_BLOCKS: Final = """
+    SELECT pid, application_name FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids($1)) ORDER BY pid
+"""
+
+# ---- reading: a page ends with the event that brings its data and metadata up to so many bytes, which is then full
+
+READ_STREAM: Final = """
+    SELECT version, position, id, type, data, metadata, recorded_at, bytes >= $4 AS is_full FROM (
+        SELECT *, octet_length(data) + octet_length(metadata) AS size,
+               sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3
+    ) AS page WHERE bytes - size < $4 ORDER BY version
+"""
+REPLAY: Final = """
+    SELECT version, type, data, id, position, bytes >= $4 AS is_full FROM (
+        SELECT *, octet_length(data) AS size,
+               sum(octet_length(data)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3
+    ) AS page WHERE bytes - size < $4 ORDER BY version
+"""
+READ_ALL: Final = """
+    SELECT stream, version, position, id, type, data, metadata, recorded_at, bytes >= $3 AS is_full FROM (
+        SELECT *, octet_length(data) + octet_length(metadata) AS size,
+               sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM events WHERE position > $1 ORDER BY position LIMIT $2
+    ) AS page WHERE bytes - size < $3 ORDER BY position
+"""
+# A filter is a list of names, or NULL. Positions have no gaps, so a range of them bounds how much is looked at. One
+# statement, so that the end of the log and what is before it are of one moment. `IN (SELECT ...)` below an OR is a
+# hashed list to look each name up in; where it could become a join it might not go along the positions.
+READ_FILTERED: Final = """
+    SELECT found.*, ends.head, ends.upto, ends.upto_id FROM (
+        SELECT newest.position AS head, last.position AS upto, last.id AS upto_id
+        FROM (SELECT position FROM events ORDER BY position DESC LIMIT 1) AS newest
+        JOIN events AS last ON last.position = least(newest.position, $4)
+    ) AS ends
+    LEFT JOIN LATERAL (
+        SELECT stream, version, position, id, type, data, metadata, recorded_at, bytes >= $3 AS is_full FROM (
+            SELECT *, octet_length(data) + octet_length(metadata) AS size,
+                   sum(octet_length(data) + octet_length(metadata)) OVER (
+                       ORDER BY position ROWS UNBOUNDED PRECEDING
+                   ) AS bytes
+            FROM events
+            WHERE position > $1 AND position <= ends.upto
+                AND ($5::text[] IS NULL OR stream IN (SELECT unnest($5)))
+                AND ($6::text[] IS NULL OR split_part(stream, '-', 1) IN (SELECT unnest($6)))
+                AND ($7::text[] IS NULL OR type IN (SELECT unnest($7)))
+            ORDER BY position LIMIT $2
+        ) AS page WHERE bytes - size < $3
+    ) AS found ON true
+    ORDER BY found.position
+"""
+
+HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"
+VERSIONS: Final = """
+    SELECT coalesce((
+        SELECT e.version FROM events AS e WHERE e.stream = asked.stream ORDER BY e.version DESC LIMIT 1
+    ), 0)
+    FROM unnest($1::text[]) WITH ORDINALITY AS asked(stream, n) ORDER BY n
+"""
+# From each stream to the next one, without a look at the events between.
+LIST_STREAMS: Final = """
+    WITH RECURSIVE names AS (
+        (SELECT stream FROM events WHERE stream > $1 AND stream >= $2 AND stream < $3 ORDER BY stream LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.stream FROM events AS e WHERE e.stream > names.stream AND e.stream < $3
+                ORDER BY e.stream LIMIT 1)
+        FROM names WHERE names.stream IS NOT NULL
+    ),
+    page AS (SELECT stream FROM names WHERE stream IS NOT NULL LIMIT $4)
+    SELECT stream, (
+        SELECT e.version FROM events AS e WHERE e.stream = page.stream ORDER BY e.version DESC LIMIT 1
+    ) FROM page
+"""
+
+# ---- snapshots
+
+SAVE_SNAPSHOT: Final = "CALL save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+LOAD_SNAPSHOT: Final = """
+    SELECT stream, version, position, event_id, schema, fingerprint, data, recorded_at
+    FROM snapshots WHERE stream = $1 ORDER BY version DESC LIMIT 1
+"""
+DELETE_SNAPSHOTS: Final = "CALL delete_snapshots($1)"
+
+# ---- checkpoints and views
+
+LOAD_CHECKPOINT: Final = "SELECT name, position, event_id, epoch, data FROM checkpoints WHERE name = $1"
+LIST_CHECKPOINTS: Final = "SELECT name, position, event_id, epoch, data FROM checkpoints ORDER BY name"
+SAVE_CHECKPOINT: Final = "CALL save_checkpoint($1, $2, $3, $4, $5, $6, $7, $8, NULL)"
+RESET_CHECKPOINT: Final = "CALL reset_checkpoint($1)"
+REMOVE_CHECKPOINT: Final = "CALL remove_checkpoint($1)"
+LOAD_VIEW: Final = "SELECT data FROM views WHERE name = $1 AND key = $2"
+LIST_VIEWS: Final = """
+    SELECT key, data FROM views WHERE name = $1 AND key > $2 AND key >= $3 AND key < $4 ORDER BY key LIMIT $5
+"""

@@ -1,0 +1,312 @@
+"""The one connection that appends.
+
+A writer gives positions itself, right behind the last event that it knows (`append_next`). Whoever was first there,
+or in one of the streams, makes that fail as a whole, and then the group goes the locked way (`append_locked`), in
+which the database finds out what is the case with each append.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+import asyncpg
+import msgspec
+
+from rehydrate.errors import (
+    StoreError,
+    StoreSealedError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
+from rehydrate.store.another import another
+from rehydrate.store.group_commit import Group, Outcome, PendingAppend
+from rehydrate.store.known_heads import KnownHeads
+from rehydrate.store.port import Appended
+from rehydrate.store.postgres import sql
+from rehydrate.store.postgres.address import Address
+from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.failures import (
+    COLLISION,
+    FAILURES,
+    LOCKED,
+    SEALED,
+    as_store_error,
+    code_of,
+    is_of_the_append,
+    is_of_the_connection,
+)
+
+logger = logging.getLogger(__name__)
+
+LOCKED_GROUPS: Final = 20
+"""How many groups go the locked way after somebody else has written."""
+MAX_COLLISIONS: Final = 100
+"""With the lock held only those collide who do not take it: one group each, then they take it, too."""
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two attempts to connect."""
+_WHO_IS_IT: Final = 0.8
+"""After this part of the time-out for locks somebody looks who holds it."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Writer:
+    """Takes one group after the other, and says how each of its appends ended."""
+
+    def __init__(
+        self,
+        address: Address,
+        wall: Callable[[], int],
+        who_blocks: Callable[[int], Awaitable[str]],
+        completed: Callable[[Group, Sequence[Outcome]], None],
+        failed: Callable[[Group, StoreError], None],
+    ) -> None:
+        self._address = address
+        self._wall = wall
+        self._who_blocks = who_blocks
+        self._completed = completed
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._heads = KnownHeads[int]()
+        """May be too low, where others have written; too high they are only if the database was restored."""
+        self._position = 0
+        """The last position that is known, and the id of the event there: 0 if nothing is known."""
+        self._id = ""
+        self._locked = 1
+        """How many groups still go the locked way."""
+        self._pause = 0.0
+        self._blocked_by = ""
+        self._looking: asyncio.Task[None] | None = None
+
+    def use(self, connection: Connection) -> None:
+        """Append through this connection, as long as it lives."""
+        self._connection = connection
+
+    @property
+    def pid(self) -> int:
+        """Of the session that appends, 0 if there is none now."""
+        return 0 if self._connection is None else self._connection.get_server_pid()
+
+    def send(self, group: Group) -> None:
+        """Begin to commit a group."""
+        self._task = self._loop.create_task(self._commit(group))
+
+    async def close(self) -> None:
+        """Give the connection back; nothing is under way any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await disconnect(connection)
+
+    # ---- one group
+
+    async def _commit(self, group: Group) -> None:
+        try:
+            outcomes = await self._append(group)
+        except _Unfit as unfit:
+            self._failed(group, StoreError(f"{self._address.shown}: this append cannot be stored: {unfit}"))
+        except StoreError as error:
+            self._completed(group, [another(error) for _ in group])
+        except BaseException as error:
+            reason = f"{self._address.shown}: an append ended with {error!r}"
+            self._completed(group, [StoreUnavailableError(reason, stored=None) for _ in group])
+            raise
+        else:
+            self._completed(group, outcomes)
+
+    async def _append(self, group: Group) -> list[Outcome]:
+        connection = await self._connected()
+        self._blocked_by = ""
+        watch = self._loop.call_later(
+            self._address.lock_timeout * _WHO_IS_IT, self._look_who_blocks, connection.get_server_pid()
+        )
+        try:
+            outcomes = None if self._locked else await self._append_next(connection, group)
+            return await self._append_locked(connection, group) if outcomes is None else outcomes
+        except FAILURES as error:
+            raise self._refusal(error, connection) from error
+        finally:
+            watch.cancel()
+
+    async def _append_next(self, connection: Connection, group: Group) -> list[Outcome] | None:
+        """The optimistic way; None if it led nowhere, and then nothing was stored."""
+        heads, now = self._heads, self._wall()
+        position = self._position
+        outcomes: list[Outcome] = []
+        rows: list[_Row] = []
+        must_be_there: list[tuple[str, int]] = []
+        for append in group:
+            stream, version = append.stream, append.expected_version
+            known = heads.get(stream)
+            if known is None:
+                if version:
+                    must_be_there.append((stream, version))
+            elif version > known:
+                must_be_there.append((stream, version))
+            elif version < known:
+                return None  # A conflict, or a repeat.
+            for event in append.events:
+                version += 1
+                at = now if event.recorded_at is None else event.recorded_at
+                rows.append((stream, version, event.id, event.type, event.data, event.metadata, at))
+            position += len(append.events)
+            outcomes.append(Appended(version, position))
+        try:
+            stored = await connection.fetchval(
+                sql.APPEND_NEXT,
+                self._position,
+                self._id,
+                _json(must_be_there) if must_be_there else None,
+                _json(rows),
+            )
+        except asyncpg.PostgresError as error:
+            if code_of(error) in {COLLISION, SEALED}:
+                return None
+            raise
+        if not stored:
+            return None
+        self._learn(group, outcomes, position, rows[-1][2])
+        return outcomes
+
+    async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
+        """The way on which the database tells what became of each append."""
+        now = self._wall()
+        appends = _json([(append.stream, append.expected_version) for append in group])
+        rows = _json(
+            [
+                (
+                    append.stream,
+                    append.expected_version + n,
+                    event.id,
+                    event.type,
+                    event.data,
+                    event.metadata,
+                    now if event.recorded_at is None else event.recorded_at,
+                    number,
+                )
+                for number, append in enumerate(group, 1)
+                for n, event in enumerate(append.events, 1)
+            ]
+        )
+        for _ in range(MAX_COLLISIONS):
+            try:
+                found = await connection.fetchrow(sql.APPEND_LOCKED, self._position, self._id, appends, rows)
+            except asyncpg.PostgresError as error:
+                if code_of(error) not in {COLLISION, SEALED}:
+                    raise
+            else:
+                assert found is not None
+                return self._outcomes(group, found)
+        raise StoreUnavailableError(
+            f"{self._address.place}: others append all the time without taking the lock"
+        )
+
+    def _outcomes(self, group: Group, found: asyncpg.Record) -> list[Outcome]:
+        base, base_id, still_there, is_sealed, heads, firsts = found
+        if not still_there:
+            logger.error(
+                "%s: event %s is no longer at position %d: the database was brought back to an older state",
+                *(self._address.place, self._id, self._position),
+            )
+            self._heads.clear()
+        if self._position and (base != self._position or not still_there):
+            self._locked = LOCKED_GROUPS
+        elif self._locked:
+            self._locked -= 1
+        position, last_id = base, base_id
+        outcomes: list[Outcome] = []
+        for n, append in enumerate(group):
+            expected, count = append.expected_version, len(append.events)
+            if heads[n] != expected:
+                outcomes.append(self._repeated(append, heads[n], firsts[n], is_sealed=is_sealed))
+            elif is_sealed:
+                outcomes.append(StoreSealedError(self._address.shown))
+            else:
+                position += count
+                last_id = append.events[-1].id
+                outcomes.append(Appended(expected + count, position))
+        self._learn(group, outcomes, position, last_id)
+        return outcomes
+
+    def _repeated(self, append: PendingAppend, head: int, last: int | None, *, is_sealed: bool) -> Outcome:
+        """The first result of an append that stands where it expects to stand; else why it cannot stand there."""
+        expected = append.expected_version
+        if last is not None:
+            return Appended(expected + len(append.events), last)
+        if is_sealed:
+            # Whoever is told of a conflict decides again, which a sealed store makes pointless.
+            return StoreSealedError(self._address.shown)
+        return VersionConflictError(append.stream, expected, head)
+
+    def _learn(self, group: Group, outcomes: Sequence[Outcome], position: int, last_id: str | None) -> None:
+        self._position = position
+        self._id = last_id or ""
+        for append, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Appended):
+                self._heads.put(append.stream, outcome.version)
+
+    # ---- trouble
+
+    def _refusal(self, error: BaseException, connection: Connection) -> Exception:
+        """What an error means to those whose appends are in the group."""
+        if is_of_the_append(error):
+            return _Unfit(str(error))
+        if is_of_the_connection(error) or connection.is_closed():
+            self._drop()
+        if code_of(error) == LOCKED and self._blocked_by:
+            reason = f"{self._address.place}: locked for more than {self._address.lock_timeout:g} s by {self._blocked_by}"
+            return StoreUnavailableError(reason, stored=False)
+        return as_store_error(error, self._address.place, stored=None)
+
+    def _look_who_blocks(self, pid: int) -> None:
+        self._looking = self._loop.create_task(self._name_who_blocks(pid))
+
+    async def _name_who_blocks(self, pid: int) -> None:
+        try:
+            self._blocked_by = await self._who_blocks(pid)
+        except StoreError as error:
+            logger.debug("%s: nobody can say who blocks: %s", self._address.place, error)
+
+    # ---- the connection
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        self._drop()
+        if self._pause:
+            # Chance, so that many processes do not come back at the same time.
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        try:
+            self._connection = await connect(self._address)
+        except StoreError:
+            self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+            raise
+        self._pause = 0.0
+        return self._connection
+
+    def _drop(self) -> None:
+        """Begin with another connection, and know nothing: behind it may be a database that was restored."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+        self._heads.clear()
+        self._position = 0
+        self._id = ""
+        self._locked = max(self._locked, 1)
+
+
+class _Unfit(Exception):
+    """One of the appends of a group cannot be stored, whichever it is."""
+
+
+_Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
+
+
+def _json(value: Sequence[object]) -> str:
+    return _encode(value).decode()
