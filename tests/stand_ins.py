@@ -114,12 +114,18 @@ class Stale(Exchangeable):
     lags = 0
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,
+        may_lag: bool = False,
     ) -> StreamPage:
         if self.lags > 0:
             self.lags -= 1
             return StreamPage([], is_last=True)
-        return await self.behind.read_stream(stream, after=after, limit=limit, near=near)
+        return await self.behind.read_stream(stream, after=after, limit=limit, near=near, may_lag=may_lag)
 
 
 def deposited(id: str, amount: int = 1) -> NewEvent:

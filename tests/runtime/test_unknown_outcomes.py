@@ -14,6 +14,7 @@ from rehydrate import (
     OutcomeUnknownError,
     StoreClosedError,
     StoreError,
+    StoreSealedError,
     StoreUnavailableError,
     open_store,
 )
@@ -74,6 +75,29 @@ async def test_what_is_sent_again_is_the_same_append() -> None:
         await stage.in_time(stage.bank.dispatch(account, "ada", Split(10, 2)))
         first, *again = forgetful.sent
         assert again == [first, first]
+
+
+async def test_an_append_in_doubt_that_a_seal_came_before_is_refused_and_never_lands() -> None:
+    async with staged(SHARED) as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1))
+        stage.script.add("submit", Lose())
+        await stage.store.seal()
+        with pytest.raises(StoreSealedError):
+            await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(10)))
+        assert await stage.bank.state(account, "ada") == Account(1, 1)
+        assert (await stage.store.head()).position == 1
+
+
+async def test_an_append_in_doubt_that_came_before_a_seal_is_answered_with_its_result() -> None:
+    async with staged(SHARED) as stage:
+        await stage.bank.dispatch(account, "ada", Deposit(1))
+        stage.script.add("submit", LoseAnswer())
+        asked = stage.bank.dispatch_nowait(account, "ada", Deposit(10))
+        await settle()
+        await stage.store.seal()
+        assert (await stage.in_time(asked)).version == 2
+        with pytest.raises(StoreSealedError):
+            await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(10)))
 
 
 async def test_while_the_outcome_is_unknown_nothing_else_is_sent_or_answered() -> None:

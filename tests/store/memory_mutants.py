@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from rehydrate.errors import StoreError, VersionConflictError
+from rehydrate.errors import StoreError, StoreSealedError, VersionConflictError
 from rehydrate.store.memory import MemoryStore
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -81,7 +81,13 @@ class _Hiding(Mutant):
         return [len(self._shown(stored.get(stream, []))) for stream in streams]
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,
+        may_lag: bool = False,
     ) -> StreamPage:
         stored = self._shown(self._memory.streams.get(stream, []))
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))
@@ -238,7 +244,13 @@ class LastPageTooEarly(Mutant):
     """Takes a page that is exactly full for the last."""
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, limit: int = PAGE_SIZE, near: int | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        near: int | None = None,
+        may_lag: bool = False,
     ) -> StreamPage:
         page = await super().read_stream(stream, after=after, limit=limit)
         return StreamPage(page.events, is_last=True)
@@ -265,6 +277,33 @@ class CancelledHalfWay(Mutant):
         first = await super().append(stream, events[:1], expected_version=expected_version)
         await asyncio.sleep(0)
         return await super().append(stream, events[1:], expected_version=first.version)
+
+
+class SealsOnlyItself(Mutant):
+    """Keeps the seal in the opened store, and not beside what is stored."""
+
+    async def seal(self) -> None:
+        vars(self)["sealed"] = True
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        self._opened.sealed = vars(self).get("sealed", False)
+        try:
+            return super().submit(stream, events, expected_version, waiter)
+        finally:
+            self._opened.sealed = False
+
+
+class SealForgetsRepeats(Mutant):
+    """A sealed store refuses what it has stored itself."""
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Outcome:
+        if self._opened.sealed:
+            return StoreSealedError(self.url)
+        return super().submit(stream, events, expected_version, waiter)
 
 
 class ReadableAfterClosing(Mutant):

@@ -27,7 +27,7 @@ class Mutant(SqliteStore):
         store = await open_store(url)
         writer: Writer = vars(store)["_writer"]
         writer.__class__ = cls.writer
-        vars(writer)["_log"] = cls.log()
+        vars(writer)["_log"] = cls.log("the store")
         store.__class__ = cls
         return store
 

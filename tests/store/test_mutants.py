@@ -63,6 +63,10 @@ KILLED_CONSUMER = "a_checkpoint_and_its_views_survive_a_kill_as_one"
 STOPPED_WRITER = "a_stopped_writer_that_holds_the_lock_stalls_no_reader_and_writers_recover_when_it"
 BEHIND_A_READER_OF_PROCESSES = "no_position_of_another_process_appears_behind_a_reader"
 
+SEALED_BY_ANOTHER = "a_store_that_is_sealed_by_another_opening_takes_no_more_appends"
+STORED_BEFORE_THE_SEAL = "an_append_that_was_stored_before_the_seal_still_returns_its_first_result"
+SEALED_UNDER_APPENDS = "of_appends_under_way_each_is_acknowledged_and_there_or_refused_and_not"
+
 _REPEATS = {
     *(SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER, SENT_AT_ONCE, SENT_FIRST),
     *(SENT_AT_ONCE_BY_SEVERAL, REPEATS_AMONG_OTHERS, TOLD_APART),
@@ -78,20 +82,26 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
     # A mutant: the laws that it has to break, and those that it may break besides.
     "PositionsBeforeCommit": (
         {BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, WAITING_READER, WAITING_READER_OF_ANOTHER},
-        set(),
+        {SEALED_UNDER_APPENDS},
     ),
     "HalvesApart": (
         {STREAM_WHOLE, HEAD_WHOLE, CANCELLED_WHOLE, BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER},
-        {WAITING_READER, WAITING_READER_OF_ANOTHER},
+        {WAITING_READER, WAITING_READER_OF_ANOTHER, SEALED_UNDER_APPENDS},
     ),
-    "SecondHalfLost": (_LOST_HALF | {NO_HOLE, CANCELLED_AMONG_MANY, ANY_VERSION}, {EVERYTHING_AT_ONCE}),
+    "SecondHalfLost": (
+        _LOST_HALF | {NO_HOLE, CANCELLED_AMONG_MANY, ANY_VERSION},
+        {EVERYTHING_AT_ONCE, SEALED_UNDER_APPENDS},
+    ),
     "StaleVersionAccepted": (_STALE, set()),
     "HeadsNotRefreshed": ({CONFLICT_WITH_ANOTHER, RESTORED_CONFLICT}, set()),
     "RepeatStoredTwice": (
         _REPEATS | {CANCELLED_WHOLE, RESTORED_LOST},
-        {"types_and_event_ids_come_back_as_given"},
+        {"types_and_event_ids_come_back_as_given", STORED_BEFORE_THE_SEAL},
     ),
-    "RepeatKnownAtTheEndOnly": ({SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER}, set()),
+    "RepeatKnownAtTheEndOnly": (
+        {SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER},
+        {STORED_BEFORE_THE_SEAL},
+    ),
     "RepeatKnownByItsFirstEvent": ({PARTLY_DIFFERENT}, set()),
     "SnapshotGoesBack": ({OLDER_SNAPSHOT, SNAPSHOTS_AT_ONCE, SNAPSHOTS_OF_SEVERAL}, set()),
     "CheckpointWithoutEpoch": ({CONSUMER_OVERTAKEN, CONSUMER_TAKES_OVER, CHECKPOINT_FORWARD}, set()),
@@ -110,6 +120,11 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
             "a_filtered_reader_moves_past_what_does_not_match",
             "a_page_says_that_it_is_the_last_only_where_the_log_ends",
         },
+        set(),
+    ),
+    "SealsOnlyItself": ({SEALED_BY_ANOTHER, SEALED_UNDER_APPENDS}, set()),
+    "SealForgetsRepeats": (
+        {"an_append_that_was_stored_before_the_seal_still_returns_its_first_result"},
         set(),
     ),
     "LastPageTooEarly": (
@@ -131,7 +146,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
     "CancelledHalfWay": (
         {CANCELLED_WHOLE, CANCELLED_AMONG_MANY, BEHIND_A_READER, HEAD_WHOLE, ONE_WINS},
         {
-            *(RESTORED_UNDER_APPENDS, BEHIND_A_READER_OF_ANOTHER, ONE_OF_SEVERAL_WINS),
+            *(RESTORED_UNDER_APPENDS, BEHIND_A_READER_OF_ANOTHER, ONE_OF_SEVERAL_WINS, SEALED_UNDER_APPENDS),
             "an_event_with_a_bad_id_or_type_is_refused_and_nothing_is_stored",
             "too_many_bytes_are_refused_and_nothing_is_stored",
         },

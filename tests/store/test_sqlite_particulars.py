@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Checkpoint, LogFilter, NewEvent, Store, ViewChange
 from rehydrate.store.sqlite import SqliteStore, reader, schema
-from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
 

@@ -18,6 +18,7 @@ from rehydrate.errors import (
     OutcomeUnknownError,
     RehydrateError,
     StoreError,
+    StoreSealedError,
     StoreUnavailableError,
     VersionConflictError,
 )
@@ -336,7 +337,8 @@ class AggregateActor(Generic[S, C, E]):
         if isinstance(error, StoreUnavailableError) and (drain.in_doubt or error.stored is None):
             self._resolve(drain)
             return False
-        if drain.in_doubt:
+        # Of an append in doubt, a seal is an answer: it is not there, and can no longer land.
+        if drain.in_doubt and not isinstance(error, StoreSealedError):
             for answer in drain.answers:
                 self.fail(answer.pending, OutcomeUnknownError(self.stream, answer.pending.command_id))
             self.recovery_failed(error)

@@ -14,6 +14,7 @@ from rehydrate.testing.conformance.ordering import OrderingLaws
 from rehydrate.testing.conformance.payloads import PayloadLaws
 from rehydrate.testing.conformance.processes import ProcessLaws
 from rehydrate.testing.conformance.restores import RestoreLaws
+from rehydrate.testing.conformance.sealing import SealingLaws
 from rehydrate.testing.conformance.snapshots import SnapshotLaws
 from rehydrate.testing.conformance.streams import StreamLaws
 from rehydrate.testing.conformance.views import ViewLaws
@@ -30,6 +31,7 @@ class StoreConformance(
     SnapshotLaws,
     CheckpointLaws,
     ViewLaws,
+    SealingLaws,
     LifecycleLaws,
     CancellationLaws,
     ProcessLaws,
