@@ -15,7 +15,7 @@ from rehydrate.testing.servers.found import ServerNotFoundError
 
 _USERS = ("nobody", "daemon")
 """Users of every Unix that own nothing."""
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 """What a server sees of our environment: nothing that could configure it, such as `PGPORT` or `LC_ALL`."""
 
 
@@ -68,10 +68,9 @@ class Account:
 
 def environment() -> dict[str, str]:
     """The environment of a server."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
-        "LC_ALL": "C",
-        "TZ": "UTC",
-    }
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath)))
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {"PATH": path, "LC_ALL": "C", "TZ": "UTC", **passed_on}
 
 
 def _unprivileged() -> tuple[int, int]:

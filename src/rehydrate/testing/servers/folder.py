@@ -26,10 +26,13 @@ class ServerFolder:
 
     def new(self, name: str) -> Path:
         """A new, empty folder."""
-        path = self.path / f"{next(self._numbers)}-{name}"
+        path = self._name(name)
         path.mkdir(mode=0o700)
         self.account.owns(path)
         return path
+
+    def _name(self, name: str) -> Path:
+        return self.path / f"{next(self._numbers)}-{name}"
 
     def write(self, path: Path, text: str) -> Path:
         """Write a file that only the account can read."""
@@ -46,13 +49,12 @@ class ServerFolder:
 
     def runnable(self, programs: Programs) -> Programs:
         """These programs where the account can run them: copied, if they lie in a folder that it cannot enter."""
-        if programs.whole not in self._runnable:
-            moved = programs
-            if not self.account.can_use(next(programs.folder.iterdir())):
-                moved = programs.moved_to(self.path / f"{next(self._numbers)}-{programs.whole.name}")
-                shutil.copytree(programs.whole, moved.whole, symlinks=True)
-            self._runnable[programs.whole] = moved
-        return self._runnable[programs.whole]
+        if programs.folder not in self._runnable:
+            reachable = self.account.can_use(next(programs.folder.iterdir()))
+            self._runnable[programs.folder] = (
+                programs if reachable else programs.copied_to(self._name("programs"))
+            )
+        return self._runnable[programs.folder]
 
     def close(self) -> None:
         """Remove it. The servers have been stopped before."""

@@ -29,13 +29,18 @@ class ServerNotFoundError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """The programs of a server, and the folder that has to be copied as a whole for them to run elsewhere."""
+    """The programs of a server, and what has to lie in the same place beside them."""
 
     folder: Path
-    whole: Path
+    root: Path
+    parts: tuple[Path, ...]
+    """Folders below `root` that the programs need, themselves among them."""
 
-    def moved_to(self, whole: Path) -> Programs:
-        return Programs(folder=whole / self.folder.relative_to(self.whole), whole=whole)
+    def copied_to(self, root: Path) -> Programs:
+        """The same programs in another folder."""
+        for part in self.parts:
+            shutil.copytree(part, root / part.relative_to(self.root), symlinks=True)
+        return Programs(folder=root / self.folder.relative_to(self.root), root=root, parts=())
 
 
 def find_postgres(version: int) -> Programs:
@@ -44,12 +49,14 @@ def find_postgres(version: int) -> Programs:
         whole = wheel / ("pginstall" if version == 16 else f"pginstall{version}")
         if (whole / "bin" / "postgres").exists():
             _first_line(whole / "bin" / "postgres")
-            return Programs(folder=whole / "bin", whole=whole)
+            libraries = (wheel.with_name(f"{wheel.name}.libs"), wheel / ".dylibs")
+            parts = (whole, *(folder for folder in libraries if folder.exists()))
+            return Programs(folder=whole / "bin", root=wheel.parent, parts=parts)
     if found := shutil.which("postgres"):
         folder = Path(found).resolve().parent
         on_path = _major_version(folder / "postgres")
         if on_path == version and (folder / "initdb").exists():
-            return Programs(folder=folder, whole=folder.parent)
+            return Programs(folder=folder, root=folder.parent, parts=(folder.parent,))
         raise ServerNotFoundError(
             f"no PostgreSQL {version} (the one on the path is {on_path}): {_HOW_POSTGRES}"
         )
@@ -60,10 +67,11 @@ def find_mongod() -> Programs:
     """Where `mongod` is; `ServerNotFoundError` where there is none."""
     if (wheel := _package("fiftyone", "db")) and (wheel / "bin" / "mongod").exists():
         _first_line(wheel / "bin" / "mongod")
-        return Programs(folder=wheel / "bin", whole=wheel / "bin")
+        return Programs(folder=wheel / "bin", root=wheel, parts=(wheel / "bin",))
     if found := shutil.which("mongod"):
         mongod = Path(found).resolve()
-        return Programs(folder=mongod.parent, whole=mongod.parent)
+        _first_line(mongod)
+        return Programs(folder=mongod.parent, root=mongod.parent.parent, parts=(mongod.parent,))
     raise ServerNotFoundError(f"no MongoDB: {_HOW_MONGODB}")
 
 

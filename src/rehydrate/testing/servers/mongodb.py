@@ -27,7 +27,13 @@ class MongoMember:
         self._data = folder.new("mongodb")
         self._parameters = {"diagnosticDataCollectionEnabled": "false", **parameters}
         log = folder.new("mongodb-log") / "log"
-        self._process = ServerProcess(folder.watch, folder.account, log=log, stop_signal=signal.SIGTERM)
+        self._process = ServerProcess(
+            folder.watch,
+            folder.account,
+            log=log,
+            stop_signal=signal.SIGTERM,
+            end_signal=signal.SIGKILL,
+        )
 
     @property
     def host(self) -> str:

@@ -77,7 +77,13 @@ class PostgresServer:
                 f"{name} = '{value}'\n" for name, value in (_SETTINGS | dict(settings or {})).items()
             )
         log = folder.new(f"postgres-{self.version}-log") / "log"
-        self._process = ServerProcess(folder.watch, folder.account, log=log, stop_signal=signal.SIGINT)
+        self._process = ServerProcess(
+            folder.watch,
+            folder.account,
+            log=log,
+            stop_signal=signal.SIGINT,
+            end_signal=signal.SIGQUIT,
+        )
 
     @property
     def url(self) -> str:
@@ -112,7 +118,7 @@ class PostgresServer:
         """End it, never to be started again, and leave nothing of it outside of its folder."""
         for standby in self.standbys:
             standby.discard()
-        self._process.stop(signal.SIGQUIT)
+        self._process.end()
         pid_file = self._data / "postmaster.pid"
         if (
             pid_file.exists()

@@ -45,6 +45,7 @@ class Watch:
         )
         assert self._process.stdin is not None
         self.pipe = self._process.stdin.fileno()
+        self.pid = self._process.pid
 
     def say(self, line: str) -> None:
         os.write(self.pipe, f"{line}\n".encode())
@@ -59,11 +60,21 @@ class Watch:
 class ServerProcess:
     """One server: what it is started with, and the process while there is one."""
 
-    def __init__(self, watch: Watch, account: Account, *, log: Path, stop_signal: signal.Signals) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        account: Account,
+        *,
+        log: Path,
+        stop_signal: signal.Signals,
+        end_signal: signal.Signals,
+    ) -> None:
+        """`stop_signal` ends it in good order, `end_signal` at once."""
         self._watch = watch
         self._account = account
         self._log = log
         self._stop_signal = stop_signal
+        self._end_signal = end_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._paused: list[int] = []
 
@@ -83,7 +94,7 @@ class ServerProcess:
         if self._process is not None:
             raise RuntimeError("the server runs already")
         self._process = subprocess.Popen(
-            ["sh", "-c", _BECOME, "sh", str(int(self._stop_signal)), self._log, *command],
+            ["sh", "-c", _BECOME, "sh", str(int(self._end_signal)), self._log, *command],
             stdin=subprocess.DEVNULL,
             stdout=self._watch.pipe,
             stderr=subprocess.DEVNULL,
@@ -98,13 +109,13 @@ class ServerProcess:
             self.kill()
             raise
 
-    def stop(self, stop_signal: signal.Signals | None = None) -> None:
+    def stop(self) -> None:
         """End it in good order, and wait until it has ended; one that does not run is left as it is."""
-        if self._process is not None:
-            self.resume()
-            self._process.send_signal(stop_signal or self._stop_signal)
-            self._process.wait(START_LIMIT)
-            self._forget()
+        self._end_with(self._stop_signal)
+
+    def end(self) -> None:
+        """End it at once, for good."""
+        self._end_with(self._end_signal)
 
     def kill(self) -> None:
         """End it where it stands, with its child processes (SIGKILL); it may have ended already."""
@@ -139,6 +150,13 @@ class ServerProcess:
     def log(self) -> str:
         """The end of what it wrote to its log."""
         return self._log.read_text("utf-8", "replace")[-_LOG_SHOWN:] if self._log.exists() else ""
+
+    def _end_with(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self.resume()
+            self._process.send_signal(number)
+            self._process.wait(START_LIMIT)
+            self._forget()
 
     def _forget(self) -> None:
         self._watch.say(f"ended {self.pid}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +35,16 @@ class ServerRoom:
     @cached_property
     def _folder(self) -> ServerFolder:
         return ServerFolder()
+
+    @property
+    def folder(self) -> Path:
+        """Where the servers' data and logs are."""
+        return self._folder.path
+
+    @property
+    def watcher(self) -> int:
+        """The id of the process that ends the servers if this one is killed."""
+        return self._folder.watch.pid
 
     def start_postgres(
         self, version: int = _NEWEST, *, settings: Mapping[str, str] | None = None
