@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import asyncpg
-import msgspec
 
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
 from rehydrate.store.postgres.failures import check_name
+from rehydrate.store.postgres.json_text import json_text
 from rehydrate.store.postgres.reader import name_range
 
 
@@ -74,7 +74,7 @@ async def save_checkpoint(
         checkpoint.data,
         None if previous is None else previous.position,
         None if previous is None else previous.epoch,
-        msgspec.json.encode(list(changes.items())).decode() if changes else None,
+        json_text(list(changes.items())) if changes else None,
     )
     return saved
 

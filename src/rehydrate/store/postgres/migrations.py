@@ -97,7 +97,7 @@ END $$;
 _APPEND_LOCKED: Final = """
 CREATE PROCEDURE append_locked(
     INOUT known bigint, INOUT known_id text, appends jsonb, new_events jsonb,
-    INOUT still_there boolean, INOUT is_sealed boolean, INOUT heads bigint[], INOUT firsts bigint[]
+    INOUT still_there boolean, INOUT is_sealed boolean, INOUT heads jsonb, INOUT firsts jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
     fits boolean[];
@@ -110,7 +110,7 @@ BEGIN
         SELECT FROM pg_trigger WHERE tgrelid = 'events'::regclass AND tgname = 'events_are_sealed'
     );
 
-    SELECT array_agg(head ORDER BY n), array_agg(head = wanted ORDER BY n) INTO heads, fits
+    SELECT jsonb_agg(head ORDER BY n), array_agg(head = wanted ORDER BY n) INTO heads, fits
     FROM (
         SELECT n, (v->>1)::bigint AS wanted, coalesce((
             SELECT e.version FROM events AS e WHERE e.stream = v->>0 ORDER BY e.version DESC LIMIT 1
@@ -121,7 +121,7 @@ BEGIN
     -- An append that stands where it expects to stand was stored before: where is its last event?
     firsts := NULL;
     IF false = ANY (fits) THEN
-        SELECT array_agg(CASE WHEN there = all_of_it THEN last END ORDER BY k) INTO firsts
+        SELECT jsonb_agg(CASE WHEN there = all_of_it THEN last END ORDER BY k) INTO firsts
         FROM (
             SELECT k, count(*) AS all_of_it, count(position) AS there, max(position) AS last
             FROM (

@@ -21,6 +21,7 @@ from rehydrate.store.port import (
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
 from rehydrate.store.postgres.failures import check_name, is_storable
+from rehydrate.store.postgres.json_text import json_text
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page ends with the event that brings its data and metadata up to this."""
@@ -74,7 +75,7 @@ async def read_all(connection: Connection, after: int, limit: int, where: LogFil
 
 
 async def _read_filtered(
-    connection: Connection, after: int, limit: int, filters: Sequence[list[str] | None]
+    connection: Connection, after: int, limit: int, filters: Sequence[str | None]
 ) -> LogPage:
     upto = min(after + MAX_SCAN, MAX_POSITION)
     rows = await connection.fetch(sql.READ_FILTERED, after, limit + 1, MAX_PAGE_BYTES, upto, *filters)
@@ -101,7 +102,8 @@ async def read_head(connection: Connection) -> Head:
 
 async def read_versions(connection: Connection, streams: Sequence[str]) -> list[int]:
     """The version of each stream; what cannot be one has no events."""
-    rows = await connection.fetch(sql.VERSIONS, [name if is_storable(name) else "" for name in streams])
+    asked = json_text([name if is_storable(name) else "" for name in streams])
+    rows = await connection.fetch(sql.VERSIONS, asked)
     return [version for (version,) in rows]
 
 
@@ -151,11 +153,11 @@ async def _events(rows: list[asyncpg.Record]) -> list[StoredEvent]:
     return events
 
 
-def _filters(where: LogFilter | None) -> tuple[list[str] | None, ...]:
+def _filters(where: LogFilter | None) -> tuple[str | None, ...]:
     """Streams, aggregates, types: the names that are wanted, or None if all are."""
     if where is None:
         return None, None, None
     return tuple(
-        [name for name in wanted if is_storable(name)] if wanted else None
+        json_text([name for name in wanted if is_storable(name)]) if wanted else None
         for wanted in (where.streams, where.aggregates, where.types)
     )

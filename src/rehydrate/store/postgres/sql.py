@@ -1,7 +1,8 @@
 """Every statement that the PostgreSQL store sends, but for the migrations.
 
 Tables have no schema here: a session has one schema on its search path, that of the store. Every statement goes
-along an index, also where the table was never analysed: the sessions of the store have `enable_seqscan` off.
+along an index, also where the table was never analysed: the sessions of the store have `enable_seqscan` off. Lists go in and come out as JSON, for which the driver need not ask the server
+about types first.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ READ_ALL: Final = """
         FROM events WHERE position > $1 ORDER BY position LIMIT $2
     ) AS page WHERE bytes - size < $3 ORDER BY position
 """
-# A filter is a list of names, or NULL. Positions have no gaps, so a range of them bounds how much is looked at. One
+# A filter is a JSON list of names, or NULL. Positions have no gaps, so a range of them bounds how much is looked at. One
 # statement, so that the end of the log and what is before it are of one moment. `IN (SELECT ...)` below an OR is a
 # hashed list to look each name up in; where it could become a join it might not go along the positions.
 READ_FILTERED: Final = """
@@ -93,9 +94,9 @@ READ_FILTERED: Final = """
                    ) AS bytes
             FROM events
             WHERE position > $1 AND position <= ends.upto
-                AND ($5::text[] IS NULL OR stream IN (SELECT unnest($5)))
-                AND ($6::text[] IS NULL OR split_part(stream, '-', 1) IN (SELECT unnest($6)))
-                AND ($7::text[] IS NULL OR type IN (SELECT unnest($7)))
+                AND ($5::jsonb IS NULL OR stream IN (SELECT jsonb_array_elements_text($5)))
+                AND ($6::jsonb IS NULL OR split_part(stream, '-', 1) IN (SELECT jsonb_array_elements_text($6)))
+                AND ($7::jsonb IS NULL OR type IN (SELECT jsonb_array_elements_text($7)))
             ORDER BY position LIMIT $2
         ) AS page WHERE bytes - size < $3
     ) AS found ON true
@@ -107,7 +108,7 @@ VERSIONS: Final = """
     SELECT coalesce((
         SELECT e.version FROM events AS e WHERE e.stream = asked.stream ORDER BY e.version DESC LIMIT 1
     ), 0)
-    FROM unnest($1::text[]) WITH ORDINALITY AS asked(stream, n) ORDER BY n
+    FROM jsonb_array_elements_text($1) WITH ORDINALITY AS asked(stream, n) ORDER BY n
 """
 # From each stream to the next one, without a look at the events between.
 LIST_STREAMS: Final = """

@@ -8,13 +8,13 @@ which the database finds out what is the case with each append.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 import asyncpg
-import msgspec
 
 from rehydrate.errors import (
     StoreError,
@@ -39,6 +39,7 @@ from rehydrate.store.postgres.failures import (
     is_of_the_append,
     is_of_the_connection,
 )
+from rehydrate.store.postgres.json_text import json_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,6 @@ LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect."""
 _WHO_IS_IT: Final = 0.8
 """After this part of the time-out for locks somebody looks who holds it."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Writer:
@@ -162,8 +161,8 @@ class Writer:
                 sql.APPEND_NEXT,
                 self._position,
                 self._id,
-                _json(must_be_there) if must_be_there else None,
-                _json(rows),
+                json_text(must_be_there) if must_be_there else None,
+                json_text(rows),
             )
         except asyncpg.PostgresError as error:
             if code_of(error) in {COLLISION, SEALED}:
@@ -177,8 +176,8 @@ class Writer:
     async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
         """The way on which the database tells what became of each append."""
         now = self._wall()
-        appends = _json([(append.stream, append.expected_version) for append in group])
-        rows = _json(
+        appends = json_text([(append.stream, append.expected_version) for append in group])
+        rows = json_text(
             [
                 (
                     append.stream,
@@ -208,7 +207,8 @@ class Writer:
         )
 
     def _outcomes(self, group: Group, found: asyncpg.Record) -> list[Outcome]:
-        base, base_id, still_there, is_sealed, heads, firsts = found
+        base, base_id, still_there, is_sealed = found[:4]
+        heads, firsts = (json.loads(numbers) if numbers else [] for numbers in found[4:])
         if not still_there:
             logger.error(
                 "%s: event %s is no longer at position %d: the database was brought back to an older state",
@@ -306,7 +306,3 @@ class _Unfit(Exception):
 
 
 _Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
-
-
-def _json(value: Sequence[object]) -> str:
-    return _encode(value).decode()
