@@ -85,9 +85,7 @@ class _Call:
             await self._copy(advance)
 
     async def _copy(self, advance: Advance) -> None:
-        # The second time for what was stored while the first was under way: that is soon done.
-        await self.events.catch_up()
-        await self.events.catch_up()
+        await self.events.keep_up()
         await self.consumers.execute(lambda done, total: advance("checkpoints", done, total))
 
     def outlook(self) -> str:

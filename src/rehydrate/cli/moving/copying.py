@@ -6,6 +6,7 @@ it by comparing.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +20,9 @@ from rehydrate.store.port import Checkpoint, Head, Store
 
 PROBE: Final = "rehydrate.copy"
 """A checkpoint that stands in the destination for a moment: the source must not see it."""
+
+FEW: Final = 1_000
+"""So many events are copied in no time."""
 
 Advance = Callable[[str, int, int], object]
 """Told what is being done, how much of it is done, and of how much."""
@@ -56,20 +60,26 @@ class EventCopy:
         self.before = self.compared.events
         self._copied_to = self.compared.source_position
 
+    async def keep_up(self) -> None:
+        """Catch up with a source that is written to, until little is left to copy, or no less than before."""
+        before = math.inf
+        while FEW < (copied := await self.catch_up()) < before / 2:
+            before = copied
+
     async def reach(self, position: int) -> None:
         """Catch up, unless the event at that position of the source has been copied."""
         if position > self._copied_to:
             await self.catch_up()
 
-    async def catch_up(self) -> None:
-        """Copy up to what is now the newest event of the source, and compare what was copied.
+    async def catch_up(self) -> int:
+        """Copy up to what is now the newest event of the source, and compare what was copied. By how much it got on.
 
         Raises `NotACopyError` with the first difference, `OutOfPlaceError`, or what a store raises.
         """
         # An append is visible as a whole, so the head never lies inside one.
         until = await persistently(self.source.head)
         if until.position <= self._copied_to:
-            return
+            return 0
         packer = Packer(self.destination.capabilities)
         begun, total = self._copied_to, until.position - self._copied_to
         async for page in read_log(self.source, after=begun, until=until.position):
@@ -80,6 +90,7 @@ class EventCopy:
             await self._appender.send(batch)
         self._copied_to = until.position
         await self._compare(until, await persistently(self.destination.head), "verifying", is_whole=True)
+        return total
 
     async def refuse_itself(self) -> None:
         """Raise `ConfigurationError` if both stores are one, under two names."""
