@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 
 class Timer(Protocol):
@@ -52,23 +52,28 @@ NewId = Callable[[], str]
 """Makes an id that nobody else makes: the ids of events, and of commands whose caller gave none."""
 
 
+_SUFFIXES: Final = tuple(f"{n:03x}" for n in range(1 << 12))
+
+
 def unique_ids() -> NewId:
     """Ids of 32 hex digits in the layout of UUID version 7: 48 bits of time, then random bits and a counter.
 
-    Time and random bits are drawn afresh for each block of 65,536 ids and a counter tells the ids of a block apart,
-    which costs a fifth of `uuid.uuid4()`. Source: RFC 9562, section 6.2, method 1.
+    Time and random bits are drawn afresh for each block of 4,096 ids and a counter tells the ids of a block apart,
+    which costs a tenth of `uuid.uuid4()`. Source: RFC 9562, section 6.2, method 1.
     """
     head = ""
-    count = 0xFFFF
+    suffixes: Iterator[str] = iter(())
 
     def new_id() -> str:
-        nonlocal head, count
-        if count == 0xFFFF:
-            now = time.time_ns() // 1_000_000
-            low = secrets.randbits(58)
-            head = f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:08x}"
-            count = -1
-        count += 1
-        return f"{head}{count:04x}"
+        nonlocal head, suffixes
+        for suffix in suffixes:
+            return head + suffix
+        now = time.time_ns() // 1_000_000
+        low = secrets.randbits(62)
+        head = (
+            f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:09x}"
+        )
+        suffixes = iter(_SUFFIXES)
+        return head + next(suffixes)
 
     return new_id

@@ -13,6 +13,7 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
+from rehydrate.domain.envelope import CommandResult
 from rehydrate.errors import (
     CommandTimeoutError,
     OutcomeUnknownError,
@@ -23,12 +24,13 @@ from rehydrate.errors import (
     VersionConflictError,
 )
 from rehydrate.runtime.blueprint import Blueprint
-from rehydrate.runtime.decision import decide_into
+from rehydrate.runtime.catching_up import pause_then_catch_up
+from rehydrate.runtime.decision import Decision, decide, decide_into
 from rehydrate.runtime.limits import DRAIN_COMMANDS, DRAIN_EVENTS, WORK_SLICE
 from rehydrate.runtime.mailbox import STATE_QUERY, Answer, Drain, Pending, reply
 from rehydrate.runtime.phases import APPENDING, CHECKING, DECIDING, GONE, IDLE, PAUSING, RECOVERING
-from rehydrate.runtime.rehydration import Recovered, WentBackError, catch_up
-from rehydrate.runtime.repeats import is_repeat, knows, look_back, note
+from rehydrate.runtime.rehydration import Recovered
+from rehydrate.runtime.repeats import is_repeat, knows, look_back, note, note_all
 from rehydrate.runtime.window import Window
 from rehydrate.store.port import Appended, StoredEvent
 
@@ -96,27 +98,48 @@ class AggregateActor(Generic[S, C, E]):
             future = self._queue(pending)
             self.advance()
             return future
-        drain = Drain(self.state, self.version, self.position)
+        if pending.command is STATE_QUERY:
+            return self._answer_fresh(Answer(pending, self.version, state=self.state))
         # Whatever `decide` may do, it finds an actor that is not idle.
         self.phase = DECIDING
         try:
-            self._decide(drain, pending)
+            decision = decide(self.blueprint, self.stream, self.state, pending)
         finally:
             self.phase = IDLE
         if self.mailbox:
             self.phase = PAUSING
             manager.occupy(self)
             manager.loop.call_soon(self._go_on)
-        outcome = manager.submit(self, drain) if drain.events else None
-        if isinstance(outcome, Appended):
-            self._commit(drain, outcome)
-            if self._is_snapshot_due():
-                self.saving = True
-                manager.loop.call_soon(self._snapshot_when_idle)
-            return self._answer_at_once(drain)
-        if not drain.events and manager.is_single_writer:
-            return self._answer_at_once(drain)
-        return self._answer_later(drain, pending, outcome)
+        if isinstance(decision, Exception):
+            return self._answer_fresh(Answer(pending, self.version, error=decision))
+        if not decision.events:
+            return self._answer_fresh(Answer(pending, self.version))
+        outcome = manager.submit(self, decision.events)
+        if not isinstance(outcome, Appended):
+            return self._answer_later(self._drain_of(pending, decision), pending, outcome)
+        if self.window is not None:
+            note(self.window, pending, len(decision.events), outcome.version, outcome.position)
+        self._move_to(outcome, decision.state, decision.events[-1].id)
+        if self._is_snapshot_due():
+            self.saving = True
+            manager.loop.call_soon(self._snapshot_when_idle)
+        manager.counters.dispatched += 1
+        return CommandResult(outcome.version, outcome.position, decision.decided)
+
+    def _drain_of(self, pending: Pending, decision: Decision) -> Drain:
+        drain = Drain(self.state, self.version, self.version, self.position)
+        drain.take(pending, decision.state, decision.events, decision.decided, decision.size)
+        return drain
+
+    def _answer_fresh(self, answer: Answer) -> Any:
+        """Answer where nothing was to be stored: at once if nobody else can have appended, else after asking."""
+        drain = Drain(self.state, self.version, self.version, self.position, answers=[answer])
+        if not self.blueprint.manager.is_single_writer:
+            return self._answer_later(drain, answer.pending, None)
+        self.blueprint.manager.counters.count(answer.error)
+        if answer.error is not None:
+            raise answer.error
+        return drain.outcome(answer)
 
     def _answer_later(
         self, drain: Drain, pending: Pending, outcome: StoreError | None
@@ -174,7 +197,7 @@ class AggregateActor(Generic[S, C, E]):
         """Decide what waits, within the bounds of a drain; None if the store must be read for the next command."""
         manager, mailbox = self.blueprint.manager, self.mailbox
         assert mailbox is not None
-        drain = Drain(self.state, self.version, self.position)
+        drain = Drain(self.state, self.version, self.version, self.position)
         limit = max(1, DRAIN_COMMANDS >> max(0, self.conflicts - 1))
         now, began = manager.clock.monotonic(), perf_counter()
         while mailbox and len(drain.answers) < limit and len(drain.events) < DRAIN_EVENTS:
@@ -204,7 +227,7 @@ class AggregateActor(Generic[S, C, E]):
         if pending.command is STATE_QUERY:
             drain.answers.append(Answer(pending, drain.version, state=drain.state))
             return True
-        if not decide_into(drain, self.blueprint, self.stream, self.blueprint.manager.capabilities, pending):
+        if not decide_into(drain, self.blueprint, self.stream, pending):
             return False
         if pending.is_given:
             drain.by_id = drain.by_id or {}
@@ -226,7 +249,7 @@ class AggregateActor(Generic[S, C, E]):
         if (held := manager.hold_error()) is not None:
             return self._refuse_all(drain, held)
         self.phase = APPENDING
-        outcome = manager.submit(self, drain)
+        outcome = manager.submit(self, drain.events)
         if outcome is None:
             return False
         if not isinstance(outcome, Appended):
@@ -257,14 +280,17 @@ class AggregateActor(Generic[S, C, E]):
     def _commit(self, drain: Drain, appended: Appended) -> None:
         drain.position = appended.position
         if self.window is not None:
-            note(self.window, drain)
+            note_all(self.window, drain)
+        self._move_to(appended, drain.state, drain.events[-1].id)
+
+    def _move_to(self, appended: Appended, state: S, last_id: str) -> None:
         manager = self.blueprint.manager
         if manager.held is not None:
             manager.held = None
-        self.state = drain.state
+        self.state = state
         self.version = appended.version
         self.position = appended.position
-        self.last_id = drain.events[-1].id
+        self.last_id = last_id
         self.drain = None
         self.conflicts = 0
 
@@ -289,13 +315,6 @@ class AggregateActor(Generic[S, C, E]):
     def check_failed(self, error: RehydrateError) -> None:
         if self.drain is not None and self.phase == CHECKING and self._refuse_all(self.drain, error):
             self.advance()
-
-    def _answer_at_once(self, drain: Drain) -> Any:
-        answer = drain.answers[0]
-        self.blueprint.manager.counters.count(answer.error)
-        if answer.error is not None:
-            raise answer.error
-        return drain.outcome(answer)
 
     def _refuse_all(self, drain: Drain, error: RehydrateError) -> bool:
         """Answer a drain of which nothing was stored. Always true: everybody has been answered."""
@@ -364,7 +383,7 @@ class AggregateActor(Generic[S, C, E]):
         if self.drain is not drain or self.phase == GONE:
             return
         self.phase = APPENDING
-        outcome = self.blueprint.manager.submit(self, drain)
+        outcome = self.blueprint.manager.submit(self, drain.events)
         if outcome is not None:
             self.append_done(outcome)
 
@@ -389,7 +408,8 @@ class AggregateActor(Generic[S, C, E]):
         if actual < self.version:
             self.start_over(f"its version is {actual} and was {self.version}")
         else:
-            self._pause_then_catch_up(actual, self.conflicts - 1)
+            self.phase = RECOVERING
+            pause_then_catch_up(self, actual, self.conflicts - 1)
 
     def start_over(self, evidence: str) -> None:
         """The store went back: what this actor knows is of a history that is no more."""
@@ -401,47 +421,13 @@ class AggregateActor(Generic[S, C, E]):
         self.phase = RECOVERING
         manager.recover(self, use_snapshot=False)
 
-    def _pause_then_catch_up(self, actual: int, tries: int) -> None:
-        manager = self.blueprint.manager
-        self.phase = RECOVERING
-        if tries == 0:
-            manager.read_for(self, self._catch_up(actual, tries))
-        else:
-            manager.clock.call_later(
-                manager.pause(tries) / 4, lambda: self._catch_up_after_pause(actual, tries)
-            )
-
-    def _catch_up_after_pause(self, actual: int, tries: int) -> None:
-        if self.phase == RECOVERING:
-            self.blueprint.manager.read_for(self, self._catch_up(actual, tries))
-
-    async def _catch_up(self, actual: int, tries: int) -> None:
-        try:
-            caught_up = await catch_up(self.blueprint, self.stream, self.state, self.version, self.last_id)
-        except WentBackError as error:
-            self.start_over(str(error))
-            return
-        except StoreUnavailableError as error:
-            self._reach(actual, tries, error)
-            return
-        if self.phase != RECOVERING:
-            return
-        if caught_up.events:
-            self._overtaken(caught_up.state, caught_up.events)
-        if self.version < actual:
-            self._reach(
-                actual, tries, StoreUnavailableError(f"{self.stream} does not show version {actual} yet")
-            )
-        else:
-            self.advance()
-
     def looked_back(self, window: Window) -> None:
         """The window has been loaded as far as the first command in the mailbox asks for."""
         if self.phase == RECOVERING:
             self.window = window
             self.advance()
 
-    def _overtaken(self, state: S, events: list[StoredEvent]) -> None:
+    def overtaken(self, state: S, events: list[StoredEvent]) -> None:
         """Take over what others appended; the ids of their commands too, before anything is decided again."""
         if events[0].version > self.version + 1:
             # There were too many to keep: the window begins at the first of those that were.
@@ -453,15 +439,6 @@ class AggregateActor(Generic[S, C, E]):
         self.state = state
         last = events[-1]
         self.version, self.position, self.last_id = last.version, last.position, last.id
-
-    def _reach(self, actual: int, tries: int, error: StoreUnavailableError) -> None:
-        """A catch-up that did not get there is tried again while somebody waits for it."""
-        if self.phase != RECOVERING:
-            return
-        if self.mailbox:
-            self._pause_then_catch_up(actual, tries + 1)
-        else:
-            self.recovery_failed(error)
 
     def recovered(self, recovered: Recovered) -> None:
         """Rehydration has ended: run what came meanwhile."""

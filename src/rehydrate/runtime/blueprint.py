@@ -30,8 +30,11 @@ class Blueprint(Generic[S, C, E]):
         "encode",
         "evolve",
         "manager",
+        "most_bytes",
+        "most_events",
         "name",
         "names",
+        "new_id",
         "none_is_a_state",
         "snapshot",
     )
@@ -51,6 +54,9 @@ class Blueprint(Generic[S, C, E]):
         self.encode = codecs.events.encode
         self.decoders = codecs.events.decoders
         self.command_types = frozenset(codecs.commands.names)
+        self.new_id = manager.new_id
+        self.most_events = manager.capabilities.max_append_events
+        self.most_bytes = manager.capabilities.max_append_bytes
         self.actors: dict[str, AggregateActor[Any, Any, Any]] = {}
 
     def refuse(self, command: object) -> UnknownCommandError:

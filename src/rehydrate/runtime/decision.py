@@ -7,36 +7,45 @@ from typing import Any
 import msgspec
 
 from rehydrate.codec.difference import difference
-from rehydrate.domain.envelope import Metadata
 from rehydrate.domain.rejection import Rejection
 from rehydrate.errors import ActorCrashedError, AppendTooLargeError, DuplicateCommandError
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.limits import DRAIN_EVENTS
-from rehydrate.runtime.mailbox import Answer, Drain, Pending
-from rehydrate.store.port import Capabilities, NewEvent
+from rehydrate.runtime.mailbox import Drain, Pending
+from rehydrate.store.port import NewEvent
 
 _encode_metadata = msgspec.json.Encoder().encode
 
 
-def decide_into(
-    drain: Drain,
-    blueprint: Blueprint[Any, Any, Any],
-    stream: str,
-    capabilities: Capabilities,
-    pending: Pending,
-) -> bool:
-    """Decide one command on the state that the drain has reached; false if the drain has no room for its events.
+class Decision(msgspec.Struct, eq=False, gc=False):
+    """What one command comes to: what to store, and the state after it."""
 
-    State and events of the drain change only if the whole command succeeds, `evolve` included: a bug in it costs this
-    command, not a stream that never loads again. Each event is decoded again right after it was encoded, compared, and
-    the state evolves with that: the live state is what a rehydrated one will be, and what would not come back as it was
-    is never stored.
+    state: Any
+    events: list[NewEvent]
+    decided: tuple[Any, ...]
+    """The same events, as they will be read back."""
+    size: int
+    """Bytes of data and metadata."""
+
+
+class _OfCommand(msgspec.Struct, frozen=True, gc=False):
+    """`Metadata` of a command whose caller gave none."""
+
+    command_id: str
+
+
+def decide(
+    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, pending: Pending
+) -> Decision | Exception:
+    """Decide one command on a state; or why nothing of it is to be stored.
+
+    A command succeeds as a whole, `evolve` included: a bug in it costs this command, not a stream that never loads
+    again. Each event is decoded again right after it was encoded, compared, and the state evolves with that: the live
+    state is what a rehydrated one will be, and what would not come back as it was is never stored.
     """
-    new_id = blueprint.manager.new_id
     names, encode, decoders, evolve = blueprint.names, blueprint.encode, blueprint.decoders, blueprint.evolve
-    most_events, most_bytes = capabilities.max_append_events, capabilities.max_append_bytes
-    state = drain.state
-    metadata = b""
+    most_events, most_bytes = blueprint.most_events, blueprint.most_bytes
+    metadata = pending.metadata
     size = 0
     decided: list[Any] = []
     events: list[NewEvent] = []
@@ -46,39 +55,43 @@ def decide_into(
         for event in given:
             name = names.get(event.__class__)
             if name is None:
-                return drain.answer(pending, _undeclared(stream, pending, event, names))
+                return _undeclared(stream, pending, event, names)
             data = encode(event)
             back = decoders[name](data)
             if back == event:
                 pass
             elif why := difference(event, back):
-                return drain.answer(pending, _changed(stream, pending, name, why))
+                return _changed(stream, pending, name, why)
             decided.append(back)
             state = evolve(state, back)
             if state is None and not blueprint.none_is_a_state:
-                return drain.answer(pending, _no_state(stream, pending, name))
+                return _no_state(stream, pending, name)
             if not metadata:
-                metadata = pending.metadata or _encode_metadata(Metadata(command_id=pending.command_id))
+                metadata = _encode_metadata(_OfCommand(pending.command_id))
             size += len(data) + len(metadata)
-            events.append(NewEvent(new_id(), name, data, metadata))
+            events.append(NewEvent(blueprint.new_id(), name, data, metadata))
             # Looked at here, so that a `decide` that never ends does.
             if len(events) > most_events:
-                return drain.answer(pending, AppendTooLargeError(stream, "events", len(events), most_events))
+                return AppendTooLargeError(stream, "events", len(events), most_events)
             if size > most_bytes:
-                return drain.answer(pending, AppendTooLargeError(stream, "bytes", size, most_bytes))
+                return AppendTooLargeError(stream, "bytes", size, most_bytes)
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the answer to this command alone
-        return drain.answer(
-            pending, _refusal(blueprint, stream, pending, error, given, len(decided) == len(events))
-        )
+        return _refusal(blueprint, stream, pending, error, given, len(decided) == len(events))
+    return Decision(state, events, tuple(decided), size)
+
+
+def decide_into(drain: Drain, blueprint: Blueprint[Any, Any, Any], stream: str, pending: Pending) -> bool:
+    """Decide one command on the state that the drain has reached; false if the drain has no room for its events."""
+    decision = decide(blueprint, stream, drain.state, pending)
+    if isinstance(decision, Exception):
+        return drain.answer(pending, decision)
+    most_events = min(DRAIN_EVENTS, blueprint.most_events)
     if drain.events and (
-        drain.size + size > most_bytes or len(drain.events) + len(events) > min(DRAIN_EVENTS, most_events)
+        drain.size + decision.size > blueprint.most_bytes
+        or len(drain.events) + len(decision.events) > most_events
     ):
         return False
-    drain.state = state
-    drain.version += len(events)
-    drain.size += size
-    drain.events += events
-    drain.answers.append(Answer(pending, drain.version, tuple(decided)))
+    drain.take(pending, decision.state, decision.events, decision.decided, decision.size)
     return True
 
 

@@ -72,34 +72,34 @@ class Answer(msgspec.Struct):
     """For a `StateQuery`."""
 
 
-class Drain:
+class Drain(msgspec.Struct, eq=False):
     """Commands of one actor decided together, each against the state that the one before it left."""
 
-    __slots__ = (
-        "after",
-        "after_position",
-        "answers",
-        "by_id",
-        "events",
-        "in_doubt",
-        "position",
-        "size",
-        "state",
-        "tries",
-        "version",
-    )
+    state: Any
+    version: int
+    after: int
+    """The version before the first of them."""
+    after_position: int
+    answers: list[Answer] = []
+    events: list[NewEvent] = []
+    size: int = 0
+    """Bytes of data and metadata of the events."""
+    by_id: dict[str, Answer] | None = None
+    position: int = 0
+    """Of the last event, once it is stored."""
+    in_doubt: bool = False
+    """Whether its append was sent and nobody knows what became of it."""
+    tries: int = 0
 
-    def __init__(self, state: Any, version: int, position: int) -> None:
+    def take(
+        self, pending: Pending, state: Any, events: list[NewEvent], decided: tuple[Any, ...], size: int
+    ) -> None:
+        """A command was decided: its events go out with the others."""
         self.state = state
-        self.after = self.version = version
-        self.after_position = self.position = position
-        self.answers: list[Answer] = []
-        self.events: list[NewEvent] = []
-        self.size = 0
-        self.by_id: dict[str, Answer] | None = None
-        self.in_doubt = False
-        """Whether its append was sent and nobody knows what became of it."""
-        self.tries = 0
+        self.version += len(events)
+        self.size += size
+        self.events += events
+        self.answers.append(Answer(pending, self.version, decided))
 
     def answer(self, pending: Pending, error: Exception) -> bool:
         """This is all that the command gets; nothing of it is stored. Always true: the command is dealt with."""

@@ -29,12 +29,12 @@ from rehydrate.runtime.counters import Counters
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.freshness import Freshness
 from rehydrate.runtime.limits import SWEEP_EVERY, Limits
-from rehydrate.runtime.mailbox import Drain, Pending
+from rehydrate.runtime.mailbox import Pending
 from rehydrate.runtime.phases import IDLE
 from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
-from rehydrate.store.port import Appended, SnapshotStore, Store
+from rehydrate.store.port import Appended, NewEvent, SnapshotStore, Store
 
 _log = logging.getLogger(__name__)
 
@@ -228,10 +228,10 @@ class AggregateManager:
             else:
                 self.drop(actor)
 
-    def submit(self, actor: Actor, drain: Drain) -> Appended | StoreError | None:
-        """Send the append of a drain; what a store should not raise leaves the outcome unknown."""
+    def submit(self, actor: Actor, events: list[NewEvent]) -> Appended | StoreError | None:
+        """Send an append; what a store should not raise leaves the outcome unknown."""
         try:
-            return self.store.submit(actor.stream, drain.events, actor.version, actor)
+            return self.store.submit(actor.stream, events, actor.version, actor)
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
             _log.exception("%s: the store failed in an append", actor.stream)
             unknown = StoreUnavailableError(f"the store failed in an append: {describe(error)}", stored=None)

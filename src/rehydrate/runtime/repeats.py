@@ -70,13 +70,17 @@ def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pendi
     return True
 
 
-def note(window: Window, drain: Drain) -> None:
+def note(window: Window, pending: Pending, events: int, version: int, position: int) -> None:
+    """A command has been stored; `version` and `position` are those of its last event."""
+    window.add(pending.command_id, Seen(version - events + 1, version, pending.digest), position)
+
+
+def note_all(window: Window, drain: Drain) -> None:
     """The commands of a drain have been stored."""
     for answer in drain.answers:
         if answer.events:
             position = drain.position - (drain.version - answer.version)
-            seen = Seen(answer.version - len(answer.events) + 1, answer.version, answer.pending.digest)
-            window.add(answer.pending.command_id, seen, position)
+            note(window, answer.pending, len(answer.events), answer.version, position)
 
 
 async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: Seen) -> None:

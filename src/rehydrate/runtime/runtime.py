@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from threading import get_ident
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -55,6 +56,7 @@ class Runtime:
         owns_store: bool = False,
     ) -> None:
         self._limits = limits or Limits()
+        self._timeout = self._limits.timeout
         self._manager = AggregateManager(
             store, snapshots, clock=clock or SystemClock(), new_id=new_id or unique_ids(), limits=self._limits
         )
@@ -63,6 +65,7 @@ class Runtime:
             for name, (aggregate, its_codecs) in codecs.items()
         }
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._turns = Turns(self._loop)
         self._is_open = True
         self._store = store
@@ -245,13 +248,13 @@ class Runtime:
         if command.__class__ not in blueprint.command_types:
             raise blueprint.refuse(command)
         if timeout is None:
-            timeout = self._limits.timeout
+            timeout = self._timeout
         elif not timeout > 0:
             raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
         if id.__class__ is not str:
             id = plain_id(id)
         if command_id is None:
-            pending = Pending(command, self._manager.new_id(), timeout)
+            pending = Pending(command, blueprint.new_id(), timeout)
         else:
             command_id = plain_id(command_id, "command id")
             check_id(command_id, "command id")
@@ -275,11 +278,8 @@ class Runtime:
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
         if not self._is_open:
             raise StoreClosedError("this runtime was closed: open the App again")
-        try:
-            is_here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            is_here = False
-        if not is_here:
+        # What `get_running_loop` would say, without its question to the system for the number of this process.
+        if get_ident() != self._thread or not self._loop.is_running():
             raise StoreClosedError(
                 "this runtime belongs to another event loop or process: open the App in this one"
             )

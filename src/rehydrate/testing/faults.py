@@ -98,7 +98,7 @@ Plan: TypeAlias = Callable[[str], Fault | None]
 
 
 METHODS = frozenset({
-    "submit", "versions", "read_stream", "replay", "read_all", "head", "wait", "streams",
+    "submit", "seal", "versions", "read_stream", "replay", "read_all", "head", "wait", "streams",
     "save_snapshot", "load_snapshot", "delete_snapshots",
     "load_checkpoint", "save_checkpoint", "list_checkpoints", "reset_checkpoint", "remove_checkpoint",
     "load_view", "list_views",
@@ -245,7 +245,7 @@ class FaultyStore:
         return await append_and_wait(self, stream, events, expected_version)
 
     async def seal(self) -> None:
-        await self._write("seal", ("seal", ""), self._store.seal)
+        await self._write("seal", ("seal", ""), lambda: self._store.seal())
 
     # ---- everything else
 
@@ -261,8 +261,10 @@ class FaultyStore:
         near: int | None = None,
         may_lag: bool = False,
     ) -> StreamPage:
-        read = partial(self._store.read_stream, stream, after=after, limit=limit, near=near, may_lag=may_lag)
-        return await self._read("read_stream", read)
+        return await self._read(
+            "read_stream",
+            lambda: self._store.read_stream(stream, after=after, limit=limit, near=near, may_lag=may_lag),
+        )
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:
         return await self._read("replay", lambda: self._store.replay(stream, after=after, near=near))
