@@ -1,0 +1,172 @@
+"""Every statement of the PostgreSQL store goes along an index, on a filled table, analysed or not."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import pytest
+
+from rehydrate.store.postgres import sql
+from rehydrate.store.postgres.address import read_address
+from rehydrate.store.postgres.connection import Connection, connect
+from rehydrate.store.store_url import StoreUrl
+from rehydrate.store.url import open_store
+
+TABLES = ("events", "snapshots", "checkpoints", "views")
+FILL = """
+    INSERT INTO events
+    SELECT n, 'account-' || n % 500, 1 + n / 500, 'event ' || n, 'Type' || n % 5, '{}', '{}', n
+    FROM generate_series(500, 30499) AS n;
+    INSERT INTO snapshots
+    SELECT 'account-' || n % 100, 1 + n / 100, n, 'event ' || n, 1, '', '{}', n FROM generate_series(0, 999) AS n;
+    INSERT INTO checkpoints SELECT 'consumer ' || n, n, 'event ' || n, 1, '' FROM generate_series(1, 300) AS n;
+    INSERT INTO views SELECT 'consumer ' || n % 3, 'key ' || n, '' FROM generate_series(1, 3000) AS n;
+"""
+NAMES = json.dumps(["account-1", "account-2"])
+READ = {
+    "READ_STREAM": ("account-7", 3, 101, 1_000_000),
+    "REPLAY": ("account-7", 3, 101, 1_000_000),
+    "READ_ALL": (10_000, 101, 1_000_000),
+    "READ_FILTERED": (10_000, 101, 1_000_000, 20_000, NAMES, None, None),
+    "READ_FILTERED, all filters": (10_000, 101, 1_000_000, 20_000, NAMES, '["account"]', '["Type1"]'),
+    "HEAD": (),
+    "VERSIONS": (NAMES,),
+    "LIST_STREAMS": ("", "account-1", "account-2", 100),
+    "LOAD_SNAPSHOT": ("account-7",),
+    "LOAD_CHECKPOINT": ("consumer 7",),
+    "LIST_CHECKPOINTS": (),
+    "LOAD_VIEW": ("consumer 1", "key 7"),
+    "LIST_VIEWS": ("consumer 1", "", "key 1", "key 2", 100),
+}
+_NEW = ["account-new", 1, "new 1", "Type1", "", "", 1]
+CALLED = {
+    "APPEND_NEXT": (30_499, "event 30499", '[["account-7", 60]]', json.dumps([_NEW])),
+    "APPEND_LOCKED": (
+        30_499,
+        "event 30499",
+        '[["account-new", 0], ["account-7", 3]]',
+        json.dumps([[*_NEW, 1], ["account-7", 4, "event 1507", "T", "", "", 1, 2]]),
+    ),
+    "SAVE_SNAPSHOT": ("account-7", 50, 1, "event 1", 1, "", b"{}", 1, 3),
+    "DELETE_SNAPSHOTS": ("account-8",),
+    "SAVE_CHECKPOINT": ("consumer 7", 8, "event 8", 1, b"", 7, 1, '[["key 1", ""], ["key 2", null]]'),
+    "SAVE_CHECKPOINT, the first": ("new", 8, "event 8", 1, b"", None, None, '[["key 1", ""]]'),
+    "RESET_CHECKPOINT": ("consumer 8",),
+    "REMOVE_CHECKPOINT": ("consumer 9",),
+}
+NOT_OF_THE_TABLES = {"ABOUT", "COMMIT_SYNCHRONOUSLY", "MIGRATED_TO", "WHO_BLOCKS", "SEAL"}
+"""What is asked or done once, or looks at the server's own tables."""
+
+
+@pytest.fixture(params=["analysed", "not analysed"])
+async def session(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[Connection]:
+    """As the store opens it."""
+    await (await open_store(postgres_url)).close()
+    session = await connect(read_address(StoreUrl(postgres_url)))
+    # Plans may be made while a table is empty.
+    await session.execute(FILL)
+    if request.param == "analysed":
+        await session.execute("ANALYZE")
+    yield session
+    await session.close()
+
+
+def test_every_statement_is_looked_at() -> None:
+    known = {name.partition(",")[0] for name in (*READ, *CALLED)} | NOT_OF_THE_TABLES
+    statements = {
+        name
+        for name, value in vars(sql).items()
+        if isinstance(value, str) and value.lstrip().startswith(("SELECT", "WITH", "CALL"))
+    }
+    assert {name for name in statements if "pg_" not in getattr(sql, name)} <= known
+
+
+@pytest.mark.parametrize("name", READ)
+async def test_a_question_goes_along_an_index_and_sorts_no_more_than_a_page(
+    session: Connection, name: str
+) -> None:
+    statement = getattr(sql, name.partition(",")[0])
+    with_values = await session.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *READ[name])
+    _check_plan(json.loads(with_values)[0]["Plan"])
+    await session.execute(f"PREPARE question AS {statement}; SET plan_cache_mode = force_generic_plan")
+    arguments = ", ".join(map(_literal, READ[name]))
+    for_any_value = await session.fetchval(
+        f"EXPLAIN (FORMAT JSON) EXECUTE question {f'({arguments})' if arguments else ''}"
+    )
+    _check_plan(json.loads(for_any_value)[0]["Plan"])
+
+
+@pytest.mark.parametrize("name", CALLED)
+async def test_a_procedure_reads_no_table_from_its_beginning_to_its_end(
+    session: Connection, name: str
+) -> None:
+    before = await _read_in_sequence(session)
+    for _ in range(7):  # From the sixth time on a plan is for any value.
+        with suppress(asyncpg.UniqueViolationError):
+            await session.fetchrow(getattr(sql, name.partition(",")[0]), *CALLED[name])
+    assert await _read_in_sequence(session) == before
+
+
+async def test_a_stream_is_listed_without_a_look_at_its_other_events(session: Connection) -> None:
+    await session.execute("SELECT pg_stat_force_next_flush()")
+    before = await _rows_by_index(session)
+    listed = await session.fetch(sql.LIST_STREAMS, "", "", "b", 100)
+    assert len(listed) == 100
+    assert await _rows_by_index(session) - before < 5 * 100
+
+
+def _literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _check_plan(plan: dict[str, Any]) -> None:
+    scans = list(_scans(plan, sorted_above=False))
+    assert scans
+    for node, is_sorted in scans:
+        assert node["Node Type"] in {"Index Scan", "Index Only Scan"}, node
+        assert "Index Cond" in node or node["Relation Name"] == "checkpoints" or _is_limited(plan, node), node
+        assert not is_sorted or node["Plan Rows"] == 1, f"what is read by {node} is sorted"
+
+
+def _scans(plan: dict[str, Any], *, sorted_above: bool) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The nodes that read a table, and whether what they read is sorted before it is limited."""
+    kind = plan["Node Type"]
+    if kind == "Limit":
+        sorted_above = False
+    elif kind in {"Sort", "Incremental Sort"}:
+        sorted_above = True
+    if plan.get("Relation Name") in TABLES:
+        yield plan, sorted_above
+    for child in plan.get("Plans", ()):
+        # What a SubPlan reads is not what the node above it hands on.
+        is_other = child.get("Parent Relationship") in {"SubPlan", "InitPlan"}
+        yield from _scans(child, sorted_above=sorted_above and not is_other)
+
+
+def _is_limited(plan: dict[str, Any], node: dict[str, Any]) -> bool:
+    """Whether a Limit stands right above it."""
+    children = plan.get("Plans", [])
+    if plan["Node Type"] == "Limit" and node in children:
+        return True
+    return any(_is_limited(child, node) for child in children)
+
+
+async def _read_in_sequence(session: Connection) -> list[tuple[str, int]]:
+    await session.execute("SELECT pg_stat_force_next_flush()")
+    rows = await session.fetch(
+        "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname = ANY ($1) ORDER BY relname",
+        TABLES,
+    )
+    return [(row["relname"], row["seq_tup_read"]) for row in rows]
+
+
+async def _rows_by_index(session: Connection) -> int:
+    await session.execute("SELECT pg_stat_force_next_flush()")
+    count: int = await session.fetchval(
+        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'events'"
+    )
+    return count
