@@ -77,6 +77,33 @@ class Commands:
         """In order, up to the first that cannot be; what comes behind that is not tried."""
         return {**self._insert(self.events, documents), "collectionUUID": log}
 
+    def insert_behind(self, first: int, first_id: str, documents: Sequence[Command], log: object) -> Command:
+        """The same, only if a document is there: the one that begins at that position with that event.
+
+        An update of nothing where it is there, and where it is not, one that cannot be done: the rest is not tried.
+        """
+        there = {
+            "q": {"_id": first, "events.0.id": first_id},
+            "u": {"$setOnInsert": {"events.0.id.is": "not there"}},
+            "upsert": True,
+        }
+        inserts = [
+            {
+                # No document is without a count: the condition makes of a document that is there a duplicate key.
+                "q": {"_id": document["_id"], "count": {"$exists": False}},
+                "u": {"$setOnInsert": {name: document[name] for name in document if name != "_id"}},
+                "upsert": True,
+            }
+            for document in documents
+        ]
+        return {
+            "update": self.events,
+            "updates": [there, *inserts],
+            "ordered": True,
+            "writeConcern": self._durable,
+            "collectionUUID": log,
+        }
+
     def newest(self, log: object = None) -> Command:
         """The last document, and the one before it: the last may be the seal."""
         return self._of(
@@ -86,22 +113,25 @@ class Commands:
                 {},
                 sort={"_id": -1},
                 limit=2,
-                projection={"stream": 1, "count": 1, "event_id": {"$last": "$events.id"}},
+                projection={
+                    "stream": 1,
+                    "count": 1,
+                    "first_id": {"$first": "$events.id"},
+                    "event_id": {"$last": "$events.id"},
+                },
             ),
         )
 
     def documents_behind(self, position: int, limit: int, log: object) -> Command:
-        """The documents behind a position, without their events."""
-        return self._of(
-            log,
-            self._find(
-                self.events,
-                {"_id": {"$gt": position}},
-                sort={"_id": 1},
-                limit=limit,
-                projection={"stream": 1, "version": 1, "count": 1},
-            ),
+        """The documents behind a position, without their events, also those that a majority does not have yet."""
+        command = self._find(
+            self.events,
+            {"_id": {"$gt": position}},
+            sort={"_id": 1},
+            limit=limit,
+            projection={"stream": 1, "version": 1, "count": 1, "first_id": {"$first": "$events.id"}},
         )
+        return self._of(log, {**command, "readConcern": {"level": "local"}})
 
     def heads(self, streams: Sequence[str], log: object = None) -> Command:
         """The last document of each stream, without its events."""

@@ -38,7 +38,7 @@ MAX_FOLLOWED: Final = 500
 MAX_STREAMS: Final = 1_000
 """How many streams one question is about."""
 _SHORTEST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.008
 _LOST_CONNECTIONS: Final = 2
 """So many in a row are waited out within an append."""
 
@@ -49,7 +49,21 @@ class _Known(msgspec.Struct):
     log: SameLog
     position: int
     """Of the last event."""
-    sealed: bool
+    last: tuple[int, str] = (0, "")
+    """The last document: its first position, and the id of its first event."""
+    is_lasting: bool = True
+    """Whether a majority has the last document, so that it is never rolled back."""
+    is_behind: bool = False
+    """Whether others have appended since."""
+    sealed: bool = False
+
+    def moves_to(self, document: Document, first_id: str, *, is_lasting: bool) -> None:
+        """That document is the last one now."""
+        first = int(document["_id"])
+        self.position = first + document["count"] - 1
+        self.last = (first, first_id)
+        self.is_behind = False
+        self.is_lasting = is_lasting
 
 
 class _Open(msgspec.Struct):
@@ -125,15 +139,19 @@ class Log:
     async def _is_sealed(self) -> bool:
         """Try to seal; whether it is sealed now."""
         known = self._known or await self._learn()
+        if known.is_behind:
+            await self._follow(known)
         if known.sealed:
             return True
         seal = {"_id": known.position + 1, "stream": SEALED, "version": 1, "count": 0, "events": []}
-        refused = failures.refusals(await self._driver.write(self._commands.insert([seal], known.log)))
-        self._known = None
-        for refusal in refused:
-            if refusal["code"] not in {failures.DUPLICATE_KEY, failures.COLLECTION_UUID_MISMATCH}:
-                raise StoreUnavailableError(f"{self._store}: {refusal['errmsg']}", retryable=False)
-        return not refused or (await self._learn()).sealed
+        _, refusal = await self._write([seal], known)
+        if refusal is None:
+            known.sealed = True
+        elif refusal["code"] == failures.DUPLICATE_KEY:
+            known.is_behind = True
+        else:
+            raise StoreUnavailableError(f"{self._store}: {refusal['errmsg']}", retryable=False)
+        return known.sealed
 
     # ---- one group
 
@@ -166,8 +184,9 @@ class Log:
                 self._leave(todo, error)
 
     async def _pause(self, tries: int) -> None:
-        longest = min(_SHORTEST_PAUSE * 2 ** min(tries, 10), _LONGEST_PAUSE)
-        await asyncio.sleep(self._chance.uniform(0, longest))
+        if tries > 1:
+            longest = min(_SHORTEST_PAUSE * 2 ** min(tries, 10), _LONGEST_PAUSE)
+            await asyncio.sleep(self._chance.uniform(0, longest))
 
     def _leave(self, todo: _Open, error: StoreError) -> None:
         """Give all that is left an error, which says of each whether it may be stored."""
@@ -182,6 +201,8 @@ class Log:
 
     async def _advance(self, todo: _Open, known: _Known) -> bool:
         """Answer what can be answered now, and insert the rest; false where somebody else was first."""
+        if known.is_behind:
+            await self._follow(known)
         asked = [
             index
             for index in todo.left
@@ -227,27 +248,38 @@ class Log:
         """Insert as much as one command takes, up to the first that is refused; false if somebody else was first."""
         indexes, documents = self._documents(todo.group, ready, known.position)
         try:
-            reply = await self._driver.write(self._commands.insert(documents, known.log))
+            stored, refusal = await self._write(documents, known)
         except StoreUnavailableError as error:
             if error.stored is None:
                 todo.sent.update(indexes)
             raise
-        refused = failures.refusals(reply)
-        stored = refused[0]["index"] if refused else len(documents)
         for index, document in zip(indexes[:stored], documents[:stored], strict=True):
-            count = document["count"]
-            version = document["version"] + count - 1
-            known.position += count
+            version = document["version"] + document["count"] - 1
+            known.moves_to(document, document["events"][0]["id"], is_lasting=True)
             self._heads.put(document["stream"], version)
             todo.is_done(index, Appended(version, known.position))
-        if not refused:
+        if refusal is None:
             return True
-        return await self._refused(todo, indexes[stored], refused[0], known)
+        return await self._refused(todo, indexes[stored], refusal, known)
+
+    async def _write(self, documents: Sequence[Document], known: _Known) -> tuple[int, Document | None]:
+        """Insert documents behind what is known; how many went in, and why the next one did not."""
+        if known.is_lasting:
+            guards = 0
+            command = self._commands.insert(documents, known.log)
+        else:
+            guards = 1
+            command = self._commands.insert_behind(*known.last, documents, known.log)
+        refused = failures.refusals(await self._driver.write(command))
+        if not refused:
+            return len(documents), None
+        refusal = refused[0]
+        if refusal["index"] < guards or refusal["code"] == failures.COLLECTION_UUID_MISMATCH:
+            raise ForgottenError
+        return refusal["index"] - guards, refusal
 
     async def _refused(self, todo: _Open, index: int, refusal: Document, known: _Known) -> bool:
         """One was refused, and those behind it were not tried; false if somebody else was first."""
-        if refusal["code"] == failures.COLLECTION_UUID_MISMATCH:
-            raise ForgottenError
         if refusal["code"] != failures.DUPLICATE_KEY:
             reason = f"{self._store}: MongoDB refuses this append: {refusal['errmsg']}"
             todo.is_done(index, StoreUnavailableError(reason, retryable=False))
@@ -256,7 +288,7 @@ class Log:
             # The stream has an append there: ours, or a stranger's. The others go on without it.
             todo.doubtful.add(index)
             return True
-        await self._follow(known)
+        known.is_behind = True
         return False
 
     def _documents(
@@ -292,27 +324,30 @@ class Log:
         # Without its index nothing would hold two writers apart.
         await self._driver.write(commands.create_index_of_events())
         log = SameLog(found[0]["info"]["uuid"], self._connections)
-        position, sealed = 0, False
+        known = _Known(log, 0)
         for document in await self._ask(commands.newest(log)):
-            if document["stream"] == SEALED:
-                sealed = True
-            else:
-                position = int(document["_id"]) + document["count"] - 1
+            if document["stream"] != SEALED:
+                known.moves_to(document, document["first_id"], is_lasting=True)
                 break
-        self._known = _Known(log, position, sealed)
-        return self._known
+            known.sealed = True
+        self._known = known
+        return known
 
     async def _follow(self, known: _Known) -> None:
-        """Read what others have appended since; it tells of their streams, too."""
+        """Read what others have appended since; it tells of their streams, too.
+
+        Also what a majority does not have yet: to go right behind it is the only way not to be late for ever. If it
+        is rolled back, then with it what we put behind it; and that we put nothing there after it was rolled back,
+        `insert_behind` takes care of.
+        """
         behind = await self._ask(self._commands.documents_behind(known.position, MAX_FOLLOWED, known.log))
         if len(behind) == MAX_FOLLOWED:
-            self._known = None
             raise ForgottenError
         for document in behind:
             if document["stream"] == SEALED:
                 known.sealed = True
                 return
-            known.position = int(document["_id"]) + document["count"] - 1
+            known.moves_to(document, document["first_id"], is_lasting=False)
             self._heads.put(document["stream"], int(document["version"]) + document["count"] - 1)
 
     async def _find_heads(self, streams: Sequence[str], known: _Known) -> dict[str, int]:
