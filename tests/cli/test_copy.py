@@ -445,6 +445,10 @@ async def test_a_store_that_stays_away_ends_the_call_and_says_how_to_go_on(
         assert await contents(destination) == await contents(source)
 
 
+def make_small(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA max_page_count = 300")
+
+
 async def test_a_full_disk_ends_the_call_in_one_sentence_and_the_same_call_goes_on(
     new_url: NewUrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,7 +461,7 @@ async def test_a_full_disk_ends_the_call_in_one_sentence_and_the_same_call_goes_
         async def open_small(url: str) -> Store:
             store = await open_store(url)
             inside: Any = store
-            await inside._writer.change(lambda connection: connection.execute("PRAGMA max_page_count = 300"))
+            await inside._writer.change(make_small)
             return store
 
         with monkeypatch.context() as patched:

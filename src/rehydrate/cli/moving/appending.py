@@ -86,7 +86,9 @@ class _Waiter:
 
 def _why(source: Origin, store: Store, parcel: Parcel, version: int) -> str:
     there = f"{store.url} has {parcel.stream} at version {version:,}"
-    next_one = f"{source.name} goes on with version {parcel.expected_version + 1:,} at {parcel.place:,}"
+    next_one = (
+        f"{source.name} goes on with version {parcel.expected_version + 1:,} at {source.place(parcel.place)}"
+    )
     if version < parcel.expected_version:
         return f"{there}, and {next_one}: versions between them are missing in {source.name}"
-    return f"{there}, and {next_one}: something else writes to the destination; stop it, and begin with an empty one"
+    return f"{there}, and {next_one}: if that is not its mistake, something else writes to the destination"

@@ -44,7 +44,7 @@ async def compare(
         wanted = await events.some()
         if not wanted:
             raise NotACopyError(
-                f"{destination.name} holds {_named(there[0])} at {destination.place(there[0])}, and it did not come from "
+                f"{destination.name} holds {_named(there[0])} at {destination.place(there[0].position)}, and it did not come from "
                 f"{source.name}"
             )
         count = min(len(there), len(wanted))
@@ -59,7 +59,7 @@ async def compare(
         advance(so_far)
     if is_whole and (missing := await events.some()):
         raise NotACopyError(
-            f"{destination.name} lacks {_named(missing[0])}, which {source.name} holds at {source.place(missing[0])}"
+            f"{destination.name} lacks {_named(missing[0])}, which {source.name} holds at {source.place(missing[0].position)}"
         )
 
 
@@ -80,13 +80,13 @@ def _difference(source: Origin, destination: Origin, event: StoredEvent, copy: S
         fields = [name for name in _FIELDS if getattr(event, name) != getattr(copy, name)]
         words = " and ".join(_WORDS.get(name, name) for name in fields)
         return (
-            f"{_named(event)} differs in its {words} between {source.name} ({source.place(event)}) and "
-            f"{destination.name} ({destination.place(copy)})"
+            f"{_named(event)} differs in its {words} between {source.name} ({source.place(event.position)}) and "
+            f"{destination.name} ({destination.place(copy.position)})"
         )
     ids = f" (ids {event.id} and {copy.id})" if _named(event) == _named(copy) else ""
     return (
-        f"where {source.name} holds {_named(event)} ({source.place(event)}), {destination.name} holds {_named(copy)} "
-        f"({destination.place(copy)}){ids}"
+        f"where {source.name} holds {_named(event)} ({source.place(event.position)}), {destination.name} holds {_named(copy)} "
+        f"({destination.place(copy.position)}){ids}"
     )
 
 

@@ -47,8 +47,8 @@ class EventFile:
         self._count = 0
         self._promised: int | None = None
 
-    def place(self, event: StoredEvent) -> str:
-        return f"line {event.position:,}"
+    def place(self, position: int) -> str:
+        return f"line {position:,}"
 
     async def pages(self) -> AsyncGenerator[list[StoredEvent], None]:
         """The events, and at the end whether they were all.

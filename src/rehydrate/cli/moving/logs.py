@@ -21,8 +21,8 @@ class Origin(Protocol):
     @property
     def name(self) -> str: ...
 
-    def place(self, event: StoredEvent) -> str:
-        """Where it holds the event, for a person."""
+    def place(self, position: int) -> str:
+        """What a position is there, for a person."""
         ...
 
 
@@ -32,8 +32,8 @@ class StoreOrigin:
     def __init__(self, store: Store) -> None:
         self.name = store.url
 
-    def place(self, event: StoredEvent) -> str:
-        return f"position {event.position:,}"
+    def place(self, position: int) -> str:
+        return f"position {position:,}"
 
 
 async def persistently(ask: Callable[[], Awaitable[T]]) -> T:

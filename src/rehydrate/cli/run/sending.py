@@ -13,6 +13,7 @@ from rehydrate.errors import (
     OutcomeUnknownError,
     RehydrateError,
     StoreClosedError,
+    StoreSealedError,
     StoreUnavailableError,
     VersionConflictError,
 )
@@ -33,7 +34,12 @@ _MAY_PASS: Final = (
 def is_stores_fault(error: RehydrateError) -> bool:
     """Whether the next command would fare no better: the store cannot be used, the line is not to blame."""
     return isinstance(
-        error, CommandTimeoutError | OutcomeUnknownError | StoreClosedError | StoreUnavailableError
+        error,
+        CommandTimeoutError
+        | OutcomeUnknownError
+        | StoreClosedError
+        | StoreSealedError
+        | StoreUnavailableError,
     )
 
 

@@ -1,0 +1,405 @@
+"""`rehydrate export` and `import`: events as lines of JSON, and back to the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehydrate import RehydrateError, SystemClock, open_store
+from rehydrate.cli.input import Input
+from rehydrate.cli.moving.appending import OutOfPlaceError
+from rehydrate.cli.moving.comparison import NotACopyError
+from rehydrate.cli.moving.event_lines import MalformedEventError, as_lines, check_first, event_in, first_line
+from rehydrate.cli.moving.exporting import export_events
+from rehydrate.cli.moving.importing import import_events
+from rehydrate.store.port import NewEvent, Store, StoredEvent
+from rehydrate.testing.conformance.material import log_events, sound_log
+from rehydrate.testing.faults import FaultyStore, Refuse, Script
+from tests.cli.conftest import NewUrl
+from tests.cli.moving import ODD_BYTES, by_command, contents, fill, fill_with_oddities, opened
+from tests.cli.terminal import typed
+
+KINDS = ("memory", "sqlite")
+EVENT = StoredEvent("a-1", 1, 2, "e1", "T", b'{"a":1}', b"{}", 1_700_000_000_000_001)
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, new_url: NewUrl) -> str:
+    """The URL of a new store."""
+    return new_url(request.param)
+
+
+def given_lines(*lines: bytes, name: str = "events.jsonl") -> Input:
+    return Input(name, io.BytesIO(b"".join(line + b"\n" for line in lines)))
+
+
+async def exported(url: str, folder: Path) -> list[bytes]:
+    """The lines of an export."""
+    file = folder / "exported.jsonl"
+    assert await export_events(url, str(file)) == 0
+    lines = file.read_bytes().splitlines()
+    file.unlink()
+    return lines
+
+
+# ---- a line
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)
+payloads = st.one_of(
+    st.binary(max_size=40), st.sampled_from(ODD_BYTES), st.from_regex(rb"[\[\]{}\":, 0-9a\\\n]{0,12}")
+)
+
+
+@given(texts, st.integers(1, 2**31), texts, texts, payloads, payloads, st.integers(-(2**62), 2**62))
+def test_every_event_comes_back_from_its_line_byte_for_byte(
+    stream: str, version: int, id: str, type: str, data: bytes, metadata: bytes, recorded_at: int
+) -> None:
+    event = StoredEvent(stream, version, 7, id, type, data, metadata, recorded_at)
+    line = as_lines([event])
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert json.loads(line)["position"] == 7
+    assert event_in(line[:-1], 7) == event
+
+
+def test_a_line_is_readable_where_the_bytes_allow_it() -> None:
+    assert json.loads(as_lines([EVENT])) == {
+        "stream": "a-1", "version": 1, "position": 2, "id": "e1", "type": "T",
+        "recorded_at": "2023-11-14T22:13:20.000001Z", "data": {"a": 1}, "metadata": {},
+    }  # fmt: skip
+    odd = msgspec.structs.replace(EVENT, data=b"\xff", metadata=b" {}", recorded_at=2**62)
+    assert json.loads(as_lines([odd])) == {
+        "stream": "a-1", "version": 1, "position": 2, "id": "e1", "type": "T", "recorded_at": 2**62,
+        "data_base64": "/w==", "metadata_base64": "IHt9",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("written", ["2023-11-14T22:13:20.000001Z", "2023-11-15T00:13:20.000001+02:00"])
+def test_a_time_may_be_written_in_any_zone(written: str) -> None:
+    line = json.loads(as_lines([EVENT])) | {"recorded_at": written}
+    assert event_in(json.dumps(line).encode(), 2).recorded_at == EVENT.recorded_at
+
+
+def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda line: {key: value for key, value in line.items() if key != name}
+
+
+def having(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda line: line | fields
+
+
+MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no id": (without("id"), "it has no field 'id'"),
+    "no data": (without("data"), "it needs either 'data' or 'data_base64'"),
+    "data twice": (having(data_base64="/w=="), "it needs either 'data' or 'data_base64'"),
+    "no base64": (lambda line: without("data")(line) | {"data_base64": "?"}, "'data_base64' is no base64"),
+    "an unknown field": (having(causation="x"), "there is no field 'causation'"),
+    "a version of 0": (having(version=0), "'version' is 0, and versions begin with 1"),
+    "a version in words": (having(version="one"), "'version' must be a whole number, and is a text"),
+    "an id that no store takes": (having(id=""), "this event id cannot be used: it is empty"),
+    "a stream that is too long": (having(stream="x" * 700), "this stream cannot be used"),
+    "a time without a zone": (having(recorded_at="2024-05-17T09:30:00"), "'recorded_at' must be like"),
+    "no time": (having(recorded_at="yesterday"), "'recorded_at' must be like"),
+    "a list": (lambda _: [], "it must be an object, and is a list"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_line_that_is_no_event_says_why(what: str) -> None:
+    change, sentence = MALFORMED[what]
+    with pytest.raises(MalformedEventError) as found:
+        event_in(json.dumps(change(json.loads(as_lines([EVENT])))).encode(), 2)
+    assert sentence in str(found.value)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b'{"stream":"\xff"}', b"[" * 100_000, b'{"data":{"a":tru}}'])
+def test_a_line_that_is_no_json_says_so(line: bytes) -> None:
+    with pytest.raises(MalformedEventError, match="not an event: "):
+        event_in(line, 2)
+
+
+def test_data_that_a_lax_decoder_would_pass_over_is_refused() -> None:
+    line = as_lines([EVENT]).strip().replace(b'{"a":1}', b'{"a":"\xff"}')
+    with pytest.raises(MalformedEventError):
+        event_in(line, 2)
+
+
+def test_the_first_line_is_recognised_also_with_fields_of_a_later_version() -> None:
+    check_first(first_line())
+    check_first(b'{"format": "rehydrate events", "version": 1, "by": "somebody"}')
+    with pytest.raises(MalformedEventError, match="knows version 1: upgrade it"):
+        check_first(b'{"format":"rehydrate events","version":2}')
+    for other in (b"{}", b"", b"\xff", as_lines([EVENT])):
+        with pytest.raises(MalformedEventError, match="is it one"):
+            check_first(other)
+
+
+# ---- a store
+
+
+async def test_an_export_comes_back_as_the_same_events(url: str, new_url: NewUrl, tmp_path: Path) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 60)
+        await fill_with_oddities(source)
+        await fill(source, 2_000, seed=2)
+        lines = await exported(source.url, tmp_path)
+        assert await import_events(url, given_lines(*lines)) == 0
+        assert await contents(store) == await contents(source)
+        await sound_log(store)
+        assert (await exported(url, tmp_path))[0] == lines[0]
+
+
+async def test_the_same_import_stores_nothing_twice_and_goes_on(
+    url: str, new_url: NewUrl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 60)
+        first = await exported(source.url, tmp_path)
+        await fill(source, 60, seed=2)
+        second = await exported(source.url, tmp_path)
+        assert await import_events(url, given_lines(*first)) == 0
+        assert await import_events(url, given_lines(*second)) == 0
+        assert await import_events(url, given_lines(*second)) == 0
+        assert "0 events imported from events.jsonl" in capsys.readouterr().err
+        assert await contents(store) == await contents(source)
+
+
+async def test_an_empty_store_is_exported_as_no_events(url: str, tmp_path: Path) -> None:
+    async with opened(url):
+        lines = await exported(url, tmp_path)
+        assert lines == [b'{"format":"rehydrate events","version":1}', b'{"events":0}']
+        assert await import_events(url, given_lines(*lines)) == 0
+
+
+async def test_blank_lines_and_windows_endings_do_no_harm(url: str, new_url: NewUrl, tmp_path: Path) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 5)
+        lines = await exported(source.url, tmp_path)
+        lines.insert(3, b"  ")
+        await import_events(url, given_lines(*[line + b"\r" for line in lines], b""))
+        assert await contents(store) == await contents(source)
+
+
+# ---- a file that is not whole
+
+
+HARM: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "cut off": (
+        lambda lines: lines[:60],
+        r"events.jsonl was cut off: it ends with line 60, and not with the line that counts its events",
+    ),
+    "cut in a line": (lambda lines: [*lines[:60], lines[60][:40]], r"events.jsonl, line 61: not an event: .*too early"),
+    "a line is missing": (
+        lambda lines: [*lines[:60], *lines[61:]],
+        r"it counts \d+ events, and there are",
+    ),
+    "a line twice": (
+        lambda lines: [*lines[:60], lines[59], *lines[60:]],
+        r"it counts \d+ events, and there are",
+    ),
+    "words": (lambda lines: [*lines[:60], b"deposit 5", *lines[60:]], r"events.jsonl, line 61: not an event: it is no JSON"),
+    "something behind the end": (
+        lambda lines: [*lines, lines[60]],
+        r"line \d+: there is something behind the line that counts the events",
+    ),
+    "another count": (lambda lines: [*lines[:-1], b'{"events":7}'], r"it counts 7 events, and there are \d+ before it"),
+    "another file": (lambda lines: lines[1:], r"events.jsonl, line 1: an export begins with"),
+    "nothing": (lambda lines: [], r"events.jsonl was cut off: it ends with line 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HARM)
+async def test_a_harmed_file_is_one_sentence_and_nothing_after_the_harm_is_stored(
+    url: str, new_url: NewUrl, tmp_path: Path, what: str
+) -> None:
+    harm, sentence = HARM[what]
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 60)
+        lines = await exported(source.url, tmp_path)
+        with pytest.raises(RehydrateError, match=sentence):
+            await import_events(url, given_lines(*harm(list(lines))))
+        stored, whole = await contents(store), await contents(source)
+        assert stored == whole[: len(stored)]
+        # What was left out, and nothing else, is what the whole file then brings.
+        assert await import_events(url, given_lines(*lines)) == 0
+        assert await contents(store) == whole
+
+
+async def test_a_harm_far_in_leaves_what_is_before_it_stored_and_says_how_much(
+    url: str, new_url: NewUrl, tmp_path: Path
+) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 4_000)
+        lines = await exported(source.url, tmp_path)
+        with pytest.raises(
+            RehydrateError, match=r"line 9,001: .*; ([\d,]+) events before it are stored"
+        ) as found:
+            await import_events(url, given_lines(*lines[:9_000], b"?", *lines[9_000:]))
+        stored = await contents(store)
+        assert f"{len(stored):,} events before it" in str(found.value)
+        assert 8_000 < len(stored) < 9_000
+
+
+def missing(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:5_000], *lines[5_001:]]
+
+
+def twice(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:5_001], *lines[5_000:]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (missing, "versions between them are missing in events.jsonl"),
+        (twice, "something else writes to the destination"),
+    ],
+)
+async def test_a_line_that_is_missing_or_twice_is_named_long_before_the_end(
+    url: str, new_url: NewUrl, tmp_path: Path, harm: Callable[[list[bytes]], list[bytes]], sentence: str
+) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 4_000)
+        lines = await exported(source.url, tmp_path)
+        with pytest.raises(
+            OutOfPlaceError, match=rf"events.jsonl goes on with version .* at line 5,\d+: .*{sentence}"
+        ):
+            await import_events(url, given_lines(*harm(lines)))
+        stored, whole = await contents(store), await contents(source)
+        assert 0 < len(stored) <= 5_000
+        assert stored == whole[: len(stored)]
+        assert await import_events(url, given_lines(*lines)) == 0
+        assert await contents(store) == whole
+
+
+async def test_a_store_that_holds_something_else_is_refused_and_nothing_is_written(
+    url: str, new_url: NewUrl, tmp_path: Path
+) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 20)
+        await store.append("shop-1", by_command("open", 1), expected_version=0)
+        lines = await exported(source.url, tmp_path)
+        with pytest.raises(
+            NotACopyError, match=r"neither empty nor the beginning of this import.*line 2.*nothing was"
+        ):
+            await import_events(url, given_lines(*lines))
+        assert [event.id for event in await log_events(store)] == ["open.0"]
+
+
+async def test_a_store_that_stays_away_ends_an_import_which_then_goes_on(
+    new_url: NewUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rehydrate.cli.moving.appending.PAUSES", (0.0,) * 3)
+    url = new_url("memory")
+    async with opened(url, new_url("memory")) as (store, source):
+        await fill(source, 100)
+        lines = await exported(source.url, tmp_path)
+        script = Script()
+        script.add("submit", *[None] * 20, *[Refuse()] * 10_000)
+
+        async def open_faulty(url: str) -> Store:
+            return FaultyStore(await open_store(url), script, SystemClock())
+
+        with monkeypatch.context() as patched:
+            patched.setattr("rehydrate.cli.moving.importing.open_store", open_faulty)
+            with pytest.raises(
+                RehydrateError, match="what was imported stays, and the same call goes on there"
+            ):
+                await import_events(url, given_lines(*lines))
+        assert await import_events(url, given_lines(*lines)) == 0
+        assert await contents(store) == await contents(source)
+
+
+# ---- files and pipes, as they are typed
+
+
+async def sqlite_with_events(new_url: NewUrl, count: int = 50) -> str:
+    url = new_url("sqlite")
+    async with opened(url) as (store,):
+        await fill(store, count)
+    return url
+
+
+async def test_a_file_and_a_pipe_hold_the_same(new_url: NewUrl, tmp_path: Path) -> None:
+    url = await sqlite_with_events(new_url)
+    file = tmp_path / "bank.jsonl"
+    assert (await asyncio.to_thread(typed, "export", url, file)).code == 0
+    piped = await asyncio.to_thread(typed, "export", url)
+    assert piped.stdout == file.read_text()
+    assert "exported from" in piped.stderr
+    assert "checkpoints, views and snapshots are not" in piped.stderr
+    one, other = new_url("sqlite"), new_url("sqlite")
+    assert (await asyncio.to_thread(typed, "import", one, file)).code == 0
+    assert (await asyncio.to_thread(typed, "import", other, stdin=piped.stdout)).code == 0
+    async with opened(url, one, other) as stores:
+        first, second, third = [await contents(store) for store in stores]
+    assert first == second == third
+
+
+async def test_a_file_that_is_there_is_not_overwritten(new_url: NewUrl, tmp_path: Path) -> None:
+    url = await sqlite_with_events(new_url)
+    file = tmp_path / "bank.jsonl"
+    file.write_text("precious")
+    ended = await asyncio.to_thread(typed, "export", url, file)
+    assert (ended.code, file.read_text()) == (1, "precious")
+    assert ended.stderr == f"rehydrate: {file} is there already: remove it, or choose another name\n"
+
+
+async def test_a_file_has_its_name_only_when_it_is_whole(
+    new_url: NewUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await sqlite_with_events(new_url)
+    file = tmp_path / "bank.jsonl"
+
+    def broken(events: int) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rehydrate.cli.moving.exporting.last_line", broken)
+    ended = await asyncio.to_thread(typed, "export", url, file)
+    assert ended.code == 1
+    assert ended.stderr == f"rehydrate: {file} cannot be written: No space left on device\n"
+    assert not list(tmp_path.glob("*.jsonl*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("export", "sqlite:///{folder}/none.db"), 1, "there is no database"),
+        (("export", "{url}", "{folder}/no/bank.jsonl"), 1, "No such file or directory"),
+        (("export", "oracle://scott:tiger@host/db"), 1, "no store is known by oracle://"),
+        (("import", "{url}", "{folder}/none.jsonl"), 2, "there is no file"),
+        (("import", "sqlite:///{folder}/no/new.db", "{file}"), 1, "there is no directory"),
+        (("import", "oracle://scott:tiger@host/db", "{file}"), 1, "no store is known by oracle://"),
+    ],
+)
+async def test_bad_input_is_a_sentence_without_credentials(
+    new_url: NewUrl, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_bytes(first_line())
+    names = {"url": await sqlite_with_events(new_url), "folder": tmp_path, "file": file}
+    ended = await asyncio.to_thread(typed, *[argument.format(**names) for argument in arguments])
+    assert ended.code == code
+    assert sentence in " ".join(ended.stderr.replace("│", " ").split())
+    assert "tiger" not in ended.stderr
+    assert not (tmp_path / "none.db").exists()
+
+
+async def test_a_command_with_a_large_event_fits_into_a_line(new_url: NewUrl, tmp_path: Path) -> None:
+    urls = new_url("memory"), new_url("memory")
+    async with opened(*urls) as (source, store):
+        large = NewEvent("large", "T", b"\xff" * 15_000_000, b"{}")
+        await source.append("a-1", [large], expected_version=0)
+        lines = await exported(urls[0], tmp_path)
+        assert await import_events(urls[1], given_lines(*lines)) == 0
+        assert await contents(store) == await contents(source)
