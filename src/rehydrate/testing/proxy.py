@@ -146,13 +146,13 @@ class Proxy:
         self._server = (name, int(port or _DEFAULT_PORTS[parts.scheme]))
         # PostgreSQL's clients ask for encryption first; all others begin with it.
         self._tls_is_asked_for = parts.scheme in {"postgresql", "postgres"}
-        self._port = free_port()
+        self.port = free_port()
         self._listening: asyncio.Server | None = None
         self._opened = 0
         self._flowing = {True: asyncio.Event(), False: asyncio.Event()}
         self._at_message: list[AtMessage] = []
         self._cuts: dict[bool, CutAfter] = {}
-        self.url = _with_host(url, f"127.0.0.1:{self._port}")
+        self.url = _with_host(url, f"127.0.0.1:{self.port}")
         """That server by way of this proxy. The other members of a replica set are not looked for."""
         self.delay = 0.0
         """Seconds that every message is late, in both directions."""
@@ -180,7 +180,7 @@ class Proxy:
         if self._listening is None:
             tls = None if self._tls_is_asked_for else self._tls
             self._listening = await asyncio.start_server(
-                self._serve, "127.0.0.1", self._port, ssl=tls, limit=_CHUNK
+                self._serve, "127.0.0.1", self.port, ssl=tls, limit=_CHUNK
             )
 
     def refuse(self) -> None:
@@ -318,19 +318,23 @@ class Connection:
         self._flows: list[asyncio.Task[None]] = []
         self._lost: Occurrence | None = None
         self._has_client = True
+        self._is_cut = False
 
     async def run(self, server: tuple[str, int], tls: ssl.SSLContext | None) -> None:
         """Pass on what comes until both directions have ended."""
         try:
             first = await self._encrypted(tls) if tls else b""
             self._readers[False], self._writers[True] = await asyncio.open_connection(*server, limit=_CHUNK)
+            if self._is_cut:  # while it was being opened
+                return
+            for writer in self._writers.values():
+                # What was drained is with the system: a cut does not take it back.
+                # (Not 0: encrypted, that is reached by an empty buffer, and then nothing is ever written.)
+                writer.transport.set_write_buffer_limits(1)
             self._flows = [
                 asyncio.ensure_future(self._flow(from_client=True, first=first)),
                 asyncio.ensure_future(self._flow(from_client=False)),
             ]
-            for writer in self._writers.values():
-                # What was drained is with the system: a cut does not take it back.
-                writer.transport.set_write_buffer_limits(0)
             await asyncio.wait(self._flows)
             for flow in self._flows:
                 if not flow.cancelled():
@@ -343,6 +347,7 @@ class Connection:
 
     def cut(self) -> None:
         """Reset both sides, and pass on nothing more."""
+        self._is_cut = True
         for writer in self._writers.values():
             _reset(writer)
         for flow in self._flows:
@@ -407,7 +412,16 @@ class Connection:
             return first
         self._writers[False].write(b"S")
         await self._writers[False].drain()
-        await self._writers[False].start_tls(tls)
+        # Not `StreamWriter.start_tls`: before Python 3.12 its reader goes on pausing the transport that was there before.
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(_CHUNK, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport = await loop.start_tls(self._writers[False].transport, protocol, tls, server_side=True)
+        if transport is None:
+            raise ConnectionError("the connection was lost while its encryption was agreed on")
+        protocol.connection_made(transport)
+        self._readers[True] = reader
+        self._writers[False] = asyncio.StreamWriter(transport, protocol, reader, loop)
         return b""
 
 
