@@ -223,7 +223,9 @@ async def test_an_older_schema_is_brought_up_to_date_by_whoever_opens_it_first(
     monkeypatch.setattr(migrations, "VERSION", 2)
     assert "is at version 1, and this program needs 2" in await refused(f"{postgres_url}?migrate=false")
     stores = await asyncio.gather(*[open_store(postgres_url) for _ in range(5)])
-    assert await stranger.fetch("SELECT version FROM rehydrate.migrations ORDER BY 1") == [(1,), (2,)]
+    assert await stranger.fetchval(
+        "SELECT array_agg(version ORDER BY version) FROM rehydrate.migrations"
+    ) == [1, 2]
     assert len(await sound_log(stores[0])) == 2
     for store in (old, *stores):
         await store.close()

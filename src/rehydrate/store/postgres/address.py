@@ -20,6 +20,7 @@ sslmode, sslrootcert, sslcert, sslkey, sslcrl, sslpassword, sslnegotiation, ssl_
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -34,15 +35,8 @@ MAX_SECONDS: Final = 86_400.0
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _SSL_MODES: Final = ("", "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_SSL_FILES: Final = (
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "sslcrl",
-    "sslpassword",
-    "sslnegotiation",
-    "ssl_min_protocol_version",
-)
+_SSL_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_SSL_WORDS: Final = ("sslpassword", "sslnegotiation", "ssl_min_protocol_version")
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -140,7 +134,10 @@ def _host(url: StoreUrl, text: str) -> Host:
 
 def _ssl(url: StoreUrl) -> str:
     given = {"sslmode": url.choice("sslmode", _SSL_MODES, default="")}
-    given |= {name: url.text(name, default="") for name in _SSL_FILES}
+    given |= {name: url.text(name, default="") for name in (*_SSL_FILES, *_SSL_WORDS)}
+    for name in _SSL_FILES:
+        if given[name] and not Path(given[name]).is_file():
+            raise ConfigurationError(f"{url.shown}: {name}= names no file: {given[name]}")
     return urlencode({name: value for name, value in given.items() if value})
 
 

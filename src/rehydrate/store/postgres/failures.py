@@ -98,8 +98,8 @@ def at_open(error: BaseException, place: str) -> ConfigurationError | StoreError
         return ConfigurationError(f"{place}: there is no such host ({error.strerror})")
     if isinstance(error, ssl.SSLError):
         return ConfigurationError(f"{place}: no TLS connection that can be trusted ({error})")
-    if isinstance(error, asyncpg.InterfaceError) or (isinstance(error, OSError) and error.filename):
-        # What the driver refuses before it connects: a mode of TLS, a file with a certificate.
+    if isinstance(error, asyncpg.InterfaceError) or type(error) is ConnectionError:
+        # What the driver refuses before it connects, and a server that does not encrypt.
         return ConfigurationError(f"{place}: {_text(error)}")
     return as_store_error(error, place)
 
