@@ -13,6 +13,7 @@ from time import perf_counter
 
 from bench.bank import Bank
 from bench.sample import Sample, Size, require
+from bench.servers import Server
 from rehydrate.runtime.runtime import Runtime
 
 
@@ -38,22 +39,40 @@ def appends_per_commit(path: Path, size: Size) -> float:
     return float(events / max(1, commits))
 
 
-async def _dispatch_rate(bank: Bank, url: str, callers: int, size: Size) -> Sample:
-    """Each caller has accounts of its own, and in turn deposits and withdraws, awaiting each result."""
+def server_rate(make: Callable[[], Bank], server: Server, callers: int, size: Size, _: Path) -> Sample:
+    """On a new database of a server, with the store's defaults."""
+    with server.database() as url:
+        return asyncio.run(_dispatch_rate(make(), url, callers, size))
+
+
+def hot_server_rate(make: Callable[[], Bank], server: Server, callers: int, size: Size, _: Path) -> Sample:
+    """The same, with a single account that all callers share."""
+    with server.database() as url:
+        return asyncio.run(_dispatch_rate(make(), url, callers, size, hot=True))
+
+
+async def _dispatch_rate(bank: Bank, url: str, callers: int, size: Size, *, hot: bool = False) -> Sample:
+    """Each caller has accounts of its own, unless there is one for all, and in turn deposits and withdraws."""
     async with bank.app.open(url) as runtime:
-        ids = [f"account-{number}" for number in range(size.accounts)]
+        ids = [f"account-{number}" for number in range(1 if hot else size.accounts)]
         await fill(runtime, bank, ids, size.events)
         gc.collect()
-        versions = dict.fromkeys(ids, size.events)
         began = perf_counter()
         until = began + size.seconds
-        await asyncio.gather(
-            *[caller(runtime, bank, ids[number::callers], until, versions) for number in range(callers)]
+        answered = await asyncio.gather(
+            *[
+                caller(runtime, bank, ids if hot else ids[number::callers], until)
+                for number in range(min(callers, callers if hot else len(ids)))
+            ]
         )
         seconds = perf_counter() - began
+        commands = sum(answered)
         stored = (await runtime.store.head()).position
-        require(stored=stored, expected=sum(versions.values()), what=f"{url} with {callers} callers")
-        commands = stored - size.accounts * size.events
+        require(
+            stored=stored,
+            expected=len(ids) * size.events + commands,
+            what=f"{runtime.store.url} with {callers} callers",
+        )
         return Sample(commands / seconds, {"commands": commands, "seconds": seconds, "stored": stored})
 
 
@@ -64,14 +83,14 @@ async def fill(runtime: Runtime, bank: Bank, ids: Sequence[str], events: int) ->
         await asyncio.gather(*[runtime.dispatch(bank.account, id, bank.fill(events)) for id in some])
 
 
-async def caller(
-    runtime: Runtime, bank: Bank, ids: Sequence[str], until: float, versions: dict[str, int]
-) -> None:
-    """One caller's loop; it notes the version that it was last told of each of its accounts."""
+async def caller(runtime: Runtime, bank: Bank, ids: Sequence[str], until: float) -> int:
+    """One caller's loop; how many commands were answered, each of which stored one event."""
     dispatch, account, deposit, withdraw = runtime.dispatch, bank.account, bank.deposit, bank.withdraw
+    answered = 0
     for id in cycle(ids):
-        await dispatch(account, id, deposit(10))
-        result = await dispatch(account, id, withdraw(1))
-        versions[id] = result.version
+        first = await dispatch(account, id, deposit(10))
+        second = await dispatch(account, id, withdraw(1))
+        answered += len(first.events) + len(second.events)
         if perf_counter() >= until:
             break
+    return answered

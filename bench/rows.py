@@ -9,11 +9,24 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from bench import bank, dispatching, peer_bank, peer_rates, peer_structs, rehydrating, structs
+from bench import (
+    bank,
+    dispatching,
+    mongodb,
+    peer_bank,
+    peer_rates,
+    peer_structs,
+    postgres,
+    processes,
+    reading,
+    rehydrating,
+    structs,
+)
 from bench.appending import IN_FLIGHT, bare_store_rate, raw_insert_rate
 from bench.floor import fold_rate, ping_pong_rate
 from bench.living import allocated, resident
 from bench.sample import Sample, Size
+from bench.servers import Server
 from bench.ticking import ticker_delay
 
 Measure: TypeAlias = Callable[[Size, Path], Sample]
@@ -48,6 +61,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Limits by contestant, in the row's unit."""
     repetitions: int | None = None
     """Where one is enough, because nothing in it depends on time."""
+    server: Server | None = None
+    """What has to run for it."""
 
 
 REHYDRATE: Final = "Rehydrate"
@@ -58,6 +73,12 @@ PEER_WITH_STRUCTS: Final = "eventsourcing, Structs"
 PING_PONG: Final = "asyncio ping-pong"
 BARE_STORE: Final = "bare store"
 RAW_INSERTS: Final = "raw inserts"
+ONE_BY_ONE: Final = "one INSERT a commit"
+IN_BATCHES: Final = "raw unnest, in batches"
+INSERT_ONE: Final = "one insert_one a command"
+DRIVER: Final = "the driver"
+OWN_ACCOUNTS: Final = "accounts of their own"
+SHARED_ACCOUNTS: Final = "shared accounts"
 FOLD: Final = "fold, decoded events"
 FRESH: Final = "allocated, fresh"
 FRESH_RESIDENT: Final = "resident, fresh"
@@ -89,6 +110,46 @@ def _in_memory(callers: int, title: str, goal: float) -> Row:
             Ratio(REHYDRATE, PING_PONG),
             Ratio(WITH_STRUCTS, PING_PONG),
         ),
+    )
+
+
+def _on_postgres(callers: int, *, peer_goal: float | None, raw_goal: float | None) -> Row:
+    """On as many accounts as the size has."""
+    connections = min(callers, postgres.CONNECTIONS)
+    contestants = [
+        Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.POSTGRES, callers)),
+        Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, connections)),
+    ]
+    ratios = [Ratio(REHYDRATE, ONE_BY_ONE, 3 if callers == IN_FLIGHT else None)]
+    if callers <= IN_FLIGHT:
+        contestants.append(Contestant(PEER, partial(peer_rates.postgres_rate, peer_bank.Bank, callers)))
+        ratios.append(Ratio(REHYDRATE, PEER, peer_goal))
+    if callers > 1:
+        contestants.append(Contestant(IN_BATCHES, partial(postgres.batched_rate, callers)))
+        ratios.append(Ratio(REHYDRATE, IN_BATCHES, raw_goal))
+    if callers == IN_FLIGHT:
+        contestants.append(Contestant(BARE_STORE, postgres.bare_store_rate))
+        ratios.append(Ratio(BARE_STORE, IN_BATCHES))
+    return Row(
+        name=f"postgres-{callers}",
+        title=f"PostgreSQL, {callers:,} caller{'s' if callers > 1 else ''}",
+        unit="commands/s",
+        contestants=tuple(contestants),
+        ratios=tuple(ratios),
+        server=Server.POSTGRES,
+    )
+
+
+def _in_processes(server: Server, title: str) -> Row:
+    return Row(
+        name=f"{server.name.lower()}-processes",
+        title=f"{title}, 3 processes of 64 callers, and a reader",
+        unit="commands/s",
+        contestants=(
+            Contestant(OWN_ACCOUNTS, partial(processes.rate_on_own_accounts, server)),
+            Contestant(SHARED_ACCOUNTS, partial(processes.rate_on_shared_accounts, server)),
+        ),
+        server=server,
     )
 
 
@@ -142,6 +203,58 @@ ROWS: Final = (
             Contestant(FOLD, fold_rate),
         ),
         ratios=(Ratio(REHYDRATE, PEER, 8), Ratio(REHYDRATE, FOLD)),
+    ),
+    _on_postgres(1, peer_goal=1, raw_goal=None),
+    _on_postgres(64, peer_goal=10, raw_goal=0.4),
+    _on_postgres(1_000, peer_goal=None, raw_goal=0.4),
+    Row(
+        name="postgres-hot",
+        title="PostgreSQL, 64 callers on one account",
+        unit="commands/s",
+        contestants=(
+            Contestant(
+                REHYDRATE, partial(dispatching.hot_server_rate, bank.bank, Server.POSTGRES, IN_FLIGHT)
+            ),
+            Contestant(PEER, partial(peer_rates.hot_postgres_rate, peer_bank.Bank, IN_FLIGHT)),
+        ),
+        ratios=(Ratio(REHYDRATE, PEER, 10),),
+        server=Server.POSTGRES,
+    ),
+    _in_processes(Server.POSTGRES, "PostgreSQL"),
+    Row(
+        name="postgres-read",
+        title="PostgreSQL, the log from its beginning to its end",
+        unit="events/s",
+        contestants=(
+            Contestant(REHYDRATE, reading.postgres_rate),
+            Contestant(DRIVER, reading.postgres_driver_rate),
+        ),
+        ratios=(Ratio(REHYDRATE, DRIVER, 0.5),),
+        server=Server.POSTGRES,
+    ),
+    Row(
+        name="mongodb-64",
+        title="MongoDB, 64 callers",
+        unit="commands/s",
+        contestants=(
+            Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.MONGODB, IN_FLIGHT)),
+            Contestant(INSERT_ONE, partial(mongodb.one_by_one_rate, IN_FLIGHT)),
+            Contestant(BARE_STORE, mongodb.bare_store_rate),
+        ),
+        ratios=(Ratio(REHYDRATE, INSERT_ONE, 5), Ratio(BARE_STORE, INSERT_ONE)),
+        server=Server.MONGODB,
+    ),
+    _in_processes(Server.MONGODB, "MongoDB"),
+    Row(
+        name="mongodb-read",
+        title="MongoDB, the log from its beginning to its end",
+        unit="events/s",
+        contestants=(
+            Contestant(REHYDRATE, reading.mongodb_rate),
+            Contestant(DRIVER, reading.mongodb_driver_rate),
+        ),
+        ratios=(Ratio(REHYDRATE, DRIVER, 0.5),),
+        server=Server.MONGODB,
     ),
     Row(
         name="live",

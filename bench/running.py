@@ -17,6 +17,7 @@ import msgspec
 
 from bench.rows import ROWS, Row
 from bench.sample import MeasurementError, Sample, Size
+from bench.servers import running
 
 _PROJECT: Final = Path(__file__).parent.parent
 
@@ -40,20 +41,25 @@ def run_rows(
     """
     total = sum(len(row.contestants) * min(repetitions, row.repetitions or repetitions) for row in rows)
     done = 0
-    for row in rows:
-        samples: Samples = {contestant.name: [] for contestant in row.contestants}
-        for repetition in range(min(repetitions, row.repetitions or repetitions)):
-            # There and back again: who comes first has no advantage over the run.
-            order = (
-                range(len(row.contestants)) if repetition % 2 == 0 else reversed(range(len(row.contestants)))
-            )
-            for number in order:
-                contestant = row.contestants[number]
-                sample = run_alone(row, number, size, folder)
-                samples[contestant.name].append(sample)
-                done += 1
-                progress(f"[{done}/{total}] {row.title}: {contestant.name}: {sample.value:,.6g} {row.unit}")
-        yield MeasuredRow(row, samples)
+    with running({row.server for row in rows if row.server is not None}):
+        for row in rows:
+            samples: Samples = {contestant.name: [] for contestant in row.contestants}
+            for repetition in range(min(repetitions, row.repetitions or repetitions)):
+                for number in _order(len(row.contestants), repetition):
+                    contestant = row.contestants[number]
+                    sample = run_alone(row, number, size, folder)
+                    samples[contestant.name].append(sample)
+                    done += 1
+                    progress(
+                        f"[{done}/{total}] {row.title}: {contestant.name}: {sample.value:,.6g} {row.unit}"
+                    )
+            yield MeasuredRow(row, samples)
+
+
+def _order(contestants: int, repetition: int) -> list[int]:
+    """There and back again: who comes first has no advantage over the run."""
+    order = list(range(contestants))
+    return order if repetition % 2 == 0 else order[::-1]
 
 
 def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:

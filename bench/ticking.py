@@ -27,9 +27,8 @@ async def _ticker_delay(callers: int, size: Size) -> Sample:
         gc.collect()
         until = perf_counter() + size.seconds
         ticking = asyncio.create_task(_tick(until))
-        versions = dict.fromkeys(ids, size.events)
         await asyncio.gather(
-            *[caller(runtime, domain, ids[number::callers], until, versions) for number in range(callers)]
+            *[caller(runtime, domain, ids[number::callers], until) for number in range(callers)]
         )
         late = sorted(await ticking)
     p99 = late[int(len(late) * 0.99)]

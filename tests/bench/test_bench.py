@@ -16,16 +16,30 @@ from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
 from bench.rows import ROWS, Contestant, Row
 from bench.running import MeasuredRow, row_named
 from bench.sample import MeasurementError, Sample, Size, require
+from bench.servers import Server
 from bench.summary import Report, summarize
 
-TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2)
+TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2, log=2_500)
 
 
 @pytest.mark.parametrize(
-    "contestant",
-    [pytest.param(each, id=f"{row.name}: {each.name}") for row in ROWS for each in row.contestants],
+    ("contestant", "server"),
+    [
+        pytest.param(each, row.server, id=f"{row.name}: {each.name}")
+        for row in ROWS
+        for each in row.contestants
+    ],
 )
-def test_every_contestant_measures_something(contestant: Contestant, tmp_path: Path) -> None:
+def test_every_contestant_measures_something(
+    contestant: Contestant,
+    server: Server | None,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if server is not None:
+        shared = request.getfixturevalue("postgres_server" if server is Server.POSTGRES else "mongodb_server")
+        monkeypatch.setenv(server.value, shared.url)
     sample = contestant.measure(TINY, tmp_path)
     assert sample.value > 0 or contestant.name.startswith("resident")
 

@@ -1,0 +1,131 @@
+"""PostgreSQL without Rehydrate: rows as its store writes them, in the tables of its store, by the driver alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter, time_ns
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from bench.appending import bare_store_sample, fill, new_events
+from bench.sample import MeasurementError, Sample, Size, require
+from bench.servers import Server
+from rehydrate.store.url import open_store
+
+CONNECTIONS: Final = 64
+_MOST_PER_SECOND: Final = 150_000
+_SCHEMA: Final = "rehydrate"
+
+_Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
+
+_INSERT_ONE: Final = """
+    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
+    VALUES (nextval('raw_positions'), $1, $2, $3, $4, $5, $6, $7)
+"""
+_INSERT_MANY: Final = """
+    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
+    SELECT $1 + n, stream, version, id, type, data, metadata, recorded_at
+    FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[])
+        WITH ORDINALITY AS row(stream, version, id, type, data, metadata, recorded_at, n)
+"""
+
+
+def bare_store_rate(size: Size, _: Path) -> Sample:
+    """64 appends through `submit` are in flight at any time; the outcome of one sends the next."""
+    with Server.POSTGRES.database() as url:
+        return asyncio.run(bare_store_sample(url, size))
+
+
+def one_by_one_rate(connections: int, size: Size, _: Path) -> Sample:
+    """Each of so many connections sends one INSERT after the other, each a commit of its own."""
+    with Server.POSTGRES.database() as url:
+        return asyncio.run(_one_by_one(url, connections, size))
+
+
+def batched_rate(rows: int, size: Size, _: Path) -> Sample:
+    """One connection sends INSERT ... SELECT FROM unnest of so many rows, each a commit: the next when it is done."""
+    with Server.POSTGRES.database() as url:
+        return asyncio.run(_batched(url, rows, size))
+
+
+async def _one_by_one(url: str, connections: int, size: Size) -> Sample:
+    streams = await _create(url, size)
+    writers = [await _connect(url) for _ in range(connections)]
+    await writers[0].execute(f"CREATE SEQUENCE raw_positions START {len(streams) * size.events + 1}")
+    statements = [await writer.prepare(_INSERT_ONE) for writer in writers]
+    rows = _rows(streams, size.events, int(size.seconds * _MOST_PER_SECOND))
+    counts = [0] * connections
+    gc.collect()
+    began = perf_counter()
+    until = began + size.seconds
+
+    async def write(number: int) -> None:
+        execute = statements[number].fetch
+        for row in rows:
+            await execute(*row)
+            counts[number] += 1
+            if perf_counter() >= until:
+                return
+
+    await asyncio.gather(*[write(number) for number in range(connections)])
+    seconds = perf_counter() - began
+    return await _sample(writers, sum(counts), seconds, size, "one INSERT a commit")
+
+
+async def _batched(url: str, count: int, size: Size) -> Sample:
+    streams = await _create(url, size)
+    writer = await _connect(url)
+    statement = await writer.prepare(_INSERT_MANY)
+    rows = list(_rows(streams, size.events, int(size.seconds * _MOST_PER_SECOND)))
+    batches = [[*zip(*rows[start : start + count], strict=True)] for start in range(0, len(rows), count)]
+    first = position = len(streams) * size.events
+    gc.collect()
+    began = perf_counter()
+    until = began + size.seconds
+    for batch in batches:
+        await statement.fetch(position, *batch)
+        position += len(batch[0])
+        if perf_counter() >= until:
+            break
+    seconds = perf_counter() - began
+    return await _sample([writer], position - first, seconds, size, f"batches of {count}")
+
+
+async def _sample(
+    writers: Sequence[asyncpg.Connection], rows: int, seconds: float, size: Size, what: str
+) -> Sample:
+    stored = await writers[0].fetchval("SELECT count(*) FROM events")
+    for writer in writers:
+        await writer.close()
+    require(stored=stored, expected=size.accounts * size.events + rows, what=what)
+    return Sample(rows / seconds, {"rows": rows, "seconds": seconds})
+
+
+async def _create(url: str, size: Size) -> list[str]:
+    store = await open_store(url)
+    try:
+        return await fill(store, size)
+    finally:
+        await store.close()
+
+
+async def _connect(url: str) -> asyncpg.Connection:
+    """As durable as the store's own."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": _SCHEMA})
+    for name in ("fsync", "synchronous_commit", "full_page_writes"):
+        if await connection.fetchval(f"SHOW {name}") != "on":
+            raise MeasurementError(f"the server has {name} off")
+    return connection
+
+
+def _rows(streams: Sequence[str], version: int, count: int) -> Iterator[_Row]:
+    versions = dict.fromkeys(streams, version)
+    now = time_ns() // 1_000
+    for stream, event in zip(cycle(streams), new_events(count), strict=False):
+        versions[stream] += 1
+        yield stream, versions[stream], event.id, event.type, event.data, event.metadata, now

@@ -1,0 +1,57 @@
+"""The database servers that rows are measured on: started once for a run, or your own.
+
+A measurement runs in a process of its own, and finds the server by the variable that the tests use, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from enum import Enum
+from typing import assert_never
+
+from bench.sample import MeasurementError
+from rehydrate.testing.plugin import MONGODB_URL, POSTGRES_URL
+from rehydrate.testing.servers import ServerRoom, database_on
+
+
+class Server(Enum):
+    """A kind of server; its value is the variable that names one."""
+
+    POSTGRES = POSTGRES_URL
+    MONGODB = MONGODB_URL
+
+    @contextmanager
+    def database(self) -> Generator[str]:
+        """The URL of a new database, which is dropped afterwards."""
+        server = os.environ.get(self.value)
+        if server is None:
+            raise MeasurementError(f"{self.value} names no server")
+        with database_on(server) as url:
+            yield url
+
+
+@contextmanager
+def running(servers: Iterable[Server]) -> Generator[None]:
+    """Start those that are asked for and not named by their variable, and stop them at the end of `with`."""
+    missing = [server for server in set(servers) if server.value not in os.environ]
+    with ServerRoom() as room:
+        for server in missing:
+            os.environ[server.value] = _start(room, server)
+        try:
+            yield
+        finally:
+            for server in missing:
+                del os.environ[server.value]
+
+
+def _start(room: ServerRoom, server: Server) -> str:
+    match server:
+        case Server.POSTGRES:
+            # As much memory as a small server has; all that durability rests on stays as it is.
+            return room.start_postgres(settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}).url
+        case Server.MONGODB:
+            return room.start_mongodb().url
+        case _:
+            assert_never(server)
