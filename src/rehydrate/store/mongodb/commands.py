@@ -122,8 +122,8 @@ class Commands:
             ),
         )
 
-    def documents_behind(self, position: int, limit: int, log: object) -> Command:
-        """The documents behind a position, without their events, also those that a majority does not have yet."""
+    def documents_behind(self, position: int, limit: int, log: object, *, lasting: bool) -> Command:
+        """The documents behind a position, without their events; `lasting`: only those that a majority has."""
         command = self._find(
             self.events,
             {"_id": {"$gt": position}},
@@ -131,7 +131,7 @@ class Commands:
             limit=limit,
             projection={"stream": 1, "version": 1, "count": 1, "first_id": {"$first": "$events.id"}},
         )
-        return self._of(log, {**command, "readConcern": {"level": "local"}})
+        return self._of(log, command if lasting else {**command, "readConcern": {"level": "local"}})
 
     def heads(self, streams: Sequence[str], log: object = None) -> Command:
         """The last document of each stream, without its events."""

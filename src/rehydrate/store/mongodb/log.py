@@ -103,6 +103,8 @@ class Log:
         self._timeout = timeout
         self._heads = KnownHeads[int]()
         self._known: _Known | None = None
+        self._may_update = True
+        """Whether our user has the right to update `events`, which `insert_behind` needs."""
         self._turn = asyncio.Lock()
         self._chance = random.Random()
 
@@ -143,7 +145,7 @@ class Log:
             await self._follow(known)
         if known.sealed:
             return True
-        seal = {"_id": known.position + 1, "stream": SEALED, "version": 1, "count": 0, "events": []}
+        seal: Document = {"_id": known.position + 1, "stream": SEALED, "version": 1, "count": 0, "events": []}
         _, refusal = await self._write([seal], known)
         if refusal is None:
             known.sealed = True
@@ -270,7 +272,13 @@ class Log:
         else:
             guards = 1
             command = self._commands.insert_behind(*known.last, documents, known.log)
-        refused = failures.refusals(await self._driver.write(command))
+        try:
+            refused = failures.refusals(await self._driver.write(command))
+        except StoreUnavailableError as error:
+            if guards and error.__cause__ is not None and failures.is_of_authentication(error.__cause__):
+                self._may_update = False
+                raise ForgottenError from error
+            raise
         if not refused:
             return len(documents), None
         refusal = refused[0]
@@ -338,16 +346,20 @@ class Log:
 
         Also what a majority does not have yet: to go right behind it is the only way not to be late for ever. If it
         is rolled back, then with it what we put behind it; and that we put nothing there after it was rolled back,
-        `insert_behind` takes care of.
+        `insert_behind` takes care of. Without the right to do that we wait until it lasts.
         """
-        behind = await self._ask(self._commands.documents_behind(known.position, MAX_FOLLOWED, known.log))
+        behind = await self._ask(
+            self._commands.documents_behind(
+                known.position, MAX_FOLLOWED, known.log, lasting=not self._may_update
+            )
+        )
         if len(behind) == MAX_FOLLOWED:
             raise ForgottenError
         for document in behind:
             if document["stream"] == SEALED:
                 known.sealed = True
                 return
-            known.moves_to(document, document["first_id"], is_lasting=False)
+            known.moves_to(document, document["first_id"], is_lasting=not self._may_update)
             self._heads.put(document["stream"], int(document["version"]) + document["count"] - 1)
 
     async def _find_heads(self, streams: Sequence[str], known: _Known) -> dict[str, int]:

@@ -45,6 +45,10 @@ def check_server(hello: Document, store: str) -> None:
         raise ConfigurationError(
             f"{store} is a standalone server, and must be a replica set: {_HOW_TO_START}"
         )
+    if not hello.get("isWritablePrimary"):
+        raise StoreUnavailableError(
+            f"{store} is no primary now: name the members of the replica set, and leave out directConnection"
+        )
     if hello["maxWireVersion"] < _OLDEST:
         raise ConfigurationError(f"{store} is older than MongoDB 6.0: upgrade it")
 

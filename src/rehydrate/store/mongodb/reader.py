@@ -122,7 +122,7 @@ class Reader:
         for start in range(0, len(names), MAX_STREAMS):
             for document in (await self._fetch(self._commands.heads(names[start : start + MAX_STREAMS])))[0]:
                 heads[document["_id"]] = int(document["version"]) + document["count"] - 1
-        return [StreamHead(name, heads[name]) for name in names]
+        return [StreamHead(name, heads[name]) for name in names if name in heads]
 
     # ---- the log
 
