@@ -60,11 +60,12 @@ async def _connect(address: Address, *, replica: bool) -> Connection:
     if hosts:
         arguments["host"] = [host.name for host in hosts]
         arguments["port"] = [host.port for host in hosts]
-    # Of several servers the one that takes writes.
-    which = "target_session_attrs=read-write&" if len(hosts) > 1 else ""
+    options = [address.ssl] if address.ssl else []
+    if len(hosts) > 1:
+        options.append("target_session_attrs=read-write")
     async with asyncio.timeout(address.connect_timeout):
         connection: Connection = await asyncpg.connect(
-            f"postgresql://?{which}{address.ssl}",
+            f"postgresql://?{'&'.join(options)}" if options else None,
             user=address.user,
             password=address.password,
             database=address.database,
