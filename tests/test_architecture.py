@@ -9,7 +9,19 @@ import rehydrate
 
 ROOT = Path(__file__).parent.parent
 MAX_LINES = 500
-EXTRAS = {"typer", "rich", "pytest", "hypothesis", "pydantic", "attr", "attrs", "sqlite3"}
+EXTRAS = {
+    "typer",
+    "rich",
+    "pytest",
+    "hypothesis",
+    "pydantic",
+    "attr",
+    "attrs",
+    "sqlite3",
+    "asyncpg",
+    "pymongo",
+    "bson",
+}
 
 
 def test_every_public_name_of_rehydrate_is_in_all() -> None:
@@ -48,3 +60,16 @@ def test_import_rehydrate_imports_no_extra_and_no_driver() -> None:
     names = set(imported.stdout.split())
     assert "rehydrate" in names
     assert names & EXTRAS == set()
+
+
+def test_the_pytest_plugin_starts_with_no_driver_and_no_server() -> None:
+    imported = subprocess.run(
+        [sys.executable, "-c", "import sys, rehydrate.testing.plugin; print(*sys.modules, sep='\\n')"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = set(imported.stdout.split())
+    assert "pytest" in names
+    assert names & (EXTRAS - {"pytest"}) == set()
+    assert not any(name.startswith("rehydrate.testing.servers") for name in names)

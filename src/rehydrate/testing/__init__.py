@@ -2,6 +2,7 @@
 
 given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
 clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
+servers/        real databases, started for tests      proxy.py     a network that fails when it is told to
 """
 
 from rehydrate.testing.clock import FakeClock
