@@ -1,7 +1,7 @@
 """How MongoDB finds what the store asks for: by an index, in the order of the index, without looking at the rest."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -96,24 +96,26 @@ async def explained(database: Any, command: Command) -> dict[str, Any]:
     return found
 
 
-def stages(plan: Any) -> set[str]:
-    """All stages of the winning plan, wherever they stand in the answer."""
-    if isinstance(plan, list):
-        return {stage for part in plan for stage in stages(part)}
-    if not isinstance(plan, dict):
-        return set()
-    found = {plan["stage"]} if isinstance(plan.get("stage"), str) else set()
-    return found | {stage for name, part in plan.items() if name != "rejectedPlans" for stage in stages(part)}
+def parts(plan: Any) -> Iterator[dict[str, Any]]:
+    """All documents inside an answer, but for the plans that did not win."""
+    if isinstance(plan, dict):
+        found = cast(dict[str, Any], plan)
+        yield found
+        for name, part in found.items():
+            if name != "rejectedPlans":
+                yield from parts(part)
+    elif isinstance(plan, list):
+        for part in cast(list[Any], plan):
+            yield from parts(part)
 
 
-def most(plan: Any, name: str) -> int:
+def stages(plan: dict[str, Any]) -> set[str]:
+    return {part["stage"] for part in parts(plan) if isinstance(part.get("stage"), str)}
+
+
+def most(plan: dict[str, Any], name: str) -> int:
     """The highest count of that name in the answer."""
-    if isinstance(plan, list):
-        return max((most(part, name) for part in plan), default=0)
-    if not isinstance(plan, dict):
-        return 0
-    mine = plan[name] if isinstance(plan.get(name), int) else 0
-    return max([int(mine), *(most(part, name) for key, part in plan.items() if key != "rejectedPlans")])
+    return max(int(part[name]) for part in parts(plan) if name in part)
 
 
 async def test_every_question_is_answered_by_an_index_in_its_order(database: Any) -> None:

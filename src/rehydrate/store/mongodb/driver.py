@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
@@ -56,12 +57,15 @@ class Driver:
         self._address = address
         self._closed: str | None = None
         try:
-            self._client: AsyncMongoClient[Document] = AsyncMongoClient(
-                address.uri,
-                maxPoolSize=connections,
-                event_listeners=[] if listener is None else [listener],
-            )
-        except (DriverConfigurationError, ValueError, TypeError, OSError) as error:
+            with warnings.catch_warnings():
+                # It would warn, and go on without the option: without encryption, for instance.
+                warnings.simplefilter("error", UserWarning)
+                self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+                    address.uri,
+                    maxPoolSize=connections,
+                    event_listeners=[] if listener is None else [listener],
+                )
+        except (DriverConfigurationError, UserWarning, ValueError, TypeError, OSError) as error:
             raise ConfigurationError(self._sentence(error)) from None
         self._database = self._client[address.database]
 
