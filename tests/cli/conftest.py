@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from rehydrate.testing.servers import drop_database, fresh_database
 
 NewUrl = Callable[[str], str]
+
+KINDS: Final = ("memory", "sqlite", "postgresql", "mongodb")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from rehydrate import (
     RehydrateError,
     StoreError,
     StoreSealedError,
+    StoreUnavailableError,
     SystemClock,
     open_store,
 )
@@ -38,7 +39,7 @@ from rehydrate.store.port import (
 from rehydrate.testing.conformance.material import log_events, sound_log
 from rehydrate.testing.faults import FaultyStore, LoseAnswer, RandomFaults, Refuse, Script
 from tests.bank import Deposit, account, app
-from tests.cli.conftest import NewUrl
+from tests.cli.conftest import KINDS, NewUrl
 from tests.cli.moving import (
     NOTHING,
     by_command,
@@ -53,11 +54,12 @@ from tests.cli.moving import (
 from tests.cli.terminal import typed
 from tests.stand_ins import Exchangeable
 
-KINDS = ("memory", "sqlite")
 PAIRS = list(itertools.product(KINDS, KINDS))
+CHAIN = list(zip(KINDS, (*KINDS[1:], KINDS[0]), strict=True))
+"""Each kind once as the source, and once as the destination."""
 
 
-@pytest.fixture(params=PAIRS, ids=" to ".join)
+@pytest.fixture(params=CHAIN, ids=" to ".join)
 def pair(request: pytest.FixtureRequest, new_url: NewUrl) -> tuple[str, str]:
     """The URLs of two new stores."""
     source, destination = request.param
@@ -82,6 +84,7 @@ async def copied(source: Store, destination: Store) -> EventCopy:
 # ---- between any two stores
 
 
+@pytest.mark.parametrize("pair", PAIRS, ids=" to ".join, indirect=True)
 async def test_everything_arrives_the_same_and_in_the_same_order(
     pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,6 +395,22 @@ async def test_a_store_is_not_copied_into_itself(new_url: NewUrl, tmp_path: Path
         await store.append("bank_account-x", by_command("still open", 1), expected_version=0)
 
 
+@pytest.mark.parametrize(("kind", "parameter"), [("postgresql", "schema"), ("mongodb", "prefix")])
+async def test_two_stores_in_one_database_are_two_and_one_store_under_two_urls_is_one(
+    new_url: NewUrl, kind: str, parameter: str
+) -> None:
+    database = new_url(kind)
+    and_ = "&" if "?" in database else "?"
+    urls = f"{database}{and_}{parameter}=one", f"{database}{and_}{parameter}=two"
+    async with opened(*urls) as (source, destination):
+        await fill(source, 20)
+        assert await copy_store(*urls, seal=False) == 0
+        assert await contents(destination) == await contents(source)
+        with pytest.raises(ConfigurationError, match="are the same store"):
+            await copy_store(urls[0], f"{urls[0]}&poll=0.5", seal=True)
+        await source.append("late-1", by_command("still open", 1), expected_version=0)
+
+
 async def test_a_store_under_two_names_is_found_out_by_a_mark(new_url: NewUrl) -> None:
     url = new_url("memory")
     async with opened(url, url, new_url("memory")) as (one, same, other):
@@ -478,6 +497,40 @@ async def test_a_full_disk_ends_the_call_in_one_sentence_and_the_same_call_goes_
         assert await contents(destination) == await contents(source)
 
 
+class Lagging(Exchangeable):
+    """A store whose log is read from a replica that shows what is new only when it was asked so many times."""
+
+    def __init__(self, behind: Store, lags: int) -> None:
+        super().__init__(behind)
+        self.lags = lags
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
+    ) -> LogPage:
+        page = await self.behind.read_all(after=after, limit=limit, where=where)
+        half = (await self.behind.head()).position // 2
+        if self.lags <= 0 or page.position <= half:
+            return page
+        self.lags -= 1
+        shown = [event for event in page.events if event.position <= half]
+        return LogPage(shown, max(after, half), shown[-1].id if shown else "", is_last=True)
+
+
+async def test_a_replica_that_lags_behind_is_waited_for(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rehydrate.cli.moving.logs.PAUSES", (0.0,) * 6)
+    source, destination = stores
+    await fill(source, 40)
+    await copied(Lagging(source, 4).as_store, Lagging(destination, 4).as_store)
+    assert await contents(destination) == await contents(source)
+    await fill(source, 40, seed=2)
+    with pytest.raises(StoreUnavailableError, match="if a replica answers, it lags behind; try again"):
+        await copied(Lagging(source, 1_000).as_store, destination)
+    await copied(source, destination)
+    assert await contents(destination) == await contents(source)
+
+
 async def test_a_sealed_destination_is_said_to_be_one(new_url: NewUrl) -> None:
     urls = new_url("memory"), new_url("memory")
     async with opened(*urls) as (source, destination):
@@ -499,6 +552,8 @@ async def test_a_sealed_destination_is_said_to_be_one(new_url: NewUrl) -> None:
         ("sqlite:///{there}", "sqlite:///{folder}/no/new.db", "there is no directory"),
         ("sqlite:///{there}", "sqlite:///{folder}/text.db", "text.db"),
         ("sqlite:///{there}", "sqlite:///{folder}/newer.db", "was written by a newer Rehydrate"),
+        ("sqlite:///{there}", "postgresql://scott:tiger@127.0.0.1:1/bank", "127.0.0.1"),
+        ("sqlite:///{there}", "mongodb://scott:tiger@127.0.0.1:1/bank?timeout=0.5", "127.0.0.1"),
         ("sqlite:///{there}", "bank.db", "no URL of a store"),
         ("sqlite:///{there}", "sqlite:///{folder}/new.db?cache=1", "there is no parameter 'cache'"),
         ("sqlite:///{there}", "sqlite:///{there}", "name another store"),

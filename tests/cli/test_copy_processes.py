@@ -49,11 +49,22 @@ async def grown(store: Store, running: subprocess.Popen[bytes], by: int) -> None
         pass
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("sqlite", "sqlite"),
+        ("sqlite", "postgresql"),
+        # Slow: ten seconds each, and in the code of the copy no different from the first two.
+        pytest.param(("postgresql", "mongodb"), marks=pytest.mark.slow),
+        pytest.param(("mongodb", "sqlite"), marks=pytest.mark.slow),
+    ],
+    ids=" to ".join,
+)
 async def test_a_copy_that_is_killed_again_and_again_stores_every_event_once_and_in_order(
-    new_url: NewUrl,
+    new_url: NewUrl, kinds: tuple[str, str]
 ) -> None:
     chance = random.Random(7)
-    urls = new_url("sqlite"), new_url("sqlite")
+    urls = new_url(kinds[0]), new_url(kinds[1])
     async with opened(*urls) as (source, destination):
         await fill_fast(source, 6_000)
         log = await log_events(source)
@@ -100,6 +111,18 @@ async def test_an_interrupt_ends_a_copy_in_order_and_the_same_call_goes_on(
         again = await asyncio.to_thread(process, "copy", *urls, "--seal")
         assert again.code == 0
         assert await contents(destination) == await contents(source)
+
+
+async def test_the_stores_may_be_named_by_the_environment(new_url: NewUrl, tmp_path: Path) -> None:
+    one, other, third = new_url("sqlite"), new_url("sqlite"), new_url("sqlite")
+    async with opened(one, other, third) as stores:
+        await fill_fast(stores[0], 50)
+        copied = process("copy", REHYDRATE_SRC=one, REHYDRATE_DST=other)
+        assert copied.code == 0, copied.stderr
+        lines = process("export", REHYDRATE_SRC=one).stdout
+        assert process("import", stdin=lines, REHYDRATE_DST=third).code == 0
+        first, second, last = [await contents(store) for store in stores]
+        assert first == second == last
 
 
 async def test_two_copies_at_once_store_every_event_once(new_url: NewUrl) -> None:

@@ -24,11 +24,10 @@ from rehydrate.cli.moving.importing import import_events
 from rehydrate.store.port import NewEvent, Store, StoredEvent
 from rehydrate.testing.conformance.material import log_events, sound_log
 from rehydrate.testing.faults import FaultyStore, Refuse, Script
-from tests.cli.conftest import NewUrl
+from tests.cli.conftest import KINDS, NewUrl
 from tests.cli.moving import ODD_BYTES, by_command, contents, fill, fill_with_oddities, opened
 from tests.cli.terminal import typed
 
-KINDS = ("memory", "sqlite")
 EVENT = StoredEvent("a-1", 1, 2, "e1", "T", b'{"a":1}', b"{}", 1_700_000_000_000_001)
 
 
