@@ -10,6 +10,7 @@ from typing import Any
 from rehydrate.clock import Clock, NewId
 from rehydrate.codec.aggregate import check_aggregates
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.portal import Portal
 from rehydrate.runtime.runtime import Runtime
@@ -26,6 +27,10 @@ class App:
     """
 
     def __init__(self, *, aggregates: Sequence[Aggregate[Any, Any, Any]]) -> None:
+        if isinstance(aggregates, Aggregate):
+            raise ConfigurationError(
+                f"aggregates= is the aggregate {aggregates.name!r}, and must be a list: App(aggregates=[...])"
+            )
         self._codecs = check_aggregates(aggregates)
         self.aggregates: Mapping[str, Aggregate[Any, Any, Any]] = MappingProxyType(
             {aggregate.name: aggregate for aggregate in aggregates}
@@ -53,6 +58,8 @@ class App:
         Raises `ConfigurationError` for a URL that cannot be used and `StoreUnavailableError` for a store that cannot
         be reached.
         """
+        for given in (store, snapshots):
+            _check_is_store(given)
         async with AsyncExitStack() as stack:
             events = await open_store(store, clock=clock) if isinstance(store, str) else store
             if isinstance(store, str):
@@ -90,3 +97,11 @@ class App:
             portal.enter(self.open(store, snapshots=snapshots, limits=limits)) as runtime,
         ):
             yield SyncRuntime(runtime, portal)
+
+
+def _check_is_store(given: object) -> None:
+    """Raise `ConfigurationError` for what is neither the URL of a store nor a store, such as a path."""
+    if given is not None and not isinstance(given, str) and not hasattr(given, "save_snapshot"):
+        raise ConfigurationError(
+            f"{given!r} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"
+        )

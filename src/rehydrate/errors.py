@@ -49,8 +49,13 @@ class DispatchError(RehydrateError):
 class UnknownAggregateError(DispatchError):
     """The aggregate is not one of the App's; nothing was stored, a retry says the same."""
 
-    def __init__(self, name: str, known: tuple[str, ...], *, is_another: bool = False) -> None:
-        if is_another:
+    def __init__(
+        self, name: str, known: tuple[str, ...], *, is_another: bool = False, is_value: bool = False
+    ) -> None:
+        if is_value:
+            listed = ", ".join(known) or "none"
+            reason = f"{name} is no Aggregate: give the Aggregate value itself (this App has: {listed})"
+        elif is_another:
             reason = (
                 f"this is another Aggregate named {name!r} than the App's; was its module imported twice?"
             )

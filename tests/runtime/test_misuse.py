@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from rehydrate import (
@@ -22,6 +24,7 @@ from rehydrate import (
     InvalidIdError,
     MailboxFullError,
     Rejection,
+    UnknownAggregateError,
 )
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import Hang, Refuse
@@ -188,10 +191,42 @@ async def test_what_could_not_be_read_again_is_refused_before_anything_is_stored
         assert (await bank.dispatch(account, "ada", Deposit(1), command_id="next")).version == 1
 
 
-@pytest.mark.parametrize("initial", [[], {}, set[int](), bytearray()])
+@dataclass
+class Open:
+    total: int = 0
+
+
+class OpenStruct(msgspec.Struct):
+    total: int = 0
+
+
+@pytest.mark.parametrize("initial", [[], {}, set[int](), bytearray(), Open(), OpenStruct()])
 def test_a_starting_state_that_can_be_changed_in_place_is_refused(initial: Any) -> None:
     with pytest.raises(ConfigurationError, match="can be changed in place"):
         Aggregate(name="x", initial=initial, decide=decide, evolve=evolve, commands=Add, events=Added)
+
+
+def test_an_app_of_one_aggregate_that_is_not_in_a_list_says_what_to_write() -> None:
+    wrong: Any = account
+    with pytest.raises(ConfigurationError, match=re.escape("must be a list: App(aggregates=[...])")):
+        App(aggregates=wrong)
+
+
+@pytest.mark.parametrize("given", [Path("bank.db"), 7, b"memory://"])
+@pytest.mark.parametrize("what", ["store", "snapshots"])
+async def test_what_is_no_store_is_refused_with_what_to_give(given: Any, what: str) -> None:
+    stores = {"store": "memory://", what: given}
+    with pytest.raises(ConfigurationError, match="is no store: give its URL"):
+        async with bank_app.open(**stores):
+            pass
+
+
+@pytest.mark.parametrize("given", ["account", None])
+async def test_what_is_no_aggregate_is_refused_with_what_to_give(given: Any) -> None:
+    async with bank_app.open("memory://") as bank:
+        for asked in (bank.dispatch(given, "ada", Deposit(1)), bank.state(given, "ada")):
+            with pytest.raises(UnknownAggregateError, match="give the Aggregate value itself"):
+                await asked
 
 
 async def test_one_failure_of_many_appends_holds_back_once_and_one_tries_again() -> None:

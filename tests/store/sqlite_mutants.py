@@ -144,7 +144,7 @@ class StaleVersionAccepted(Mutant):
 
 class _Trusting(Log):
     def __init__(self) -> None:
-        super().__init__()
+        super("the store").__init__()
         self._believed: dict[str, int] = {}
 
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:

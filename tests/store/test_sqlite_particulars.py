@@ -297,7 +297,7 @@ async def test_who_asks_for_versions_and_goes_away_takes_nobody_along(store: Sql
 
 
 def test_the_heads_that_are_known_are_bounded_and_those_in_use_stay() -> None:
-    heads = KnownHeads(limit=100)
+    heads = KnownHeads[tuple[int, int]](limit=100)
     for n in range(1_000):
         heads.put("in use", (1, n))
         heads.put(f"{n}", (n + 2, 1))

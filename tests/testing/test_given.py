@@ -256,6 +256,11 @@ def test_a_command_after_an_unexpected_rejection_fails() -> None:
     assert "was rejected" in failure(lambda: given(account).when(Withdraw(1)).when(Deposit(1)))
 
 
+def test_a_state_after_an_unexpected_rejection_fails_also_where_it_is_the_same() -> None:
+    assert "was rejected" in failure(lambda: given(account).when(Withdraw(1)).then_state(Account()))
+    given(account).when(Withdraw(1)).then_rejected(InsufficientFunds).then_state(Account())
+
+
 def test_undeclared_commands_and_events_are_named() -> None:
     wrong: Any = account
     told = failure(lambda: given(wrong).when(Deposited(1)))

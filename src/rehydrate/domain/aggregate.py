@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from rehydrate.domain.codec import Codec
 from rehydrate.domain.streams import check_aggregate_name, stream_name
@@ -83,6 +86,11 @@ class Aggregate(Generic[S, C, E]):
                 f"aggregate {self.name!r}: initial={initial!r} can be changed in place, and all aggregates begin "
                 "with it; use a frozen value, such as a frozen dataclass or a tuple"
             )
+        if _is_mutable(initial):
+            raise ConfigurationError(
+                f"aggregate {self.name!r}: initial is a {type(initial).__name__}, which can be changed in place, and all "
+                "aggregates begin with it; declare it with frozen=True"
+            )
         for role in ("decide", "evolve"):
             function = getattr(self, role)
             if not callable(function):
@@ -99,6 +107,14 @@ class Aggregate(Generic[S, C, E]):
     def stream(self, id: str) -> str:
         """The name of the stream that holds the events of this aggregate with this id."""
         return stream_name(self.name, id)
+
+
+def _is_mutable(initial: object) -> bool:
+    """Whether this is a dataclass or a Struct whose fields can be set."""
+    if dataclasses.is_dataclass(initial):
+        parameters: Any = getattr(type(initial), "__dataclass_params__")  # noqa: B009 - it is no part of its type
+        return not parameters.frozen
+    return isinstance(initial, msgspec.Struct) and not initial.__struct_config__.frozen
 
 
 class HasState(Protocol[S_co]):

@@ -283,7 +283,10 @@ class Runtime:
             raise StoreClosedError(
                 "this runtime belongs to another event loop or process: open the App in this one"
             )
-        blueprint = self._blueprints.get(aggregate.name)
+        try:
+            blueprint = self._blueprints.get(aggregate.name)
+        except AttributeError:
+            raise UnknownAggregateError(repr(aggregate), tuple(self._blueprints), is_value=True) from None
         if blueprint is None:
             raise UnknownAggregateError(aggregate.name, tuple(self._blueprints))
         if blueprint.aggregate is not aggregate:

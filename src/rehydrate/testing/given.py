@@ -103,17 +103,22 @@ class Outcome(Generic[S, C, E]):
         return self
 
     def then_state(self, state: S, /) -> Outcome[S, C, E]:
-        """Fail unless this is the state afterwards; a rejection leaves it as it was."""
+        """Fail unless this is the state afterwards; a rejection, which has to be expected first, leaves it as it was."""
         __tracebackhide__ = True
+        self._fail_if_rejected()
         self._pure.expect_state(repr(self._command), state, self._state)
         return self
 
     def when(self, command: C, /) -> Outcome[S, C, E]:
         """Decide one more command; a rejection before it has to be expected by `then_rejected`."""
         __tracebackhide__ = True
+        self._fail_if_rejected()
+        return Outcome(self._pure, self._state, command)
+
+    def _fail_if_rejected(self) -> None:
+        __tracebackhide__ = True
         if self._rejection is not None and not self._is_rejection_expected:
             raise AssertionError(f"{self._title('was rejected')}\n  {self._rejection!r}")
-        return Outcome(self._pure, self._state, command)
 
     def _title(self, what: str) -> str:
         return f"{self._pure.name}: {self._command!r} {what}"
