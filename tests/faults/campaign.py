@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from rehydrate import open_store
 from rehydrate.runtime.window import metadata_in
-from rehydrate.store.port import StoredEvent
+from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import HANG_LIMIT
 from tests.bank import Account, account, app
+from tests.faults.reader import LogReader
 from tests.faults.worker import Close, Refused, Run, Stored
 from tests.faults.workers import Answer, Worker, Workers
 
@@ -69,9 +71,27 @@ class Campaign:
         self._kills = deque(sorted(kills))
         self._chance = chance or random.Random()
         self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
+        self._wake()
         async with asyncio.TaskGroup() as tasks:
             for slot in self.slots:
                 tasks.create_task(self._keep_running(slot))
+
+    async def run_through(self, trouble: Coroutine[Any, Any, None], *, processes: int, limit: float) -> None:
+        """Let so many processes work it off, and have trouble when all have begun.
+
+        Everything is answered within `limit` seconds.
+        """
+        async with asyncio.timeout(limit), asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.run(processes))
+            await self.until(lambda: len(self.slots) == processes)
+            for slot in self.slots:
+                await slot.worker.ready()
+            tasks.create_task(trouble)
+
+    async def get_on(self, count: int) -> None:
+        """Wait until so many more commands have been answered, or everything."""
+        enough = self.answered + count
+        await self.until(lambda: self.answered >= enough)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until enough has been answered, or everything."""
@@ -105,6 +125,8 @@ class Campaign:
         slot.worker.order(*orders)
 
     def _answer(self, slot: Slot, answer: Answer) -> None:
+        if answer.id not in slot.open:
+            return  # Somebody else has asked that process for something.
         order = slot.open.pop(answer.id)
         slot.answered += 1
         match answer:
@@ -121,29 +143,31 @@ class Campaign:
                 self._waiting.append(order)
             case _:
                 raise AssertionError(answer)
-        watching, self._watching = self._watching, []
-        for future in watching:
-            if not future.done():
-                future.set_result(None)
+        self._wake()
         while self._kills and self.answered >= self._kills[0]:
             self._kills.popleft()
             self._chance.choice(self.slots).worker.shoot()
         for fed in self.slots if self.is_over else [slot]:
             self._feed(fed)
 
+    def _wake(self) -> None:
+        """Let those look again who wait for something to be answered."""
+        watching, self._watching = self._watching, []
+        for future in watching:
+            if not future.done():
+                future.set_result(None)
 
-async def verify(url: str, campaign: Campaign) -> None:
-    """Every command is there exactly once, whole and where its answer said, or was refused and is not there."""
+
+async def verify(url: str, campaign: Campaign, *readers: LogReader) -> None:
+    """Every command is there exactly once, whole and where its answer said, or was refused and is not there.
+
+    And the readers, who read all the time, have passed nothing.
+    """
     store = await open_store(url)
     try:
-        events: list[StoredEvent] = []
-        while (
-            not (page := await store.read_all(after=events[-1].position if events else 0)).is_last
-            or page.events
-        ):
-            events += page.events
-        positions = [event.position for event in events]
-        assert positions == sorted(set(positions)), "positions do not increase"
+        events = await whole_log(store)
+        for reader in readers:
+            await reader.finish(events)
         _verify_commands(campaign, events)
         by_account: defaultdict[str, list[StoredEvent]] = defaultdict(list)
         for event in events:
@@ -160,6 +184,17 @@ async def verify(url: str, campaign: Campaign) -> None:
                 assert await bank.state(account, name) == Account(sum(amounts), len(stored)), name
     finally:
         await store.close()
+
+
+async def whole_log(store: Store) -> list[StoredEvent]:
+    """The log, whose positions have no gaps, so that nobody can fill one behind a reader."""
+    events: list[StoredEvent] = []
+    while (
+        not (page := await store.read_all(after=events[-1].position if events else 0)).is_last or page.events
+    ):
+        events += page.events
+    assert [event.position for event in events] == list(range(1, len(events) + 1)), "positions have gaps"
+    return events
 
 
 def _is_first(stored: list[StoredEvent], event: StoredEvent) -> bool:

@@ -1,12 +1,16 @@
-"""What the fault tests share: chance that can be replayed, and a file."""
+"""What the fault tests share: chance that can be replayed, a file, and servers that a test may trouble."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from rehydrate.testing.servers import MongoServer, PostgresServer
+from tests.faults.real_servers import Server
 
 SEED = "REHYDRATE_FAULT_SEED"
 
@@ -26,3 +30,16 @@ def chance() -> random.Random:
 def url(tmp_path: Path) -> str:
     """Where the store is that all processes of a test share."""
     return f"sqlite:///{tmp_path}/bank.db"
+
+
+@pytest.fixture(params=["postgres", "mongodb"])
+def server(
+    request: pytest.FixtureRequest,
+    start_postgres: Callable[..., PostgresServer],
+    start_mongodb: Callable[..., MongoServer],
+) -> Server:
+    """A server of the test's own. Where the version matters, a test asks for `postgres 16` as well."""
+    kind, _, version = str(request.param).partition(" ")
+    if kind == "mongodb":
+        return start_mongodb(members=int(version or 1))
+    return start_postgres(version=int(version)) if version else start_postgres()

@@ -6,24 +6,8 @@ import random
 
 from tests.bank import account, app
 from tests.faults.campaign import Campaign, verify
-from tests.faults.worker import Run
+from tests.faults.commands import some_commands
 from tests.faults.workers import workers_on
-
-
-def some_commands(count: int, accounts: int, chance: random.Random) -> list[Run]:
-    """Mostly deposits; some of several events, some that may be refused."""
-    commands: list[Run] = []
-    for n in range(count):
-        name = f"account{chance.randrange(accounts)}"
-        kind = chance.random()
-        if kind < 0.8:
-            commands.append(Run(id=f"c{n}", account=name, amount=chance.randint(1, 9)))
-        elif kind < 0.9:
-            parts = chance.randint(2, 4)
-            commands.append(Run(id=f"c{n}", account=name, amount=parts * chance.randint(1, 9), parts=parts))
-        else:
-            commands.append(Run(id=f"c{n}", account=name, amount=-chance.randint(1, 100)))
-    return commands
 
 
 async def test_ten_thousand_commands_from_eight_processes_killed_at_random_are_there_exactly_once(

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from rehydrate.testing.clock import HANG_LIMIT
-from tests.faults.worker import Closed, News, Order, Ready, Refused, Shown, Stored
+from tests.faults.worker import Ask, Closed, News, Order, Ready, Refused, Shown, Stored
 
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -28,6 +28,7 @@ class Worker:
         """The last one under each id."""
         self.is_ready = False
         self.is_closed = False
+        self._asked = 0
         self._process = process
         self._waiting: list[asyncio.Future[None]] = []
         self.listening = asyncio.create_task(self._listen())
@@ -57,6 +58,13 @@ class Worker:
         self.order(order)
         await self.told(lambda: id in self.answers)
         return self.answers.pop(id)
+
+    async def cannot_read(self) -> bool:
+        """Ask for an account that it does not know, and say whether the answer is that the store is not available."""
+        self._asked += 1
+        id = f"ask {self._asked}"
+        answer = await self.ask(Ask(id=id, account=f"nobody{self._asked}"), id)
+        return isinstance(answer, Refused) and answer.error == "StoreUnavailableError"
 
     def pause(self) -> None:
         """Stop it where it stands, be it inside of a commit (SIGSTOP)."""
