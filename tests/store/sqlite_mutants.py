@@ -143,8 +143,8 @@ class StaleVersionAccepted(Mutant):
 
 
 class _Trusting(Log):
-    def __init__(self) -> None:
-        super("the store").__init__()
+    def __init__(self, store: str) -> None:
+        super().__init__(store)
         self._believed: dict[str, int] = {}
 
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
