@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +19,7 @@ from rehydrate.errors import (
 )
 from rehydrate.store.group_commit import PendingAppend
 from rehydrate.store.mongodb import MongoStore, opening
-from rehydrate.store.mongodb.log import EVENT_OVERHEAD, as_document
+from rehydrate.store.mongodb.log import EVENT_OVERHEAD, Log, as_document
 from rehydrate.store.port import Appended, LogFilter, NewEvent, Store, ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle
@@ -114,8 +114,9 @@ async def test_a_wrong_password_is_said_and_never_shown(
         await open_store(url % "wr0ng-s3cret")
     store = await open_store(url % "right-s3cret")
     await fill(store, "account-1", 1)
-    shown = [caplog.text, repr(refused.value), repr(store), store.url, *map(repr, vars(store).values())]
-    shown += [repr(vars(part)) for part in vars(store).values() if hasattr(part, "__dict__")]
+    shown = [caplog.text, repr(refused.value), repr(store), store.url]
+    for part in cast(list[object], list(vars(store).values())):
+        shown += [repr(part), repr(getattr(part, "__dict__", ""))]
     assert not [text for text in shown if "s3cret" in text]
     await store.close()
 
@@ -235,7 +236,7 @@ def test_the_largest_append_that_is_taken_is_a_document_that_mongodb_takes() -> 
     largest = [one] * (limits.max_append_events - 1)
     largest.append(NewEvent(name, name, bytes(limits.max_append_bytes), b"", recorded_at=2**62))
     append = PendingAppend("x" * 641, largest, 2**40, HeardOnce(), limits.max_append_bytes)
-    size = len(encode(as_document(append, 2**50, 2**62)))
+    size = len(encode(as_document(append, 2**50, 2**62)))  # type: ignore[no-untyped-call]
     assert size < LARGEST_DOCUMENT
     assert size < append.size + (len(largest) + 1) * EVENT_OVERHEAD
 
@@ -426,6 +427,57 @@ async def test_a_server_that_is_killed_and_started_again_is_written_to_again(
         await asyncio.to_thread(server.start)
     assert ids(await sound_log(store)) == [one.id for some in new for one in some]
     await store.close()
+
+
+async def test_nothing_is_put_behind_what_was_rolled_back(
+    store: Store, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave a hole, which somebody fills later, behind a reader that has passed it."""
+    await fill(store, "account-1", 3)
+    other = await open_store(mongodb_url)
+    await fill(other, "account-2", 2)
+    followed = 0
+    follow = Log._follow  # pyright: ignore[reportPrivateUsage]
+
+    with MongoClient[dict[str, Any]](mongodb_url) as client:
+
+        async def follow_and_roll_back(log: Log, known: Any) -> None:
+            nonlocal followed
+            await follow(log, known)
+            followed += 1
+            if followed == 1:
+                assert (known.position, known.is_lasting) == (5, False)
+                database_of(client)["events"].delete_one({"_id": 5})
+
+        monkeypatch.setattr(Log, "_follow", follow_and_roll_back)
+        assert await store.append("account-3", events(2), expected_version=0) == Appended(2, 6)
+    assert followed == 1
+    assert [one.position for one in await log_events(store)] == [1, 2, 3, 4, 5, 6]
+    await other.close()
+
+
+async def test_writers_that_are_always_late_get_their_turn(mongodb_url: str) -> None:
+    """One of two openings appends without a pause; the other one is late each time it looks."""
+    busy, late = await open_store(mongodb_url), await open_store(mongodb_url)
+    done = 0
+
+    async def write() -> None:
+        nonlocal done
+        while True:
+            await busy.append("account-1", events(1), expected_version=done)
+            done += 1
+
+    writing = asyncio.create_task(write())
+    for n in range(20):
+        async with asyncio.timeout(5):
+            await late.append("account-2", events(1), expected_version=n)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await busy.close()
+    log = await sound_log(late)
+    assert len(log) >= done + 20
+    assert done > 20
+    await late.close()
 
 
 # ---- transactions of the dead

@@ -105,7 +105,7 @@ def parts(plan: Any) -> Iterator[dict[str, Any]]:
             if name != "rejectedPlans":
                 yield from parts(part)
     elif isinstance(plan, list):
-        for part in cast(list[Any], plan):
+        for part in cast(Iterator[Any], plan):
             yield from parts(part)
 
 

@@ -33,7 +33,7 @@ PASSED_ON: Final = (
 )
 """Parameters that mean to the driver what its own manual says."""
 
-_ANSWER_LATER_BY: Final = 2.0
+ANSWER_LATER_BY: Final = 2.0
 """Seconds by which the client outwaits the server, so that it is the server that says what became of a write."""
 
 
@@ -102,7 +102,7 @@ def _options(url: StoreUrl, timeout: float) -> dict[str, str]:
     options["serverSelectionTimeoutMS"] = milliseconds
     options["connectTimeoutMS"] = milliseconds
     options["waitQueueTimeoutMS"] = milliseconds
-    options["socketTimeoutMS"] = str(round((timeout + _ANSWER_LATER_BY) * 1_000))
+    options["socketTimeoutMS"] = str(round((timeout + ANSWER_LATER_BY) * 1_000))
     if url.user and url.scheme == "mongodb":
         options["authSource"] = "admin"
     for name in PASSED_ON:
