@@ -140,6 +140,14 @@ def test_a_port_that_somebody_else_took_is_left_to_him(
     assert ask(first.url, "SELECT 1") == ask(second.url, "SELECT 1") == 1
 
 
+def test_mongodb_leaves_a_port_to_him_who_took_it_too(
+    start_mongodb: StartMongoDB, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = iter([postgres_server.port, process.free_port()])
+    monkeypatch.setattr(process, "free_port", lambda: next(ports))
+    assert start_mongodb().primary().port != postgres_server.port
+
+
 def test_a_server_that_does_not_start_shows_its_log(start_postgres: StartPostgres) -> None:
     with pytest.raises(process.ServerFailedError, match="no_such_setting"):
         start_postgres(settings={"no_such_setting": "1"})

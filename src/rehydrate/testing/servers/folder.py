@@ -56,6 +56,11 @@ class ServerFolder:
             )
         return self._runnable[programs.folder]
 
+    def remove(self, *paths: Path) -> None:
+        """Remove folders of ours that are not needed any more."""
+        for path in paths:
+            shutil.rmtree(path)
+
     def close(self) -> None:
         """Remove it. The servers have been stopped before."""
         shutil.rmtree(self.path)

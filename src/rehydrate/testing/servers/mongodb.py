@@ -28,11 +28,11 @@ class MongoMember:
         self._program = folder.runnable(find_mongod()).folder / "mongod"
         self._data = folder.new("mongodb")
         self._parameters = {"diagnosticDataCollectionEnabled": "false", **parameters}
-        log = folder.new("mongodb-log") / "log"
+        self._log = folder.new("mongodb-log") / "log"
         self._process = ServerProcess(
             folder.watch,
             folder.account,
-            log=log,
+            log=self._log,
             stop_signal=signal.SIGTERM,
             end_signal=signal.SIGKILL,
         )
@@ -71,6 +71,11 @@ class MongoMember:
         """Kill it (`kill -9`), in the middle of whatever it does."""
         self._process.kill()
 
+    def discard(self) -> None:
+        """End it, never to be started again."""
+        self._process.end()
+        self._folder.remove(self._data, self._log.parent)
+
     def pause(self) -> None:
         """Let it stand still (SIGSTOP): connections stay open, and nothing answers."""
         self._process.pause()
@@ -106,6 +111,7 @@ class MongoMember:
     def restore_data(self, saved: Path) -> None:
         """Put such a copy in the place of its data while it is stopped."""
         self._is_stopped()
+        self._folder.remove(self._data)
         self._data = self._folder.copy(saved, "mongodb")
 
     def _is_stopped(self) -> None:
@@ -167,8 +173,9 @@ class MongoServer:
             member.kill()
 
     def discard(self) -> None:
-        """End it, never to be started again."""
-        self.kill()
+        """End all members, never to be started again."""
+        for member in self.members:
+            member.discard()
 
     def restart(self) -> None:
         """Stop what runs, and start all members on the same ports and data."""

@@ -76,11 +76,11 @@ class PostgresServer:
             file.writelines(
                 f"{name} = '{value}'\n" for name, value in (_SETTINGS | dict(settings or {})).items()
             )
-        log = folder.new(f"postgres-{self.version}-log") / "log"
+        self._log = folder.new(f"postgres-{self.version}-log") / "log"
         self._process = ServerProcess(
             folder.watch,
             folder.account,
-            log=log,
+            log=self._log,
             stop_signal=signal.SIGINT,
             end_signal=signal.SIGQUIT,
         )
@@ -125,6 +125,7 @@ class PostgresServer:
         ):  # it was killed, and could not remove its shared memory: a few bytes, but for ever
             number = int(pid_file.read_text("utf-8").splitlines()[6].split()[1])
             ctypes.CDLL(None).shmctl(number, _REMOVE, None)
+        self._folder.remove(self._data, self._log.parent)
 
     def restart(self) -> None:
         """Stop it if it runs, and start it on the same port and data."""
@@ -146,6 +147,7 @@ class PostgresServer:
     def restore_data(self, saved: Path) -> None:
         """Put such a copy in the place of its data while it is stopped: the database goes back in time."""
         self._is_stopped()
+        self._folder.remove(self._data)
         self._data = self._folder.copy(saved, f"postgres-{self.version}")
 
     def start_standby(self) -> PostgresServer:

@@ -51,8 +51,9 @@ class Watch:
         os.write(self.pipe, f"{line}\n".encode())
 
     def close(self) -> None:
-        """Wait until it has cleaned up, too."""
+        """Let it go: nothing is left to clean up."""
         assert self._process.stdin is not None
+        self.say("done")
         self._process.stdin.close()
         self._process.wait(START_LIMIT)
 
@@ -151,6 +152,9 @@ class ServerProcess:
         """The end of what it wrote to its log."""
         return self._log.read_text("utf-8", "replace")[-_LOG_SHOWN:] if self._log.exists() else ""
 
+    def has_logged(self, text: str) -> bool:
+        return self._log.exists() and text in self._log.read_text("utf-8", "replace")
+
     def _end_with(self, number: signal.Signals) -> None:
         if self._process is not None:
             self.resume()
@@ -184,7 +188,7 @@ def start_on_free_port(start: Callable[[int], None], process: ServerProcess) -> 
         try:
             start(port)
         except ServerFailedError:
-            if not tries_left or "Address already in use" not in process.log():
+            if not tries_left or not process.has_logged("Address already in use"):
                 raise
         else:
             return port

@@ -7,6 +7,7 @@ pipe, one a line:
     started PID SIGNAL     a server, and the signal that ends it at once
     ended PID              it is gone
     folder PATH            a folder to remove
+    done                   nothing is left to do, though a forked process may still hold the pipe
 
 It imports nothing of Rehydrate, so that it starts in no time.
 """
@@ -37,6 +38,8 @@ def main() -> None:
                 servers.pop(int(pid), None)
             case "folder", path:
                 folders.append(path)
+            case ("done",):
+                return
             case _:
                 pass
     _end(servers)
