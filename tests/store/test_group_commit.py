@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 
 import pytest
@@ -246,3 +247,86 @@ async def test_a_close_that_is_cancelled_leaves_the_other_one_waiting() -> None:
     disk.complete()
     await waiting
     assert cancelled.cancelled()
+
+
+# ---- split groups
+
+
+async def test_of_many_that_wait_for_an_idle_store_half_is_sent_and_the_rest_before_these_are_told() -> None:
+    disk = Disk(split_from=4)
+    told: list[list[list[str]]] = []
+    for stream in "abcd":
+        disk.submit(stream, Waiter(lambda: told.append(disk.streams())))
+    await turn()
+    assert disk.streams() == [["a", "b"]]
+    disk.complete()
+    assert disk.streams() == [["a", "b"], ["c", "d"]]
+    assert told == [disk.streams()] * 2
+    disk.complete()
+    assert len(told) == 4
+    await disk.groups.close()
+
+
+async def test_few_that_wait_for_an_idle_store_are_not_split() -> None:
+    disk = Disk(split_from=4)
+    for stream in "abc":
+        disk.submit(stream)
+    await turn()
+    assert disk.streams() == [["a", "b", "c"]]
+    disk.submit("d")
+    disk.complete()
+    assert disk.streams() == [["a", "b", "c"], ["d"]]
+    disk.complete()
+    await disk.groups.close()
+
+
+async def test_what_collected_behind_a_group_is_sent_whole_while_its_outcomes_are_delivered() -> None:
+    """Those who are told now will submit again, so that there is a next half without a split."""
+    disk = Disk(split_from=4)
+    for stream in "abcdefgh":
+        disk.submit(stream, Waiter(lambda: disk.submit(f"again {len(disk.sent)}{disk.position}")))
+    await turn()
+    disk.complete()
+    assert disk.streams() == [list("abcd"), list("efgh")]
+    disk.complete()
+    assert len(disk.streams()[2]) == 1, "one stream of those that were told meanwhile"
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_split_or_not_everybody_hears_once_and_a_stream_keeps_its_order(seed: int) -> None:
+    """Groups end while the outcomes of others are being delivered over several turns, some of them badly."""
+    chance = random.Random(seed)
+    disk = Disk(split_from=chance.choice((2, 5, 50)), max_appends=chance.choice((3, 1_000)), max_turn=1)
+    heard: list[tuple[str, int]] = []
+    sent: dict[str, int] = {}
+
+    def submit(again: int) -> None:
+        stream = chance.choice("abcdefgh")
+        sent[stream] = number = sent.get(stream, 0) + 1
+
+        def then() -> None:
+            heard.append((stream, number))
+            disk.now += chance.choice((0, 2))  # Sometimes this is all that fits into a turn.
+            if again:
+                submit(again - 1)
+
+        disk.submit(stream, Waiter(then))
+
+    for _ in range(30):
+        submit(3)
+    ended = 0
+    while len(heard) < sum(sent.values()):
+        for _ in range(chance.randrange(3)):
+            await turn()
+        assert len(disk.sent) - ended <= 1, "one group is under way at a time"
+        if len(disk.sent) > ended:
+            ended += 1
+            group = disk.sent[-1]
+            assert len({append.stream for append in group}) == len(group)
+            if len(group) > 1 and chance.random() < 0.2:
+                disk.groups.failed(group, StoreError("one of them"))
+            else:
+                disk.complete()
+    await disk.groups.close()
+    for stream, count in sent.items():
+        assert [number for one, number in heard if one == stream] == list(range(1, count + 1))

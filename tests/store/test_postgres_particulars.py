@@ -8,7 +8,6 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from rehydrate.clock import SystemClock
 from rehydrate.errors import (
     ConfigurationError,
     StoreError,
@@ -176,8 +175,8 @@ async def test_without_migration_a_schema_that_is_not_there_is_refused_until_it_
     assert "rehydrate migrate --store URL" in said
     assert not await stranger.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rehydrate')")
     url = StoreUrl(postgres_url)
-    assert await migrate_postgres(url, SystemClock()) == "schema rehydrate was brought from version 0 to 1"
-    assert "as it should be" in await migrate_postgres(StoreUrl(postgres_url), SystemClock())
+    assert await migrate_postgres(url) == "schema rehydrate was brought from version 0 to 1"
+    assert "as it should be" in await migrate_postgres(StoreUrl(postgres_url))
     store = await open_store(f"{postgres_url}?migrate=false")
     await fill(store, "account-1", 1)
     await store.close()
@@ -191,7 +190,7 @@ async def test_a_schema_of_a_newer_version_is_left_alone(
     for url in (postgres_url, f"{postgres_url}?migrate=false"):
         assert "was written by a newer Rehydrate" in await refused(url)
     with pytest.raises(ConfigurationError, match="upgrade Rehydrate"):
-        await migrate_postgres(StoreUrl(postgres_url), SystemClock())
+        await migrate_postgres(StoreUrl(postgres_url))
 
 
 async def test_a_schema_with_events_of_another_program_is_left_alone(

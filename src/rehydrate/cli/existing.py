@@ -16,11 +16,18 @@ from rehydrate.store.url import open_store
 async def existing_store(url: str) -> AsyncGenerator[Store, None]:
     """The store that a URL names, closed on the way out. Raises `ConfigurationError` if there is none yet."""
     check_exists(url)
-    store = await open_store(url)
+    store = await open_store(_without_making_tables(url))
     try:
         yield store
     finally:
         await store.close()
+
+
+def _as_it_is(url: str) -> str:
+    """The URL with which opening a database makes no tables in it."""
+    if not url.startswith("postgresql://") or "migrate=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}migrate=false"
 
 
 def check_exists(url: str) -> None:
@@ -28,3 +35,9 @@ def check_exists(url: str) -> None:
     parsed = StoreUrl(url)
     if parsed.scheme == "sqlite" and parsed.path and not Path(parsed.path).exists():
         raise ConfigurationError(f"there is no database {parsed.path}, and looking at it must not create one")
+
+
+def _without_making_tables(url: str) -> str:
+    if not url.startswith("postgresql://") or "migrate=" in url.partition("?")[2]:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}migrate=false"

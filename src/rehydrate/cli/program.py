@@ -15,6 +15,7 @@ from rehydrate.cli.endings import perform
 from rehydrate.cli.events import Selection, show_events
 from rehydrate.cli.help import Command, Group
 from rehydrate.cli.input import opened
+from rehydrate.cli.migrate import migrate as migrate_tables
 from rehydrate.cli.moving.copy import copy_store
 from rehydrate.cli.moving.exporting import export_events
 from rehydrate.cli.moving.importing import import_events
@@ -282,6 +283,21 @@ def verify(
         lambda: show_findings(store, load_app(target) if target else None, as_table=wants_table(json)),
         debug=debug,
     )
+
+
+@command()
+def migrate(store: Store, debug: Debug = False) -> None:
+    """Make the tables of a store, or bring those of an older version up to date.
+
+    Opening a store does the same, unless its URL says migrate=false.
+
+    [bold]Example[/bold]
+
+    rehydrate migrate --store postgresql://localhost/bank
+
+    Exit code: 0 they are up to date, 1 they cannot be brought there, 2 wrong usage.
+    """
+    perform(lambda: migrate_tables(store), debug=debug)
 
 
 @command()

@@ -19,6 +19,10 @@
 One group is under way at a time, and while it is, the next one collects. An idle store waits for the end of the turn
 of the event loop, so that all callers who were woken together share a commit. A group holds one append of a stream at
 most. All of this runs on the event loop, without threads, and without a future per append.
+
+With `split_from` what is the commit's work and what is the event loop's overlap, which helps where the commit is the
+work of another process: what waits is sent before the outcomes of the group before it are delivered, and of so many
+appends that wait for an idle store the first half is sent alone, so that there is something to deliver meanwhile.
 """
 
 from __future__ import annotations
@@ -68,6 +72,7 @@ class GroupCommit:
         max_appends: int = MAX_GROUP_APPENDS,
         max_bytes: int = MAX_GROUP_BYTES,
         max_turn: float = MAX_TURN,
+        split_from: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -75,6 +80,7 @@ class GroupCommit:
         self._max_appends = max_appends
         self._max_bytes = max_bytes
         self._max_turn = max_turn
+        self._split_from = split_from
         self._monotonic = monotonic
         self._pending: dict[str, PendingAppend] = {}
         """The first append of each stream, in the order in which they came."""
@@ -85,7 +91,9 @@ class GroupCommit:
         self._bytes = 0
         self._busy = False
         """A flush is due, a group is under way, or its outcomes are being delivered."""
-        self._undelivered: Iterator[tuple[PendingAppend, Outcome]] = iter(())
+        self._under_way = False
+        self._undelivered: deque[Iterator[tuple[PendingAppend, Outcome]]] = deque()
+        """Of the groups that have ended; more than one only if groups are split."""
         self._closed: str | None = None
         self._idle: asyncio.Future[None] | None = None
 
@@ -107,8 +115,13 @@ class GroupCommit:
 
     def completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
         """The group that was sent has ended, with an outcome for each append, in their order."""
-        self._undelivered = iter(zip(group, outcomes, strict=True))
-        self._deliver()
+        self._under_way = False
+        is_first = not self._undelivered
+        self._undelivered.append(iter(zip(group, outcomes, strict=True)))
+        if self._split_from is not None:
+            self._send_next()
+        if is_first:  # Else the turn in which those before it are delivered has yet to come.
+            self._deliver()
 
     def failed(self, group: Group, error: StoreError) -> None:
         """Nothing of the group was stored, and it is one of its appends that cannot be.
@@ -118,6 +131,7 @@ class GroupCommit:
         if len(group) == 1:
             self.completed(group, [error])
         else:
+            self._under_way = False
             self._alone.extend(group)
             self._go_on()
 
@@ -145,34 +159,46 @@ class GroupCommit:
             self._behind[append.stream] = deque((append,))
 
     def _go_on(self) -> None:
-        """Send the next group, if there is one."""
-        if self._alone:
-            self._send([self._alone.popleft()])
-        elif self._pending:
-            self._send(self._next_group())
-        else:
+        """Send the next group, if there is one and none is under way."""
+        if not self._under_way and not self._send_next():
             self._busy = False
             if self._idle is not None:
                 self._idle.set_result(None)
                 self._idle = None
 
+    def _send_next(self) -> bool:
+        """Send a group; false if nothing waits."""
+        if self._alone:
+            group = [self._alone.popleft()]
+        elif self._pending:
+            group = self._next_group()
+        else:
+            return False
+        self._under_way = True
+        self._send(group)
+        return True
+
     def _next_group(self) -> Group:
-        if len(self._pending) <= self._max_appends and self._bytes <= self._max_bytes:
+        limit = self._max_appends
+        if self._split_from is not None and len(self._pending) >= self._split_from and not self._undelivered:
+            # Everybody waits: send half, so that the others' turn comes while the outcomes of these are delivered.
+            limit = min(limit, len(self._pending) // 2)
+        if len(self._pending) <= limit and self._bytes <= self._max_bytes:
             group = list(self._pending.values())
             self._pending.clear()
             self._bytes = 0
         else:
-            group = self._as_much_as_fits()
+            group = self._as_much_as_fits(limit)
         if self._behind:
             self._bring_up(group)
         return group
 
-    def _as_much_as_fits(self) -> Group:
+    def _as_much_as_fits(self, limit: int) -> Group:
         """The oldest appends within the limits; one always fits."""
         group: Group = []
         size = 0
         for append in self._pending.values():
-            if group and (len(group) == self._max_appends or size + append.size > self._max_bytes):
+            if group and (len(group) == limit or size + append.size > self._max_bytes):
                 break
             group.append(append)
             size += append.size
@@ -197,16 +223,18 @@ class GroupCommit:
         monotonic = self._monotonic
         until = monotonic() + self._max_turn
         try:
-            for append, outcome in self._undelivered:
-                try:
-                    append.waiter.append_done(outcome)
-                except Exception:
-                    logger.exception(
-                        "%s: whoever waited for this append failed to hear its outcome", append.stream
-                    )
-                if monotonic() >= until:
-                    self._loop.call_soon(self._deliver)
-                    return
+            while self._undelivered:
+                for append, outcome in self._undelivered[0]:
+                    try:
+                        append.waiter.append_done(outcome)
+                    except Exception:
+                        logger.exception(
+                            "%s: whoever waited for this append failed to hear its outcome", append.stream
+                        )
+                    if monotonic() >= until:
+                        self._loop.call_soon(self._deliver)
+                        return
+                self._undelivered.popleft()
         except BaseException:
             # Somebody wants the event loop to stop. If it goes on after all, the others hear their outcomes.
             self._loop.call_soon(self._deliver)

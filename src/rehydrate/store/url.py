@@ -23,6 +23,8 @@ from rehydrate.store.store_url import StoreUrl
 
 OpenStore: TypeAlias = Callable[[StoreUrl, Clock], Awaitable[Store]]
 """Takes what it knows from the URL, refuses the rest, and opens the store."""
+MigrateStore: TypeAlias = Callable[[StoreUrl], Awaitable[str]]
+"""Takes the same URL, brings the store's tables up to date, and says what was done."""
 
 ENTRY_POINTS: Final = "rehydrate.stores"
 
@@ -34,12 +36,16 @@ class Backend(msgspec.Struct, frozen=True):
     attribute: str
     extra: str = ""
     """What `pip install 'rehydrate[...]'` must name for it; empty if nothing."""
+    migrate: str = ""
+    """What brings its tables up to date; empty if it has none that change with versions."""
 
 
 BACKENDS: Final[dict[str, Backend]] = {
     "memory": Backend("rehydrate.store.memory", "open_memory"),
     "mongodb": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
-    "postgresql": Backend("rehydrate.store.postgres", "open_postgres", extra="postgres"),
+    "postgresql": Backend(
+        "rehydrate.store.postgres", "open_postgres", extra="postgres", migrate="migrate_postgres"
+    ),
     "sqlite": Backend("rehydrate.store.sqlite", "open_sqlite"),
 }
 
@@ -58,10 +64,26 @@ async def open_store(url: str, *, clock: Clock | None = None) -> Store:
     return await opener(parsed, SystemClock() if clock is None else clock)
 
 
+async def migrate_store(url: str) -> str:
+    """Bring the tables of a store up to date, where it has tables that change with versions; what was done.
+
+    Raises:
+        ConfigurationError: the URL, or what it leads to, cannot be a store that this program knows.
+        StoreUnavailableError: it cannot be reached or used now; nothing was changed.
+    """
+    parsed = StoreUrl(url)
+    backend = BACKENDS.get(parsed.scheme)
+    if backend is None or not backend.migrate:
+        _find(parsed.scheme)
+        return f"{parsed.shown} is of a kind that has nothing to migrate"
+    migrate = cast(MigrateStore, _load(parsed.scheme, backend, backend.migrate))
+    return f"{parsed.shown}: {await migrate(parsed)}"
+
+
 def _find(scheme: str) -> OpenStore:
     backend = BACKENDS.get(scheme)
     if backend is not None:
-        return _load(scheme, backend)
+        return cast(OpenStore, _load(scheme, backend, backend.attribute))
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if scheme in others:
         return _load_other(others[scheme])
@@ -69,7 +91,7 @@ def _find(scheme: str) -> OpenStore:
     raise ConfigurationError(f"no store is known by {scheme}:// (known: {known})")
 
 
-def _load(scheme: str, backend: Backend) -> OpenStore:
+def _load(scheme: str, backend: Backend, attribute: str) -> object:
     try:
         module = import_module(backend.module)
     except ImportError as error:
@@ -78,7 +100,7 @@ def _load(scheme: str, backend: Backend) -> OpenStore:
         raise ConfigurationError(
             f"{scheme}:// needs what is not installed ({error}): pip install 'rehydrate[{backend.extra}]'"
         ) from error
-    return cast(OpenStore, getattr(module, backend.attribute))
+    return getattr(module, attribute)
 
 
 def _load_other(point: EntryPoint) -> OpenStore:

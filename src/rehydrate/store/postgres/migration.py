@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
@@ -11,7 +10,7 @@ from rehydrate.store.postgres.failures import FAILURES, at_open
 from rehydrate.store.store_url import StoreUrl
 
 
-async def migrate_postgres(url: StoreUrl, _: Clock) -> str:
+async def migrate_postgres(url: StoreUrl) -> str:
     """Bring the schema of a store up to date, and say what was done.
 
     Raises:

@@ -52,6 +52,9 @@ CAPABILITIES: Final = Capabilities(
     max_append_bytes=16 * 1024 * 1024,
 )
 
+SPLIT_FROM: Final = 100
+"""From so many waiting appends on the server commits one half while the outcomes of the other are handed out."""
+
 _CLOSED: Final = "it is closed: open it again"
 
 
@@ -76,7 +79,7 @@ class PostgresStore:
         self.url = address.shown
         self._address = address
         self._writer = Writer(address, clock.wall, self._who_blocks, self._completed, self._failed)
-        self._groups = GroupCommit(self._writer.send)
+        self._groups = GroupCommit(self._writer.send, split_from=SPLIT_FROM)
         self._primary = Pool(address)
         self._replica = Pool(address, replica=True) if address.replica else self._primary
         self._versions = VersionQuestions(self._ask_versions)
