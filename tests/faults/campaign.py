@@ -52,6 +52,8 @@ class Campaign:
         self._at_a_time = at_a_time
         self._with_cause = with_cause
         self._waiting = deque(self.commands.values())
+        self._kills = deque[int]()
+        self._chance = random.Random()
         self._watching: list[asyncio.Future[None]] = []
         self._position = 0
         """The newest that was acknowledged: a command that is sent later cannot have run before."""
@@ -71,27 +73,39 @@ class Campaign:
         self._kills = deque(sorted(kills))
         self._chance = chance or random.Random()
         self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
-        self._wake()
+        await self._keep_all_running()
+
+    async def run_through(self, trouble: Coroutine[Any, Any, None], *, processes: int, limit: float) -> None:
+        """Let so many processes work it off, and have trouble when all have begun; some is left for the time after.
+
+        Everything is answered within `limit` seconds.
+        """
+        kept = [self._waiting.pop() for _ in range(len(self.commands) // 10)]
+
+        async def trouble_and_then_the_rest() -> None:
+            await trouble
+            self._waiting.extend(kept)
+            for slot in self.slots:
+                self._feed(slot)
+
+        async with asyncio.timeout(limit):
+            self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
+            for slot in self.slots:
+                await slot.worker.ready()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_all_running())
+                tasks.create_task(trouble_and_then_the_rest())
+
+    async def _keep_all_running(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for slot in self.slots:
                 tasks.create_task(self._keep_running(slot))
 
-    async def run_through(self, trouble: Coroutine[Any, Any, None], *, processes: int, limit: float) -> None:
-        """Let so many processes work it off, and have trouble when all have begun.
-
-        Everything is answered within `limit` seconds.
-        """
-        async with asyncio.timeout(limit), asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.run(processes))
-            await self.until(lambda: len(self.slots) == processes)
-            for slot in self.slots:
-                await slot.worker.ready()
-            tasks.create_task(trouble)
-
     async def get_on(self, count: int) -> None:
-        """Wait until so many more commands have been answered, or everything."""
+        """Wait until so many more commands have been answered."""
         enough = self.answered + count
         await self.until(lambda: self.answered >= enough)
+        assert not self.is_over, "it was over before the trouble was"
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until enough has been answered, or everything."""
@@ -143,19 +157,15 @@ class Campaign:
                 self._waiting.append(order)
             case _:
                 raise AssertionError(answer)
-        self._wake()
+        watching, self._watching = self._watching, []
+        for future in watching:
+            if not future.done():
+                future.set_result(None)
         while self._kills and self.answered >= self._kills[0]:
             self._kills.popleft()
             self._chance.choice(self.slots).worker.shoot()
         for fed in self.slots if self.is_over else [slot]:
             self._feed(fed)
-
-    def _wake(self) -> None:
-        """Let those look again who wait for something to be answered."""
-        watching, self._watching = self._watching, []
-        for future in watching:
-            if not future.done():
-                future.set_result(None)
 
 
 async def verify(url: str, campaign: Campaign, *readers: LogReader) -> None:

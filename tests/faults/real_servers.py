@@ -15,7 +15,7 @@ LIMIT = 120.0
 
 _IMPATIENT = {
     "postgresql": {"connect_timeout": 2, "statement_timeout": 1, "lock_timeout": 1, "poll": 0.05},
-    "mongodb": {"timeout": 2, "poll": 0.05},
+    "mongodb": {"timeout": 1, "poll": 0.05},
 }
 """So that a test need not wait as long as a user would."""
 

@@ -40,7 +40,10 @@ class Calls:
         return task
 
     async def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(self.begin(call))
+        task = self.begin(call)
+        # Who was cancelled does not look how it ended.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(task)
 
     async def finished(self) -> None:
         """Return when none is under way any more."""
