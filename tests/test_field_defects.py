@@ -167,7 +167,7 @@ TRAPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a fork after connections were opened": (
         f"{RUNTIME}/test_sync.py::test_a_forked_child_takes_nothing_and_the_parent_goes_on",
-        f"{RUNTIME}/test_sync.py::test_a_runtime_of_the_parent_takes_nothing_in_a_forked_child",
+        f"{RUNTIME}/test_sync.py::test_a_runtime_of_the_parent_answers_nothing_in_a_forked_child",
         f"{KIT}/lifecycle.py::test_in_a_forked_child_the_store_is_closed_and_the_parent_goes_on",
     ),
     "a registry of actors in each of several worker processes, each taken for the only one": (

@@ -6,10 +6,12 @@ import asyncio
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,6 +196,10 @@ def test_a_closed_bank_takes_nothing(use: str) -> None:
         USES[use](bank)
 
 
+def _run(ask: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    asyncio.run(ask())
+
+
 def _in_a_forked_child(use: Callable[[], object]) -> str:
     """The name of the class of what it raises there."""
     reader, writer = os.pipe()
@@ -226,13 +232,16 @@ def test_a_forked_child_takes_nothing_and_the_parent_goes_on(use: str, kind: str
         assert bank.dispatch(account, "ada", Deposit(1)).version == 2
 
 
-async def test_a_runtime_of_the_parent_takes_nothing_in_a_forked_child() -> None:
+async def test_a_runtime_of_the_parent_answers_nothing_in_a_forked_child() -> None:
     async with app.open("memory://") as bank:
         await bank.dispatch(account, "ada", Deposit(1))
-        assert (
-            _in_a_forked_child(lambda: asyncio.run(bank.dispatch(account, "ada", Deposit(1))))
-            == "StoreClosedError"
-        )
+        asked: list[Callable[[], Coroutine[Any, Any, object]]] = [
+            lambda: bank.dispatch(account, "ada", Deposit(1)),
+            lambda: bank.dispatch(account, "ada", Withdraw(1_000)),
+            lambda: bank.state(account, "ada"),
+        ]
+        for ask in asked:
+            assert _in_a_forked_child(partial(_run, ask)) == "StoreClosedError"
         assert (await bank.dispatch(account, "ada", Deposit(1))).version == 2
 
 

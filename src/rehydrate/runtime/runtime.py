@@ -23,6 +23,7 @@ from rehydrate.errors import (
     StoreClosedError,
     UnknownAggregateError,
 )
+from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.limits import Limits
@@ -67,7 +68,9 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._turns = Turns(self._loop)
-        self._is_open = True
+        self._closed = ""
+        """Why nothing is taken any more; empty while it is."""
+        bind_to_process(self)
         self._store = store
         self._manager.is_single_writer = owns_store and store.capabilities.single_writer
 
@@ -229,8 +232,12 @@ class Runtime:
 
         Closing twice is fine. The store stays open: `App.open` closes it.
         """
-        self._is_open = False
+        self._closed = self._closed or "this runtime was closed: open the App again"
         await self._manager.close()
+
+    def forked(self) -> None:
+        """This is a child that was forked from the process that opened it: whatever is asked here is refused."""
+        self._closed = FORKED
 
     def _deliver(
         self,
@@ -276,13 +283,11 @@ class Runtime:
         return self._manager.deliver(blueprint, id, pending)
 
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
-        if not self._is_open:
-            raise StoreClosedError("this runtime was closed: open the App again")
+        if self._closed:
+            raise StoreClosedError(self._closed)
         # What `get_running_loop` would say, without its question to the system for the number of this process.
         if get_ident() != self._thread or not self._loop.is_running():
-            raise StoreClosedError(
-                "this runtime belongs to another event loop or process: open the App in this one"
-            )
+            raise StoreClosedError("this runtime belongs to another event loop: open the App in this one")
         try:
             blueprint = self._blueprints.get(aggregate.name)
         except AttributeError:

@@ -22,7 +22,7 @@ from rehydrate.errors import (
     StoreSealedError,
     VersionConflictError,
 )
-from rehydrate.store.fork import FORKED, bind_to_process
+from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.store.port import (
     PAGE_SIZE,
     Appended,

@@ -245,7 +245,7 @@ class FaultyStore:
         return await append_and_wait(self, stream, events, expected_version)
 
     async def seal(self) -> None:
-        await self._write("seal", ("seal", ""), lambda: self._store.seal())
+        await self._write("seal", ("seal", ""), self._store.seal)
 
     # ---- everything else
 

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
-from rehydrate.store.fork import FORKED, bind_to_process
+from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.store.group_commit import Group, GroupCommit
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.mongodb.address import Address, read_address

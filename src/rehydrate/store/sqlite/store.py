@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
-from rehydrate.store.fork import FORKED, bind_to_process
+from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.store.group_commit import Group, GroupCommit, Outcome
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.port import (

@@ -1,4 +1,4 @@
-"""What belongs to one process: in a child that was forked from it, a store is closed."""
+"""What belongs to one process: in a child that was forked from it, stores and runtimes are closed."""
 
 from __future__ import annotations
 
