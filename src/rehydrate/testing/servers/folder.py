@@ -17,9 +17,10 @@ class ServerFolder:
 
     def __init__(self) -> None:
         self.account = Account()
-        self.path = Path(tempfile.mkdtemp(prefix="rehydrate-servers-", dir=_reachable(self.account)))
-        self.account.owns(self.path)
+        place = _reachable(self.account)
         self.watch = Watch()
+        self.path = Path(tempfile.mkdtemp(prefix="rehydrate-servers-", dir=place))
+        self.account.owns(self.path)
         self.watch.say(f"folder {self.path}")
         self._numbers = count(1)
         self._runnable: dict[Path, Programs] = {}
