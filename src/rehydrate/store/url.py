@@ -43,6 +43,7 @@ class Backend(msgspec.Struct, frozen=True):
 BACKENDS: Final[dict[str, Backend]] = {
     "memory": Backend("rehydrate.store.memory", "open_memory"),
     "mongodb": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
+    "mongodb+srv": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
     "postgresql": Backend(
         "rehydrate.store.postgres", "open_postgres", extra="postgres", migrate="migrate_postgres"
     ),
