@@ -23,13 +23,6 @@ async def existing_store(url: str) -> AsyncGenerator[Store, None]:
         await store.close()
 
 
-def _as_it_is(url: str) -> str:
-    """The URL with which opening a database makes no tables in it."""
-    if not url.startswith("postgresql://") or "migrate=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}migrate=false"
-
-
 def check_exists(url: str) -> None:
     """Raise `ConfigurationError` if opening this store would create its file."""
     parsed = StoreUrl(url)

@@ -102,6 +102,8 @@ class _Call:
         new = events.compared.events - events.before
         seconds = max(time.monotonic() - self._began, 0.001)
         there = f", {events.before:,} were there before" if events.before else ""
+        if not events.compared.events:
+            return f"{self._source.url} holds no events: is it the store that you meant?"
         return (
             f"{many(new, 'event')} copied from {self._source.url} to {self._destination.url} in {seconds:.2f} s"
             f"{there}: all {events.compared.events:,} up to position {events.compared.source_position:,} of the source "
