@@ -47,7 +47,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 async def encrypted(postgres_url: str, authority: trustme.CA) -> AsyncIterator[Proxy]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)  # pyright: ignore[reportUnknownMemberType]
     async with Proxy(postgres_url, tls=tls) as proxy:
         yield proxy
 
@@ -98,10 +98,14 @@ class _Pooler(PostgresWire):
             yield name, message
 
 
+def _pooler(_: str) -> _Pooler:
+    return _Pooler()
+
+
 async def test_behind_a_pooler_a_store_is_refused_with_one_sentence(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rehydrate.testing.proxy.wire_of", lambda _: _Pooler())
+    monkeypatch.setattr("rehydrate.testing.proxy.wire_of", _pooler)
     with pytest.raises(ConfigurationError, match="a pooler stands between") as refused:
         await open_store(proxy.url)
     assert str(StoreUrl(proxy.url).password) not in str(refused.value)

@@ -208,7 +208,8 @@ class Writer:
 
     def _outcomes(self, group: Group, found: asyncpg.Record) -> list[Outcome]:
         base, base_id, still_there, is_sealed = found[:4]
-        heads, firsts = (json.loads(numbers) if numbers else [] for numbers in found[4:])
+        heads: list[int] = json.loads(found["heads"])
+        firsts: list[int | None] = json.loads(found["firsts"] or "[]")
         if not still_there:
             logger.error(
                 "%s: event %s is no longer at position %d: the database was brought back to an older state",
