@@ -120,7 +120,7 @@ class AggregateActor(Generic[S, C, E]):
         if self.window is not None:
             note(self.window, pending, len(decision.events), outcome.version, outcome.position)
         self._move_to(outcome, decision.state, decision.events[-1].id)
-        if self._is_snapshot_due():
+        if self.blueprint.snapshot is not None and self._is_snapshot_due():
             self.saving = True
             manager.loop.call_soon(self._snapshot_when_idle)
         manager.counters.dispatched += 1
