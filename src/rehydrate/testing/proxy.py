@@ -212,7 +212,7 @@ class Proxy:
         after: int = 0,
         part: float = 0.0,
     ) -> Held:
-        """Hold a message of a client, and what comes after it on its connection: the next, or the next `after` so many.
+        """Hold a message of a client, the next or the one `after` so many, and what comes after it on its connection.
 
         Counted are the messages of these names, or of all but those that a driver sends by itself. `part` is how much
         of it passes at once: with 0.5 the server waits for the second half, with 1.0 for the next message.
