@@ -13,6 +13,7 @@ import pytest
 
 from rehydrate.errors import StoreUnavailableError, VersionConflictError
 from rehydrate.store.port import Appended, NewEvent, Store
+from rehydrate.store.postgres import connection
 from rehydrate.store.url import open_store
 from rehydrate.testing.conformance.material import (
     Follower,
@@ -251,6 +252,36 @@ async def _reaches(url: str, position: int) -> None:
     store = await open_store(url)
     while (await store.head()).position < position:  # noqa: ASYNC110 - another server
         await asyncio.sleep(0)
+    await store.close()
+
+
+async def test_where_a_commit_waits_for_a_standby_that_is_away_nothing_is_acknowledged(
+    start_postgres: StartPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GRACE", 0.2)
+    server = start_postgres()
+    store = await open_store(f"{server.url}?statement_timeout=0.3&lock_timeout=0.2")
+    await fill(store, "account-1", 2)
+    administrator = await asyncpg.connect(server.url)
+    await administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
+    await administrator.execute("SELECT pg_reload_conf()")
+    stored, waits = 2, None
+    while waits is None:  # The server tells nobody from when on it waits.
+        new = events(1)
+        try:
+            await store.append("account-1", new, expected_version=stored)
+            stored += 1
+        except StoreUnavailableError as error:
+            waits = error
+    assert waits.stored is None
+    for _ in range(3):
+        await unavailable(store, "account-1", new, stored)
+        assert await store.versions(["account-1"]) == [stored]
+    await administrator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    await administrator.execute("SELECT pg_reload_conf()")
+    assert (await until_answered(store, "account-1", new, stored)).version == stored + 1
+    assert len(await sound_log(store)) == stored + 1
+    await administrator.close()
     await store.close()
 
 

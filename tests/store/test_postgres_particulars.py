@@ -330,7 +330,6 @@ async def test_what_durability_and_order_rest_on_is_set_whatever_the_server_was_
             "synchronous_commit",
             "transaction_isolation",
             "lock_timeout",
-            "statement_timeout",
             "search_path",
         )
     }
@@ -338,7 +337,6 @@ async def test_what_durability_and_order_rest_on_is_set_whatever_the_server_was_
         "synchronous_commit": "on",
         "transaction_isolation": "read committed",
         "lock_timeout": "5s",
-        "statement_timeout": "30s",
         "search_path": "rehydrate, pg_temp",
     }
     (warning,) = [record.getMessage() for record in caplog.records]

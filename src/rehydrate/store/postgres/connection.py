@@ -25,13 +25,20 @@ _SILENCE: Final = 30
 """Seconds after which the server looks whether a silent client is still there."""
 
 
-async def connect(address: Address, *, replica: bool = False, first: bool = False) -> Connection:
-    """A connection whose settings are those that the store needs.
+async def connect(
+    address: Address, *, replica: bool = False, appends: bool = False, first: bool = False
+) -> Connection:
+    """A connection whose settings are those that the store needs: to the replica, to append with, or to ask.
 
     `first`: whoever opens a store hears what is wrong with its URL; later the same is a server in trouble.
     """
+    settings = _settings(address)
+    if appends:
+        # Where a commit waits for another machine, the server's time-out would end that wait, and then say that all
+        # is well. What an append waits for otherwise are locks, which have a time-out of their own.
+        settings["statement_timeout"] = "0"
     try:
-        connection = await _connect(address, replica=replica)
+        connection = await _connect(address, settings, replica=replica)
     except FAILURES as error:
         refusal = at_open(error, address.place) if first else as_store_error(error, address.place)
         if isinstance(refusal, ConfigurationError):
@@ -54,7 +61,7 @@ async def connect(address: Address, *, replica: bool = False, first: bool = Fals
     return connection
 
 
-async def _connect(address: Address, *, replica: bool) -> Connection:
+async def _connect(address: Address, settings: dict[str, str], *, replica: bool) -> Connection:
     hosts = (address.replica,) if replica and address.replica else address.hosts
     arguments: dict[str, Any] = {}
     if hosts:
@@ -69,7 +76,7 @@ async def _connect(address: Address, *, replica: bool) -> Connection:
             user=address.user,
             password=address.password,
             database=address.database,
-            server_settings=_settings(address),
+            server_settings=settings,
             command_timeout=address.statement_timeout + GRACE,
             # Statements are few, and known; each is prepared once.
             max_cached_statement_lifetime=0,

@@ -18,7 +18,7 @@ async def migrate_postgres(url: StoreUrl) -> str:
         StoreUnavailableError: the server cannot be reached or used now; nothing was changed.
     """
     address = read_address(url)
-    connection = await connect(address, first=True)
+    connection = await connect(address, appends=True, first=True)
     try:
         before = await migrate(connection, address)
     finally:

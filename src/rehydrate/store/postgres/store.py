@@ -90,7 +90,7 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Connect, and have the tables as this program knows them."""
-        connection = await connect(self._address, first=True)
+        connection = await connect(self._address, appends=True, first=True)
         try:
             await check_or_migrate(connection, self._address)
             await warn_of_lost_power(connection, self._address)

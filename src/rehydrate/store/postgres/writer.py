@@ -284,7 +284,7 @@ class Writer:
             # Chance, so that many processes do not come back at the same time.
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         try:
-            self._connection = await connect(self._address)
+            self._connection = await connect(self._address, appends=True)
         except StoreError:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             raise
