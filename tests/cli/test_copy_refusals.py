@@ -127,14 +127,47 @@ async def test_a_store_that_changes_an_event_is_found_out_with_stream_and_versio
         await copied(source, Liar(destination, change).as_store)
 
 
-async def test_a_store_that_changes_the_order_is_found_out(stores: tuple[Store, Store]) -> None:
+class Shuffler(Exchangeable):
+    """A store that takes what is submitted together in another order."""
+
+    def __init__(self, behind: Store) -> None:
+        super().__init__(behind)
+        self._kept: list[tuple[str, Sequence[NewEvent], int, AppendWaiter]] = []
+
+    def submit(
+        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+    ) -> Appended | StoreError | None:
+        if not self._kept:
+            asyncio.get_running_loop().call_soon(self._submit_backwards)
+        self._kept.append((stream, events, expected_version, waiter))
+        return None
+
+    def _submit_backwards(self) -> None:
+        for stream, events, version, waiter in reversed(self._kept):
+            outcome = self.behind.submit(stream, events, version, waiter)
+            assert outcome is not None
+            waiter.append_done(outcome)
+
+
+@pytest.mark.parametrize("refusal", [Refuse(at_once=True), Refuse(), None])
+async def test_a_store_that_changes_the_order_is_found_out_at_once(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch, refusal: Refuse | None
+) -> None:
+    monkeypatch.setattr("rehydrate.cli.moving.appending.PAUSES", (0.0,))
     source, destination = stores
     for stream in ("a-1", "a-2", "a-3"):
         await source.append(stream, by_command(stream, 1), expected_version=0)
+    await source.append("a-1", by_command("later", 1), expected_version=1)
     script = Script()
-    script.add("submit", None, Refuse(at_once=True))
-    with pytest.raises(NotACopyError, match=r"holds version 1 of a-2 .* holds version 1 of a-3"):
-        await copied(source, FaultyStore(destination, script, SystemClock()))
+    script.add("submit", None, refusal)
+    faulty = FaultyStore(destination, script, SystemClock())
+    with pytest.raises(
+        OutOfPlaceError, match=r"stored an append to a-3 before one to a-2|to a-2 before one to a-1"
+    ):
+        await copied(source, faulty if refusal else Shuffler(destination).as_store)
+    assert len(await contents(destination)) == 3, "nothing was stored behind it"
+    with pytest.raises(NotACopyError):
+        await copied(source, destination)
 
 
 async def test_a_source_with_a_gap_in_its_versions_is_copied_up_to_the_gap(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from rehydrate.cli.moving.logs import Origin, persistently
@@ -17,7 +18,10 @@ MAX_KNOWN: Final = 65_536
 
 
 class OutOfPlaceError(RehydrateError):
-    """An event does not continue its stream in the destination; neither it nor a later one was stored."""
+    """An event does not continue its stream, or the log, in the destination. A retry says the same.
+
+    Nothing behind it was stored.
+    """
 
 
 class Appender:
@@ -37,16 +41,13 @@ class Appender:
             check_append(self._store.capabilities, parcel.stream, parcel.events)
         # Before anything of the batch is sent: behind an append that is refused, later ones would be stored.
         await self._check_places(batch)
-        for pause in PAUSES:
-            error = await self._try(batch)
-            if error is None:
-                break
-            if not isinstance(error, StoreUnavailableError) or not error.retryable:
-                raise error
-            await asyncio.sleep(pause)
-        else:
-            if (error := await self._try(batch)) is not None:
-                raise error
+        stored = await self._store_all(batch)
+        for (parcel, appended), (later, behind) in pairwise(zip(batch, stored, strict=True)):
+            if appended.position >= behind.position:
+                raise OutOfPlaceError(
+                    f"{self._store.url} stored an append to {later.stream} before one to {parcel.stream}, which comes first "
+                    f"in {self._source.name}: begin again with an empty store"
+                )
         for parcel in batch:
             self._known[parcel.stream] = parcel.expected_version + len(parcel.events)
 
@@ -62,15 +63,31 @@ class Appender:
             if (version := known[parcel.stream]) != parcel.expected_version:
                 raise OutOfPlaceError(_why(self._source, self._store, parcel, version))
 
-    async def _try(self, batch: Sequence[Parcel]) -> StoreError | None:
-        """Submit all in one go, and wait for all; the first error."""
+    async def _store_all(self, batch: Sequence[Parcel]) -> list[Appended]:
+        for pause in PAUSES:
+            outcomes = await self._submit_all(batch)
+            error = _first_error(outcomes)
+            if not isinstance(error, StoreUnavailableError) or not error.retryable:
+                break
+            await asyncio.sleep(pause)
+        else:
+            outcomes = await self._submit_all(batch)
+        if (error := _first_error(outcomes)) is not None:
+            raise error
+        return [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+
+    async def _submit_all(self, batch: Sequence[Parcel]) -> list[Appended | StoreError]:
+        """Submit all in one go, and wait for all."""
         waiters = [_Waiter() for _ in batch]
         for parcel, waiter in zip(batch, waiters, strict=True):
             outcome = self._store.submit(parcel.stream, parcel.events, parcel.expected_version, waiter)
             if outcome is not None:
                 waiter.append_done(outcome)
-        outcomes = [await waiter.outcome for waiter in waiters]
-        return next((outcome for outcome in outcomes if isinstance(outcome, StoreError)), None)
+        return [await waiter.outcome for waiter in waiters]
+
+
+def _first_error(outcomes: Sequence[Appended | StoreError]) -> StoreError | None:
+    return next((outcome for outcome in outcomes if isinstance(outcome, StoreError)), None)
 
 
 class _Waiter:

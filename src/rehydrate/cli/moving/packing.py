@@ -13,9 +13,10 @@ import msgspec
 
 from rehydrate.store.port import Capabilities, NewEvent, StoredEvent
 
-MAX_BATCH_APPENDS: Final = 1_000
+MAX_BATCH_APPENDS: Final = 64
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Together small enough to be one commit; a single append may have more bytes."""
+"""So little that every store commits it in one go: of two commits the first could fail, and the second not. A single
+append may have more bytes."""
 
 
 class _Maker(msgspec.Struct, frozen=True, gc=False):
