@@ -153,10 +153,13 @@ def _or_skipped(config: pytest.Config) -> Generator[None]:
     """A server that is not there is a loud skip, or a failure where servers are required."""
     from rehydrate.testing.servers import ServerNotFoundError
 
+    missing = ""
     try:
         yield
-    except ServerNotFoundError as missing:
+    except ServerNotFoundError as not_found:
+        missing = str(not_found)
+    if missing:
         if os.environ.get(REQUIRE_SERVERS, "") not in {"", "0"}:
             pytest.fail(f"{missing} ({REQUIRE_SERVERS} is set)", pytrace=False)
-        config.stash[_missing].add(str(missing))
-        pytest.skip(str(missing))
+        config.stash[_missing].add(missing)
+        pytest.skip(missing)

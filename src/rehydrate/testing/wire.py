@@ -104,8 +104,8 @@ class PostgresWire:
     last_of_answer: ClassVar[str | None] = "ReadyForQuery"
 
     def __init__(self) -> None:
-        self._client = b""
-        self._server = b""
+        self._client = bytearray()
+        self._server = bytearray()
         self._is_starting = True
         self._awaits_consent = False
         self._is_encrypted = False
@@ -116,16 +116,15 @@ class PostgresWire:
             size = self._size(self._client, 0 if self._is_starting else 1)
             if size is None:
                 return
-            message, self._client = self._client[:size], self._client[size:]
+            message = _taken(self._client, size)
             yield self._name(message), message
         if self._client:
-            rest, self._client = self._client, b""
-            yield "bytes", rest
+            yield "bytes", _taken(self._client, len(self._client))
 
     def from_server(self, data: bytes) -> Iterator[tuple[str, bytes]]:
         self._server += data
         if self._awaits_consent and self._server:
-            consent, self._server = self._server[:1], self._server[1:]
+            consent = _taken(self._server, 1)
             self._awaits_consent = False
             self._is_encrypted = consent in {b"S", b"G"}
             yield "Consent", consent
@@ -133,13 +132,12 @@ class PostgresWire:
             size = self._size(self._server, 1)
             if size is None:
                 return
-            message, self._server = self._server[:size], self._server[size:]
+            message = _taken(self._server, size)
             yield _FROM_SERVER.get(message[:1], repr(message[:1])), message
         if self._server:
-            rest, self._server = self._server, b""
-            yield "bytes", rest
+            yield "bytes", _taken(self._server, len(self._server))
 
-    def _size(self, data: bytes, head: int) -> int | None:
+    def _size(self, data: bytearray, head: int) -> int | None:
         """Of the first message, if it is there as a whole; its length does not count the type byte."""
         if len(data) < head + 4:
             return None
@@ -168,27 +166,25 @@ class MongoWire:
     last_of_answer: ClassVar[str | None] = None
 
     def __init__(self) -> None:
-        self._client = b""
-        self._server = b""
+        self._client = bytearray()
+        self._server = bytearray()
 
     def from_client(self, data: bytes) -> Iterator[tuple[str, bytes]]:
         self._client += data
         while message := self._first(self._client):
-            self._client = self._client[len(message) :]
             yield self._command(message), message
 
     def from_server(self, data: bytes) -> Iterator[tuple[str, bytes]]:
         self._server += data
         while message := self._first(self._server):
-            self._server = self._server[len(message) :]
             yield "reply", message
 
-    def _first(self, data: bytes) -> bytes:
-        """The first message, or nothing while it is not there as a whole."""
+    def _first(self, data: bytearray) -> bytes:
+        """Take the first message, or nothing while it is not there as a whole."""
         if len(data) < 4:
             return b""
         size = int(struct.unpack_from("<i", data)[0])
-        return data[:size] if len(data) >= size else b""
+        return _taken(data, size) if len(data) >= size else b""
 
     def _command(self, message: bytes) -> str:
         """The name of the first element of the command: after its length and its type."""
@@ -200,6 +196,13 @@ class MongoWire:
         else:
             return f"opcode {opcode}"
         return message[start + 5 : message.index(0, start + 5)].decode()
+
+
+def _taken(data: bytearray, size: int) -> bytes:
+    """Take so many bytes off the front."""
+    front = bytes(data[:size])
+    del data[:size]
+    return front
 
 
 def wire_of(scheme: str) -> Wire:
