@@ -24,18 +24,11 @@ from rehydrate.testing.servers import (
     process,
 )
 from rehydrate.testing.servers.databases import ask, mongo_client
+from rehydrate.testing.servers.watcher import is_running
 
 StartPostgres = Callable[..., PostgresServer]
 StartMongoDB = Callable[..., MongoServer]
 BOTH = pytest.mark.parametrize("postgres_version", found.POSTGRES_VERSIONS)
-
-
-def _is_running(pid: int) -> bool:
-    """A process that nobody waits for any more is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # ------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -64,7 +57,7 @@ def test_what_a_killed_postgresql_had_committed_is_there_after_its_start_at_the_
     url, pid = server.fresh_url(), server.pid
     ask(url, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
     server.kill()
-    assert not _is_running(pid)
+    assert not is_running(pid)
     with pytest.raises(OSError, match="Connect call failed"):
         ask(url, "SELECT 1")
     server.start()
@@ -278,14 +271,18 @@ def test_when_the_primary_of_three_is_killed_another_takes_its_place(start_mongo
 
 
 _STARTS_SERVERS = """
-import json
+import json, os, signal
 from rehydrate.testing.servers import ServerRoom
+from rehydrate.testing.servers.watcher import children_of
 
 room = ServerRoom()
 postgres, mongodb = room.start_postgres(), room.start_mongodb()
 postgres.pause()
-pids = [postgres.pid, mongodb.members[0].pid]
-print(json.dumps({"pids": pids, "folder": str(room.folder), "watcher": room.watcher}), flush=True)
+pids = [postgres.pid, *children_of(postgres.pid), mongodb.members[0].pid]
+forked = os.fork()
+if not forked:
+    signal.pause()
+print(json.dumps({"forked": forked, "pids": pids, "folder": str(room.folder), "watcher": room.watcher}), flush=True)
 input()
 """
 
@@ -294,7 +291,7 @@ input()
 async def test_no_server_and_no_data_survive_however_the_test_run_ends(
     ending: signal.Signals | None,
 ) -> None:
-    """With None its input ends, and it goes without having closed anything."""
+    """With None it goes by itself, without having closed anything. A process that it had forked goes on."""
     running = subprocess.Popen(
         [sys.executable, "-c", _STARTS_SERVERS],
         stdin=subprocess.PIPE,
@@ -307,13 +304,18 @@ async def test_no_server_and_no_data_survive_however_the_test_run_ends(
         assert running.stdin is not None
         told = json.loads(running.stdout.readline())
         processes = [*told["pids"], told["watcher"]]
-        assert all(map(_is_running, processes))
+        assert len(processes) > 5
+        assert all(map(is_running, processes))
         if ending:
             running.send_signal(ending)
         running.stdin.close()
         running.wait()
-        await until(lambda: not any(map(_is_running, processes)))
-        assert not Path(told["folder"]).exists()
+        try:
+            await until(lambda: not any(map(is_running, processes)))
+            assert not Path(told["folder"]).exists()
+            assert is_running(told["forked"])
+        finally:
+            os.kill(told["forked"], signal.SIGKILL)
 
 
 def test_a_room_that_is_closed_leaves_no_process_no_folder_and_no_shared_memory() -> None:
@@ -324,7 +326,7 @@ def test_a_room_that_is_closed_leaves_no_process_no_folder_and_no_shared_memory(
         killed.kill()
         folder = room.folder
         assert folder.is_dir()
-    assert not any(map(_is_running, pids))
+    assert not any(map(is_running, pids))
     assert not folder.exists()
     assert not set(pids) & set(_pids_of_shared_memory())
     room.close()  # closing twice is fine

@@ -123,25 +123,25 @@ class ServerProcess:
         if self._process is not None:
             # Stopped first: it starts no more children while they are counted, and does not hear of their end.
             self._process.send_signal(signal.SIGSTOP)
-            children = _children(self._process.pid)
+            children = watcher.children_of(self._process.pid)
             self._process.kill()
             for pid in children:
-                _send(pid, signal.SIGKILL)
+                watcher.send(pid, signal.SIGKILL)
             self._process.wait(START_LIMIT)
-            wait_until(lambda: all(_has_ended(pid) for pid in children))
+            wait_until(lambda: not any(map(watcher.is_running, children)))
             self._forget()
 
     def pause(self) -> None:
         """Stop it where it stands, with its child processes (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
-        self._paused = [self.pid, *_children(self.pid)]
+        self._paused = [self.pid, *watcher.children_of(self.pid)]
         for pid in self._paused:
-            _send(pid, signal.SIGSTOP)
+            watcher.send(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on (SIGCONT)."""
         for pid in self._paused:
-            _send(pid, signal.SIGCONT)
+            watcher.send(pid, signal.SIGCONT)
         self._paused = []
 
     def _check(self) -> None:
@@ -203,41 +203,3 @@ def wait_until(condition: Callable[[], bool], *, alive: Callable[[], None] = lam
         if time.monotonic() > until:
             raise TimeoutError(f"waited for {START_LIMIT:.0f} seconds")
         time.sleep(_LOOK)
-
-
-def _send(pid: int, number: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _has_ended(pid: int) -> bool:
-    """Also one that nobody waits for, as it may be where process 1 is no init."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return not _send(pid, 0)
-    return state in {"Z", "X"}
-
-
-def _children(parent: int) -> list[int]:
-    """The child processes of a process of ours."""
-    if Path("/proc/self/stat").exists():
-        return [pid for pid, its_parent in _in_proc() if its_parent == parent]
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True)
-    pairs = (line.split() for line in listed.stdout.splitlines())
-    return [int(pid) for pid, its_parent in pairs if int(its_parent) == parent]
-
-
-def _in_proc() -> Iterable[tuple[int, int]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                # The name of the program, in brackets, may contain anything.
-                after_name = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            yield int(entry.name), int(after_name.split()[1])

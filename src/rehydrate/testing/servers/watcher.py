@@ -16,14 +16,18 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 _LOOK = 1.0
 """Seconds between two looks at whether the parent is still there."""
-_PATIENCE = 5.0
-"""Seconds that servers have to end."""
+_PATIENCE = 10.0
+"""Seconds that servers have to end. PostgreSQL gives its processes five."""
+_PAUSE = 0.02
+_HAS_PROC = Path("/proc/self/stat").exists()
 
 
 def main() -> None:
@@ -61,32 +65,53 @@ def _lines(parent: int) -> Iterator[str]:
 
 
 def _end(servers: dict[int, int]) -> None:
+    families = {pid: [pid, *children_of(pid)] for pid in servers}
     for pid, number in servers.items():
-        _send(pid, number)
-        _send(pid, signal.SIGCONT)
+        send(pid, number)
+        for member in families[pid]:  # who was stopped does not end
+            send(member, signal.SIGCONT)
+    left = [pid for family in families.values() for pid in family]
     until = time.monotonic() + _PATIENCE
-    while (left := [pid for pid in servers if _is_running(pid)]) and time.monotonic() < until:
-        time.sleep(0.02)
+    while (left := [pid for pid in left if is_running(pid)]) and time.monotonic() < until:
+        time.sleep(_PAUSE)
     for pid in left:
-        _send(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)
 
 
-def _is_running(pid: int) -> bool:
-    """A process that has ended, and that nobody waits for, does not run."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:  # noqa: PTH123 - starts in no time
-            return stat.read().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except OSError:
-        return not os.path.exists("/proc/self") and _send(pid, 0)  # noqa: PTH110
-
-
-def _send(pid: int, number: int) -> bool:
-    """Whether there is such a process."""
+def send(pid: int, number: int) -> bool:
+    """Send a signal; whether there is such a process."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True
+
+
+def is_running(pid: int) -> bool:
+    """A process that has ended, and that nobody waits for, does not run."""
+    if not _HAS_PROC:
+        return send(pid, 0)
+    stat = _stat(pid)
+    return bool(stat) and stat[0] not in {"Z", "X"}
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    if _HAS_PROC:
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return [pid for pid in pids if (stat := _stat(pid)) and int(stat[1]) == parent]
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True)
+    pairs = (line.split() for line in listed.stdout.splitlines())
+    return [int(pid) for pid, its_parent in pairs if int(its_parent) == parent]
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and more; nothing if there is no such process."""
+    try:
+        # The name of the program, in brackets, may contain anything.
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 if __name__ == "__main__":
