@@ -10,6 +10,7 @@ from typing import Self
 from rehydrate import StoreUnavailableError, open_store
 from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import Store, StoredEvent
+from rehydrate.testing.clock import until
 from tests.faults.worker import Run
 
 _BREATH = 0.005
@@ -26,6 +27,8 @@ class LogReader:
         self.seen: list[StoredEvent] = []
         self.refused = 0
         """How often the store was not available."""
+        self.pages = 0
+        """How often it was."""
         self._store = store
         self._commands = commands
         self._limit = limit
@@ -42,6 +45,7 @@ class LogReader:
                 self.refused += 1
                 await asyncio.sleep(_BREATH)
                 continue
+            self.pages += 1
             if page.events:
                 after = page.position
                 self.seen += page.events
@@ -59,6 +63,11 @@ class LogReader:
             assert [metadata_in(event).command_id for event in newest] == [id] * order.parts, (
                 f"{order} in part"
             )
+
+    async def looks_again(self) -> None:
+        """Wait until it has asked, and has been answered."""
+        enough = self.pages + 2
+        await until(lambda: self.pages >= enough or self._reading.done())
 
     async def finish(self, log: Sequence[StoredEvent]) -> None:
         """Read on to the end and compare with the log read at once."""

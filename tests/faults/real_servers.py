@@ -14,7 +14,7 @@ LIMIT = 120.0
 """Seconds after which a service that has not resumed by itself is taken for one that does not: these machines are busy."""
 
 _IMPATIENT = {
-    "postgresql": {"connect_timeout": 2, "statement_timeout": 1, "lock_timeout": 1, "poll": 0.05},
+    "postgresql": {"connect_timeout": 2, "statement_timeout": 1, "lock_timeout": 0.5, "poll": 0.05},
     "mongodb": {"timeout": 1, "poll": 0.05},
 }
 """So that a test need not wait as long as a user would."""
