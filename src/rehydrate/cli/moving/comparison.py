@@ -33,10 +33,10 @@ async def compare(
     copies: Reader,
     *,
     so_far: Compared,
-    is_whole: bool,
+    at_least: int = 0,
     advance: Callable[[Compared], object],
 ) -> None:
-    """Read both, until the copies end, and move `so_far` on; with `is_whole` the events have to end there too.
+    """Read both, until the copies end, and move `so_far` on: at least to the event at that position of the source.
 
     Raises `NotACopyError` with the first difference.
     """
@@ -57,7 +57,7 @@ async def compare(
         events.take(count)
         copies.take(count)
         advance(so_far)
-    if is_whole and (missing := await events.some()):
+    if so_far.source_position < at_least and (missing := await events.some()):
         raise NotACopyError(
             f"{destination.name} lacks {_named(missing[0])}, which {source.name} holds at {source.place(missing[0].position)}"
         )

@@ -16,7 +16,7 @@ from rehydrate.cli.moving.comparison import Compared, NotACopyError, compare
 from rehydrate.cli.moving.logs import Reader, StoreOrigin, persistently, read_log
 from rehydrate.cli.moving.packing import Packer
 from rehydrate.errors import ConfigurationError
-from rehydrate.store.port import Checkpoint, Head, Store
+from rehydrate.store.port import Checkpoint, Store
 
 PROBE: Final = "rehydrate.copy"
 """A checkpoint that stands in the destination for a moment: the source must not see it."""
@@ -49,10 +49,8 @@ class EventCopy:
 
         Raises `NotACopyError` if that is not the beginning of the source; nothing was written.
         """
-        head = await persistently(self.destination.head)
-        until = await persistently(self.source.head)
         try:
-            await self._compare(until, head, "comparing", is_whole=False)
+            await self._compare("comparing")
         except NotACopyError as error:
             raise NotACopyError(
                 f"{self.destination.url} is neither empty nor the beginning of a copy: {error}; nothing was written"
@@ -89,7 +87,7 @@ class EventCopy:
         for batch in packer.finish():
             await self._appender.send(batch)
         self._copied_to = until.position
-        await self._compare(until, await persistently(self.destination.head), "verifying", is_whole=True)
+        await self._compare("verifying", at_least=until.position)
         return total
 
     async def refuse_itself(self) -> None:
@@ -109,10 +107,13 @@ class EventCopy:
                 f"{self.source.url} and {self.destination.url} are the same store: a copy needs another one"
             )
 
-    async def _compare(self, until: Head, copied: Head, doing: str, *, is_whole: bool) -> None:
+    async def _compare(self, doing: str, *, at_least: int = 0) -> None:
         compared = self.compared
+        copied = await persistently(self.destination.head)
+        # After the other: whatever was copied by then, also by another call like this, is not beyond this.
+        head = await persistently(self.source.head)
         begun, total = compared.destination_position, copied.position - compared.destination_position
-        events = Reader(read_log(self.source, after=compared.source_position, until=until.position))
+        events = Reader(read_log(self.source, after=compared.source_position, until=head.position))
         copies = Reader(
             read_log(self.destination, after=compared.destination_position, until=copied.position)
         )
@@ -123,7 +124,7 @@ class EventCopy:
                 events,
                 copies,
                 so_far=compared,
-                is_whole=is_whole,
+                at_least=at_least,
                 advance=lambda now: self.advance(doing, now.destination_position - begun, total),
             )
         finally:

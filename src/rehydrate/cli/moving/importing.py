@@ -152,7 +152,6 @@ class EventImport:
                 events,
                 copies,
                 so_far=self.compared,
-                is_whole=False,
                 advance=lambda now: advance("comparing", now.destination_position, head.position),
             )
         except NotACopyError as error:
@@ -171,6 +170,8 @@ class EventImport:
 
     async def _read_back(self) -> None:
         stored = [self._waiting.popleft() for _ in range(self._stored)]
+        if not stored:
+            return
         self._stored = 0
         head = await persistently(self._store.head)
         events = Reader(_one_page(stored))
@@ -182,7 +183,7 @@ class EventImport:
                 events,
                 copies,
                 so_far=self.compared,
-                is_whole=True,
+                at_least=stored[-1].position,
                 advance=lambda _: None,
             )
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -97,5 +96,4 @@ class Reader:
             yield page
 
     async def close(self) -> None:
-        async with aclosing(self._pages):
-            pass
+        await self._pages.aclose()
