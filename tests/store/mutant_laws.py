@@ -9,7 +9,14 @@ from types import ModuleType
 from rehydrate.testing.conformance import StoreConformance
 from rehydrate.testing.conformance.crashes import CrashLaws
 from rehydrate.testing.conformance.processes import ProcessLaws
-from tests.store import memory_mutants, sqlite_mutants, test_memory, test_sqlite
+from tests.store import (
+    memory_mutants,
+    postgres_mutants,
+    sqlite_mutants,
+    test_memory,
+    test_postgres,
+    test_sqlite,
+)
 
 
 class _LawsOfProcesses(ProcessLaws, CrashLaws):
@@ -36,5 +43,7 @@ match os.environ["MUTANTS_MEET"]:
         _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, StoreConformance)
     case "the laws of processes on SQLite":
         _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _LawsOfProcesses)
+    case "all laws on PostgreSQL":
+        _make(postgres_mutants, postgres_mutants.Mutant, test_postgres.OnPostgres, StoreConformance)
     case unknown:
         raise ValueError(unknown)

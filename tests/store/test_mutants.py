@@ -223,6 +223,21 @@ NAMED_IN_THE_ISSUE = (
 )
 
 
+RESTORED_POSITIONS = "after_a_restore_positions_go_on_from_the_head"
+_SENT_AGAIN = {SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_BY_ANOTHER}
+_SEALED = {"a_sealed_store_takes_no_more_appends", SEALED_BY_ANOTHER}
+ON_POSTGRES: dict[str, tuple[Laws, Laws]] = {
+    "LastEventNotNamed": ({RESTORED_POSITIONS}, set()),
+    "VersionAboveNotLookedFor": ({CONFLICT}, {CONFLICT_WITH_ANOTHER, *_SEALED}),
+    "FirstEventCommittedAlone": ({STREAM_WHOLE, HEAD_WHOLE}, {CONFLICT, PARTLY_DIFFERENT, *_SENT_AGAIN}),
+    "RepeatNotRecognised": (_SENT_AGAIN, set()),
+    "RepeatKnownByItsLastEvent": ({PARTLY_DIFFERENT}, set()),
+    "SealsNothing": (_SEALED, set()),
+    "CheckpointWithoutEpoch": ({CONSUMER_OVERTAKEN}, set()),
+}
+"""Each makes one mistake in a procedure of the database."""
+
+
 class _Run:
     """The laws on mutants, in a process of their own."""
 
@@ -294,6 +309,16 @@ def test_mutants_of_the_store_in_memory_break_the_laws_meant(runs: tuple[_Run, _
 def test_mutants_of_the_store_on_sqlite_break_the_laws_meant(runs: tuple[_Run, _Run]) -> None:
     named = {mutant: ON_SQLITE[mutant] for mutant in NAMED_IN_THE_ISSUE}
     _assert_broken(runs[1].broken(), named)
+
+
+def test_mutants_of_the_store_on_postgresql_break_the_laws_meant(tmp_path: Path) -> None:
+    run = _Run(
+        "all laws on PostgreSQL",
+        "not processes",
+        tmp_path / "report.xml",
+        laws=_meant(ON_POSTGRES.values()),
+    )
+    _assert_broken(run.broken(), ON_POSTGRES)
 
 
 @pytest.mark.slow
