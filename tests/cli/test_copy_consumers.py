@@ -222,10 +222,7 @@ async def test_what_must_be_put_right_first_keeps_the_source_from_being_sealed(
         await place(source, "lo\x1bst", msgspec.structs.replace(await at(source, 2), id="gone"))
         assert await copy_store(*urls, seal=True) == 1
         said = capsys.readouterr().err
-        assert (
-            "checkpoint 'lo\\\\x1bst' was not copied" in said
-            or "checkpoint 'lo\\x1bst' was not copied" in said
-        )
+        assert "checkpoint 'lo\\x1bst' was not copied" in said
         assert "is not sealed" in said
         await source.append("late-1", by_command("late", 1), expected_version=0)
         await source.remove_checkpoint("lo\x1bst")

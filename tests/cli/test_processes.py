@@ -64,6 +64,9 @@ def test_a_run_that_is_killed_again_and_again_stores_every_command_once_and_in_o
                 note(answered, answer)
                 known = max(known, answer["line"])
             running.kill()
+            # What it wrote before it died may be finished for good, and is then not answered again.
+            for answer in answers_of(running, len(lines)):
+                note(answered, answer)
     last = process("run", BANK, "--store", store, "--run", "import", stdin=as_input(lines))
     assert last.code == 0
     for answer in last.answers:

@@ -10,6 +10,7 @@ from typing import Final
 from rehydrate.cli.moving.logs import Origin, persistently
 from rehydrate.cli.moving.packing import Parcel
 from rehydrate.cli.run.sending import PAUSES
+from rehydrate.cli.table import visible
 from rehydrate.errors import RehydrateError, StoreError, StoreUnavailableError
 from rehydrate.store.port import Appended, Store, check_append
 
@@ -45,7 +46,7 @@ class Appender:
         for (parcel, appended), (later, behind) in pairwise(zip(batch, stored, strict=True)):
             if appended.position >= behind.position:
                 raise OutOfPlaceError(
-                    f"{self._store.url} stored an append to {later.stream} before one to {parcel.stream}, which comes first "
+                    f"{self._store.url} stored an append to {visible(later.stream)} before one to {visible(parcel.stream)}, which comes first "
                     f"in {self._source.name}: begin again with an empty store"
                 )
         for parcel in batch:
@@ -102,7 +103,7 @@ class _Waiter:
 
 
 def _why(source: Origin, store: Store, parcel: Parcel, version: int) -> str:
-    there = f"{store.url} has {parcel.stream} at version {version:,}"
+    there = f"{store.url} has {visible(parcel.stream)} at version {version:,}"
     next_one = (
         f"{source.name} goes on with version {parcel.expected_version + 1:,} at {source.place(parcel.place)}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from rehydrate.cli.moving.logs import Origin, Reader
+from rehydrate.cli.table import visible
 from rehydrate.errors import RehydrateError
 from rehydrate.store.port import StoredEvent
 
@@ -91,4 +92,4 @@ def _difference(source: Origin, destination: Origin, event: StoredEvent, copy: S
 
 
 def _named(event: StoredEvent) -> str:
-    return f"version {event.version:,} of {event.stream}"
+    return f"version {event.version:,} of {visible(event.stream)}"

@@ -80,7 +80,7 @@ class ConsumerCopy:
         """How many views went with it; None if there was nothing to do."""
         consumer = await self._read(name)
         checkpoint = await self._mapped(consumer.checkpoint)
-        there = await self._destination.load_checkpoint(name)
+        there = await persistently(lambda: self._destination.load_checkpoint(name))
         _check_may_move(checkpoint, there)
         kept = await _digests(self._destination, name)
         changes = [

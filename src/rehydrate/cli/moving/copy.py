@@ -13,7 +13,6 @@ from rehydrate.cli.moving.bar import bar
 from rehydrate.cli.moving.consumers import ConsumerCopy
 from rehydrate.cli.moving.copying import Advance, EventCopy
 from rehydrate.cli.run.report import many
-from rehydrate.cli.table import visible
 from rehydrate.errors import ConfigurationError, RehydrateError, StoreUnavailableError
 from rehydrate.store.port import Store
 from rehydrate.store.store_url import StoreUrl
@@ -121,7 +120,7 @@ class _Call:
             )
         for each in consumers.not_copied:
             later = "; the same call tries again" if each.may_pass else ""
-            told.append(f"checkpoint {visible(each.name)!r} was not copied: {each.why}{later}")
+            told.append(f"checkpoint {each.name!r} was not copied: {each.why}{later}")
         told.append("snapshots are not copied: they are taken anew")
         return told
 

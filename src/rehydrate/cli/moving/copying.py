@@ -92,16 +92,17 @@ class EventCopy:
 
     async def refuse_itself(self) -> None:
         """Raise `ConfigurationError` if both stores are one, under two names."""
-        there = await self.destination.load_checkpoint(PROBE)
+        source, destination = self.source, self.destination
+        there = await persistently(lambda: destination.load_checkpoint(PROBE))
         mark = os.urandom(16)
         probe = Checkpoint(
             name=PROBE, position=0, event_id="", epoch=1 + (there.epoch if there else 0), data=mark
         )
-        await self.destination.save_checkpoint(probe, previous=there)
+        await persistently(lambda: destination.save_checkpoint(probe, previous=there))
         try:
-            seen = await self.source.load_checkpoint(PROBE)
+            seen = await persistently(lambda: source.load_checkpoint(PROBE))
         finally:
-            await self.destination.remove_checkpoint(PROBE)
+            await persistently(lambda: destination.remove_checkpoint(PROBE))
         if seen is not None and seen.data == mark:
             raise ConfigurationError(
                 f"{self.source.url} and {self.destination.url} are the same store: a copy needs another one"
