@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ class Campaign:
     """Hands out commands to processes, so many to each at a time; repeats what was not answered, with the same id."""
 
     def __init__(
-        self, workers: Workers, commands: Iterable[Run], *, at_a_time: int, with_cause: bool = False
+        self, workers: Workers, commands: Iterable[Run] = (), *, at_a_time: int, with_cause: bool = False
     ) -> None:
         self.commands = {command.id: command for command in commands}
         self.stored: dict[str, Stored] = {}
@@ -52,6 +52,8 @@ class Campaign:
         self._at_a_time = at_a_time
         self._with_cause = with_cause
         self._waiting = deque(self.commands.values())
+        self._endless: Iterator[Run] = iter(())
+        self._is_troubled = False
         self._kills = deque[int]()
         self._chance = random.Random()
         self._watching: list[asyncio.Future[None]] = []
@@ -64,7 +66,7 @@ class Campaign:
 
     @property
     def is_over(self) -> bool:
-        return self.answered == len(self.commands)
+        return not self._is_troubled and self.answered == len(self.commands)
 
     async def run(
         self, processes: int, *, kills: Sequence[int] = (), chance: random.Random | None = None
@@ -75,16 +77,20 @@ class Campaign:
         self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
         await self._keep_all_running()
 
-    async def run_through(self, trouble: Coroutine[Any, Any, None], *, processes: int, limit: float) -> None:
-        """Let so many processes work it off, and have trouble when all have begun; some is left for the time after.
+    async def run_through(
+        self, trouble: Coroutine[Any, Any, None], commands: Iterator[Run], *, processes: int, limit: float
+    ) -> None:
+        """Let so many processes work while there is trouble; it begins when all of them are ready.
 
-        Everything is answered within `limit` seconds.
+        They are handed new commands until it is over. Everything is answered within `limit` seconds.
         """
-        kept = [self._waiting.pop() for _ in range(len(self.commands) // 10)]
+        self._endless = commands
+        self._is_troubled = True
 
-        async def trouble_and_then_the_rest() -> None:
+        async def from_beginning_to_end() -> None:
             await trouble
-            self._waiting.extend(kept)
+            self._endless = iter(())
+            self._is_troubled = False
             for slot in self.slots:
                 self._feed(slot)
 
@@ -94,7 +100,7 @@ class Campaign:
                 await slot.worker.ready()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_all_running())
-                tasks.create_task(trouble_and_then_the_rest())
+                tasks.create_task(from_beginning_to_end())
 
     async def _keep_all_running(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -105,7 +111,6 @@ class Campaign:
         """Wait until so many more commands have been answered."""
         enough = self.answered + count
         await self.until(lambda: self.answered >= enough)
-        assert not self.is_over, "it was over before the trouble was"
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until enough has been answered, or everything."""
@@ -130,13 +135,21 @@ class Campaign:
             slot.worker.order(Close())
             return
         orders: list[Run] = []
-        while self._waiting and len(slot.open) < self._at_a_time:
-            order = self._waiting.popleft()
+        while len(slot.open) < self._at_a_time and (order := self._next()):
             if self._with_cause and order.caused_at is None:
                 order = msgspec.structs.replace(order, caused_at=self._position)
             slot.open[order.id] = order
             orders.append(order)
         slot.worker.order(*orders)
+
+    def _next(self) -> Run | None:
+        """What has to be done next: what is to be repeated, or something new."""
+        if self._waiting:
+            return self._waiting.popleft()
+        order = next(self._endless, None)
+        if order is not None:
+            self.commands[order.id] = order
+        return order
 
     def _answer(self, slot: Slot, answer: Answer) -> None:
         if answer.id not in slot.open:

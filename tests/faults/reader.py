@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -11,7 +11,7 @@ from rehydrate import StoreUnavailableError, open_store
 from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import until
-from tests.faults.worker import Run
+from tests.faults.commands import parts_of
 
 _BREATH = 0.005
 """Seconds at the end of the log, so that other processes have the machine."""
@@ -23,14 +23,13 @@ class LogReader:
     At the end of the log it has to see whole commands.
     """
 
-    def __init__(self, store: Store, commands: Mapping[str, Run], *, limit: int = 97) -> None:
+    def __init__(self, store: Store, *, limit: int = 97) -> None:
         self.seen: list[StoredEvent] = []
         self.refused = 0
         """How often the store was not available."""
         self.pages = 0
         """How often it was."""
         self._store = store
-        self._commands = commands
         self._limit = limit
         self._is_stopping = False
         self._reading = asyncio.create_task(self._read())
@@ -57,12 +56,9 @@ class LogReader:
 
     def _ends_with_a_whole_command(self) -> None:
         id = metadata_in(self.seen[-1]).command_id
-        order = self._commands.get(id)
-        if order is not None:
-            newest = self.seen[-order.parts :]
-            assert [metadata_in(event).command_id for event in newest] == [id] * order.parts, (
-                f"{order} in part"
-            )
+        parts = parts_of(id)
+        newest = self.seen[-parts:]
+        assert [metadata_in(event).command_id for event in newest] == [id] * parts, f"{id} is there in part"
 
     async def looks_again(self) -> None:
         """Wait until it has asked, and has been answered."""
@@ -85,11 +81,11 @@ class LogReader:
 
 
 @asynccontextmanager
-async def reader_of(url: str, commands: Iterable[Run]) -> AsyncGenerator[LogReader]:
+async def reader_of(url: str) -> AsyncGenerator[LogReader]:
     """Somebody who reads the log at that URL from now on."""
     store = await open_store(url)
     try:
-        async with LogReader(store, {command.id: command for command in commands}) as reader:
+        async with LogReader(store) as reader:
             yield reader
     finally:
         await store.close()

@@ -20,7 +20,7 @@ from rehydrate import OutcomeUnknownError, Runtime, StoreUnavailableError
 from rehydrate.testing.servers.databases import mongo_client
 from tests.bank import Account, Deposit, account, app
 from tests.faults.campaign import Campaign, verify, whole_log
-from tests.faults.commands import some_commands
+from tests.faults.commands import endless_commands
 from tests.faults.reader import reader_of
 from tests.faults.real_servers import LIMIT, impatient
 from tests.faults.workers import workers_on
@@ -204,9 +204,8 @@ async def test_appends_of_a_stranger_that_are_rolled_back_leave_no_hole_and_stal
     server_url: str, postgres_url: str, chance: random.Random
 ) -> None:
     """He takes the next position again and again, so that everybody else waits for him, and gives it back."""
-    commands = some_commands(1_500, 20, chance)
-    async with workers_on(server_url) as workers, reader_of(server_url, commands) as reader:
-        campaign = Campaign(workers, commands, at_a_time=16, with_cause=True)
+    async with workers_on(server_url) as workers, reader_of(server_url) as reader:
+        campaign = Campaign(workers, at_a_time=16, with_cause=True)
         stranger: Stranger = await asyncpg.connect(postgres_url)
 
         async def takes_and_gives_back() -> None:
@@ -224,7 +223,9 @@ async def test_appends_of_a_stranger_that_are_rolled_back_leave_no_hole_and_stal
                 await stranger.execute("ROLLBACK")
                 await campaign.get_on(1)
 
-        await campaign.run_through(takes_and_gives_back(), processes=2, limit=LIMIT)
+        await campaign.run_through(
+            takes_and_gives_back(), endless_commands(20, chance), processes=2, limit=LIMIT
+        )
         await stranger.close()
         await verify(server_url, campaign, reader)
         assert reader.refused == 0
