@@ -29,6 +29,7 @@ from rehydrate.store.port import (
     PAGE_SIZE,
     Appended,
     AppendWaiter,
+    Head,
     LogFilter,
     LogPage,
     NewEvent,
@@ -295,6 +296,50 @@ async def test_a_store_that_stays_away_ends_the_call_and_says_how_to_go_on(
             ):
                 await copy_store(*urls, seal=False)
         assert await copy_store(*urls, seal=False) == 0
+        assert await contents(destination) == await contents(source)
+
+
+class GoneAfterSeal(Exchangeable):
+    """A store that is sealed, and cannot be reached from then on; its answer may be lost as well."""
+
+    def __init__(self, behind: Store, *, answers: bool) -> None:
+        super().__init__(behind)
+        self._answers = answers
+        self._is_gone = False
+
+    async def seal(self) -> None:
+        await self.behind.seal()
+        self._is_gone = True
+        if not self._answers:
+            raise StoreUnavailableError("it is gone", stored=None)
+
+    async def head(self) -> Head:
+        if self._is_gone:
+            raise StoreUnavailableError("it is gone")
+        return await self.behind.head()
+
+
+@pytest.mark.parametrize(("answers", "sentence"), [(True, "is sealed, "), (False, "may be sealed by now, ")])
+async def test_a_call_that_ends_between_seal_and_tail_says_so_and_is_finished_by_the_same_call(
+    new_url: NewUrl, monkeypatch: pytest.MonkeyPatch, answers: bool, sentence: str
+) -> None:
+    monkeypatch.setattr("rehydrate.cli.moving.logs.PAUSES", (0.0,) * 3)
+    urls = new_url("memory"), new_url("memory")
+    async with opened(*urls) as (source, destination):
+        await fill(source, 30)
+
+        async def open_leaving(url: str) -> Store:
+            return GoneAfterSeal(await open_store(url), answers=answers).as_store
+
+        with monkeypatch.context() as patched:
+            patched.setattr("rehydrate.cli.existing.open_store", open_leaving)
+            with pytest.raises(
+                RehydrateError, match=f"it is gone; {urls[0]} {sentence}what was copied stays"
+            ):
+                await copy_store(*urls, seal=True)
+        with pytest.raises(StoreSealedError):
+            await source.append("late-1", by_command("late", 1), expected_version=0)
+        assert await copy_store(*urls, seal=True) == 0
         assert await contents(destination) == await contents(source)
 
 

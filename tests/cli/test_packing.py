@@ -115,6 +115,13 @@ def test_a_command_that_is_too_large_for_the_destination_is_divided_and_nothing_
     assert [len(parcel.events) for parcel in parcels] == [4, 6, 6, 3, 1, 1]
 
 
+def test_a_log_that_names_one_command_all_along_is_not_kept_in_memory() -> None:
+    packer = Packer(LIMITS)
+    log = log_of([("a-1", "always", 1_000, 1)])
+    placed = sum(len(parcel.events) for batch in packer.add(log) for parcel in batch)
+    assert placed >= len(log) - 2 * LIMITS.max_append_events
+
+
 def test_a_batch_is_bounded_in_appends_and_in_bytes() -> None:
     many = log_of([(f"a-{n}", "", 1, 1) for n in range(2 * MAX_BATCH_APPENDS + 5)])
     assert [len(batch) for batch in packed(many)] == [MAX_BATCH_APPENDS, MAX_BATCH_APPENDS, 5]

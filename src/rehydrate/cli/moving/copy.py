@@ -12,6 +12,7 @@ from rehydrate.cli.interrupts import interruptible
 from rehydrate.cli.moving.bar import bar
 from rehydrate.cli.moving.consumers import ConsumerCopy
 from rehydrate.cli.moving.copying import Advance, EventCopy
+from rehydrate.cli.moving.logs import persistently
 from rehydrate.cli.run.report import many
 from rehydrate.errors import ConfigurationError, RehydrateError, StoreUnavailableError
 from rehydrate.store.port import Store
@@ -67,6 +68,7 @@ class _Call:
         self._source = source
         self._destination = destination
         self._wants_seal = False
+        self._may_be_sealed = False
         self._is_sealed = False
         self._began = time.monotonic()
 
@@ -79,7 +81,8 @@ class _Call:
         await self._copy(advance)
         # There is no way back from a seal: whatever waiting does not cure has to be put right before.
         if seal and all(each.may_pass for each in self.consumers.not_copied):
-            await self._source.seal()
+            self._may_be_sealed = True
+            await persistently(self._source.seal)
             self._is_sealed = True
             await self._copy(advance)
 
@@ -89,8 +92,9 @@ class _Call:
 
     def outlook(self) -> str:
         """What is left to do by a call that did not come to its end."""
-        sealed = f"{self._source.url} is sealed, " if self._is_sealed else ""
-        return f"{sealed}{OUTLOOK}"
+        if self._is_sealed:
+            return f"{self._source.url} is sealed, {OUTLOOK}"
+        return f"{self._source.url} may be sealed by now, {OUTLOOK}" if self._may_be_sealed else OUTLOOK
 
     def sentences(self) -> list[str]:
         """What a person should know."""

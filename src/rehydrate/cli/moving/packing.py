@@ -48,6 +48,7 @@ class Packer:
         self._max_bytes = capabilities.max_append_bytes
         self._unit: list[StoredEvent] = []
         """The newest events, of one command: the next page may begin with more of them."""
+        self._unit_bytes = 0
         self._maker = ""
         self._batch: dict[str, Parcel] = {}
         self._last: Parcel | None = None
@@ -56,19 +57,11 @@ class Packer:
     def add(self, events: Sequence[StoredEvent]) -> Iterator[list[Parcel]]:
         """Take in the next events of the log; the batches that are full."""
         for event in events:
-            maker = _maker_of(event)
-            if self._unit:
-                previous = self._unit[-1]
-                if (
-                    maker
-                    and maker == self._maker
-                    and event.stream == previous.stream
-                    and event.version == previous.version + 1
-                ):
-                    self._unit.append(event)
-                    continue
+            maker, size = _maker_of(event), _size(event)
+            if self._unit and not (self._is_continued_by(event, maker) and self._has_room_for(size)):
                 yield from self._place()
-            self._unit = [event]
+            self._unit.append(event)
+            self._unit_bytes += size
             self._maker = maker
 
     def finish(self) -> Iterator[list[Parcel]]:
@@ -78,22 +71,25 @@ class Packer:
         if self._batch:
             yield self._full()
 
+    def _is_continued_by(self, event: StoredEvent, maker: str) -> bool:
+        """Whether the command of the newest events stored this one as well."""
+        previous = self._unit[-1]
+        return (
+            maker != ""
+            and maker == self._maker
+            and event.stream == previous.stream
+            and event.version == previous.version + 1
+        )
+
+    def _has_room_for(self, size: int) -> bool:
+        """Whether the destination takes the newest events and one more as one append: else they are divided there."""
+        return len(self._unit) < self._max_events and self._unit_bytes + size <= self._max_bytes
+
     def _place(self) -> Iterator[list[Parcel]]:
-        """Put the events of a command into the batch, as a whole if the destination takes them as a whole."""
-        events, self._unit = self._unit, []
-        size = sum(map(_size, events))
-        if len(events) <= self._max_events and size <= self._max_bytes:
-            yield from self._put(events, size)
-            return
-        piece: list[StoredEvent] = []
-        size = 0
-        for event in events:
-            if piece and (len(piece) == self._max_events or size + _size(event) > self._max_bytes):
-                yield from self._put(piece, size)
-                piece, size = [], 0
-            piece.append(event)
-            size += _size(event)
-        yield from self._put(piece, size)
+        """Put the newest events into the batch."""
+        events, size = self._unit, self._unit_bytes
+        self._unit, self._unit_bytes = [], 0
+        yield from self._put(events, size)
 
     def _put(self, events: Sequence[StoredEvent], size: int) -> Iterator[list[Parcel]]:
         first, last = events[0], self._last
