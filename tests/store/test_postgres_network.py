@@ -12,7 +12,7 @@ import trustme
 
 from rehydrate.errors import ConfigurationError, StoreUnavailableError, VersionConflictError
 from rehydrate.store.port import Appended, NewEvent, Store
-from rehydrate.store.postgres import connection
+from rehydrate.store.postgres import connection, hints
 from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle, until
@@ -301,6 +301,24 @@ async def _until_answered(store: Store, new: list[NewEvent], expected: int) -> A
             if not error.retryable:
                 raise
             await asyncio.sleep(0.01)
+
+
+async def test_a_listener_that_hears_nothing_asks_and_listens_anew_if_there_is_no_answer(
+    proxy: Proxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GRACE", 0.1)
+    monkeypatch.setattr(hints, "MAX_SILENCE", 0.02)
+    store = await open_store(f"{proxy.url}?poll=80000&statement_timeout=0.3")
+    held = proxy.hold("Query", where=lambda message: message.data.endswith(b"SELECT\0"))
+    waiting = asyncio.create_task(store.wait(after=0))
+    listener = (await held.reached()).connection
+    await until(lambda: any(each.number > listener for each in proxy.connections))
+    held.cut()
+    other = await open_store(postgres_url)
+    await fill(other, "account-1", 1)
+    await waiting
+    await other.close()
+    await store.close()
 
 
 async def test_connections_that_died_unnoticed_are_replaced_unnoticed(store: Store, proxy: Proxy) -> None:

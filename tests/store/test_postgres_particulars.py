@@ -294,9 +294,10 @@ async def test_sealing_waits_for_what_is_under_way_and_then_nothing_comes_behind
     assert log[1].id == "x"
 
 
-async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store) -> None:
+@pytest.mark.parametrize("recorded_at", [2**63, 2**100])
+async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store, recorded_at: int) -> None:
     await fill(store, "account-0", 1)
-    bad = NewEvent("bad", "Deposited", b"", recorded_at=2**63)
+    bad = NewEvent("bad", "Deposited", b"", recorded_at=recorded_at)
     appends = [("account-1", event("1")), ("account-2", bad), ("account-3", event("3"))]
     first, refusal, third = await asyncio.gather(
         *[store.append(stream, [new], expected_version=0) for stream, new in appends], return_exceptions=True

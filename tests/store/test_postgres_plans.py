@@ -56,7 +56,7 @@ CALLED = {
     "RESET_CHECKPOINT": ("consumer 8",),
     "REMOVE_CHECKPOINT": ("consumer 9",),
 }
-NOT_OF_THE_TABLES = {"ABOUT", "COMMIT_SYNCHRONOUSLY", "MIGRATED_TO", "WHO_BLOCKS", "SEAL"}
+NOT_OF_THE_TABLES = {"ABOUT", "STILL_THERE", "COMMIT_SYNCHRONOUSLY", "MIGRATED_TO", "WHO_BLOCKS", "SEAL"}
 """What is asked or done once, or looks at the server's own tables."""
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rehydrate.errors import StoreError
+from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect
 from rehydrate.store.postgres.failures import FAILURES
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to listen."""
+MAX_SILENCE: Final = 60.0
+"""Seconds after which the server is asked whether it is still there."""
 
 
 class Hints:
@@ -64,7 +68,9 @@ class Hints:
             await connection.add_listener(self._address.channel, self._notified)
             # What came before this connection was there.
             self._hint(0)
-            await lost.wait()
+            while not await _happens(lost, MAX_SILENCE):
+                # A network that has gone says nothing, and neither does one on which nothing happens.
+                await connection.execute(sql.STILL_THERE)
         except FAILURES as error:
             logger.debug("%s: nobody listens for appends of others: %s", self._address.place, error)
         finally:
@@ -72,3 +78,11 @@ class Hints:
 
     def _notified(self, _: object, pid: int, _channel: str, _payload: object) -> None:
         self._hint(pid)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it happens within that time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

@@ -41,8 +41,9 @@ class Pool:
                 connection, is_new = await self._take()
                 try:
                     return await self._ask(connection, question)
-                except StoreUnavailableError:
-                    if is_new or not connection.is_closed() or self._closed is not None:
+                except StoreUnavailableError as error:
+                    was_dead = connection.is_closed() and not isinstance(error.__cause__, TimeoutError)
+                    if is_new or not was_dead or self._closed is not None:
                         raise
 
     async def change(self, question: Callable[[Connection], Awaitable[T]]) -> T:

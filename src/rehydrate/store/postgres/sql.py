@@ -27,6 +27,8 @@ COMMIT_SYNCHRONOUSLY: Final = """
 """
 """A server that waits for more than its own disk keeps on doing so."""
 
+STILL_THERE: Final = "SELECT"
+
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
 CREATE_SCHEMA: Final = "CREATE SCHEMA {schema}"
 """The name is checked: letters, digits and underscores."""

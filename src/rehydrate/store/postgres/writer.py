@@ -130,6 +130,11 @@ class Writer:
             return await self._append_locked(connection, group) if outcomes is None else outcomes
         except FAILURES as error:
             raise self._refusal(error, connection) from error
+        except StoreError:
+            raise
+        except Exception as error:
+            # A value that cannot even be sent; it must meet its owner only.
+            raise _Unfit(str(error)) from error
         finally:
             watch.cancel()
 
