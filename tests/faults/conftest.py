@@ -27,9 +27,12 @@ def chance() -> random.Random:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Where the store is that all processes of a test share."""
-    return f"sqlite:///{tmp_path}/bank.db"
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the store is that all processes of a test share: a file, or on the server that a test asks for."""
+    kind = getattr(request, "param", "sqlite")
+    return (
+        f"sqlite:///{tmp_path}/bank.db" if kind == "sqlite" else str(request.getfixturevalue(f"{kind}_url"))
+    )
 
 
 @pytest.fixture(params=["postgres", "mongodb"])

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.bank import account, app
 from tests.faults.campaign import Campaign, verify
 from tests.faults.commands import some_commands
+from tests.faults.reader import reader_of
 from tests.faults.workers import workers_on
 
 
 async def test_ten_thousand_commands_from_eight_processes_killed_at_random_are_there_exactly_once(
     url: str, chance: random.Random
 ) -> None:
-    commands = some_commands(10_000, 40, chance)
-    kills = [chance.randrange(len(commands)) for _ in range(40)]
-    async with workers_on(url) as workers:
+    await _run(url, chance, count=10_000, processes=8, kills=40)
+
+
+@pytest.mark.parametrize("url", ["postgres", "mongodb"], indirect=True)
+async def test_commands_from_processes_killed_at_random_are_on_the_server_exactly_once(
+    url: str, chance: random.Random
+) -> None:
+    await _run(url, chance, count=1_500, processes=3, kills=6)
+
+
+@pytest.mark.slow  # It starts a hundred processes.
+@pytest.mark.parametrize("url", ["postgres", "mongodb"], indirect=True)
+async def test_ten_thousand_commands_from_eight_processes_killed_at_random_are_on_the_server_exactly_once(
+    url: str, chance: random.Random
+) -> None:
+    await _run(url, chance, count=10_000, processes=8, kills=40)
+
+
+async def _run(url: str, chance: random.Random, *, count: int, processes: int, kills: int) -> None:
+    commands = some_commands(count, 40, chance)
+    async with workers_on(url) as workers, reader_of(url) as reader:
         campaign = Campaign(workers, commands, at_a_time=16)
-        await campaign.run(8, kills=kills, chance=chance)
-    await verify(url, campaign)
+        await campaign.run(processes, kills=[chance.randrange(count) for _ in range(kills)], chance=chance)
+        await verify(url, campaign, reader)
 
 
 async def test_what_a_killed_runtime_acknowledged_is_there_with_the_same_version_and_position(

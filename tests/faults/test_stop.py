@@ -9,8 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from rehydrate.testing.clock import HANG_LIMIT
 from tests.faults.campaign import Campaign, Slot, verify
+from tests.faults.commands import endless_commands
+from tests.faults.reader import reader_of
+from tests.faults.real_servers import LIMIT, impatient
 from tests.faults.worker import Ask, Refused, Run, Shown, Stored
 from tests.faults.workers import workers_on
 
@@ -22,6 +27,31 @@ print("locked", flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 connection.execute("ROLLBACK")
 """
+
+
+@pytest.mark.parametrize("url", ["postgres", "mongodb"], indirect=True)
+async def test_a_process_that_is_stopped_under_load_keeps_nobody_from_anything_on_a_server(
+    url: str, chance: random.Random
+) -> None:
+    """Nobody even hears of it: no answer of the others is that the store is not available."""
+
+    async def stop_one_after_the_other() -> None:
+        for _ in range(8):
+            await campaign.until(_each_was_answered(campaign.slots, 20))
+            stopped = chance.choice(campaign.slots)
+            others = [slot for slot in campaign.slots if slot is not stopped]
+            stopped.worker.pause()
+            await campaign.until(_each_was_answered(others, 20))
+            stopped.worker.resume()
+            await campaign.until(_each_was_answered(campaign.slots, 20))
+
+    async with workers_on(impatient(url)) as workers, reader_of(url) as reader:
+        campaign = Campaign(workers, at_a_time=16, with_cause=True)
+        await campaign.run_through(
+            stop_one_after_the_other(), endless_commands(10, chance), processes=3, limit=LIMIT
+        )
+        await verify(url, campaign, reader)
+        assert campaign.errors.keys() <= {"VersionConflictError"}, campaign.errors
 
 
 async def test_a_process_that_is_stopped_under_load_keeps_the_others_only_until_it_goes_on(

@@ -1,17 +1,17 @@
-"""Two runtimes in two processes on one file: neither decides on a state older than what the other acknowledged."""
+"""Two runtimes in two processes on one store: neither decides on a state older than what the other acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
+import pytest
+
 from tests.bank import account, app
 from tests.faults.worker import Ask, Refused, Run, Shown, Stored
 from tests.faults.workers import Worker, workers_on
 
 ACCOUNTS = 8
-ROUNDS = 250
-"""For each account."""
 
 
 class Game:
@@ -25,8 +25,8 @@ class Game:
         self.changes = 0
         self._count = 0
 
-    async def play(self) -> None:
-        for _ in range(ROUNDS):
+    async def play(self, rounds: int) -> None:
+        for _ in range(rounds):
             one, other = self.chance.sample(self.players, 2)
             await self.change(one, self.chance.randint(1, 9))
             await self.look(other)
@@ -60,8 +60,11 @@ class Game:
         assert answer == Shown(id, self.balance, self.changes)
 
 
+@pytest.mark.parametrize(
+    ("url", "rounds"), [("sqlite", 250), ("postgres", 100), ("mongodb", 50)], indirect=["url"]
+)
 async def test_neither_decides_on_a_state_older_than_what_the_other_acknowledged(
-    url: str, chance: random.Random
+    url: str, rounds: int, chance: random.Random
 ) -> None:
     async with workers_on(url) as workers:
         players = [await workers.start(), await workers.start()]
@@ -70,7 +73,7 @@ async def test_neither_decides_on_a_state_older_than_what_the_other_acknowledged
         games = [Game(f"account{n}", players, chance) for n in range(ACCOUNTS)]
         async with asyncio.TaskGroup() as playing:
             for game in games:
-                playing.create_task(game.play())
+                playing.create_task(game.play(rounds))
     async with app.open(url) as bank:
         for game in games:
             state = await bank.state(account, game.name)
