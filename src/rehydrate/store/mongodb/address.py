@@ -98,6 +98,8 @@ def _options(url: StoreUrl, timeout: float) -> dict[str, str]:
     url.choice("retryWrites", ("true", "false"), default="true")
     # Appends are never sent again by the driver, which could not tell that the database has been restored meanwhile.
     options = {"retryWrites": "false", "retryReads": "false"}
+    # A broken connection makes the driver look at once, so it need not keep two more connections to hear of changes.
+    options["serverMonitoringMode"] = "poll"
     milliseconds = str(round(timeout * 1_000))
     options["serverSelectionTimeoutMS"] = milliseconds
     options["connectTimeoutMS"] = milliseconds
