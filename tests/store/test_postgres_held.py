@@ -7,9 +7,10 @@ import asyncpg
 import pytest
 
 from rehydrate.errors import StoreUnavailableError
-from rehydrate.store.port import Appended, Store
+from rehydrate.store.port import Appended, Store, ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import until
+from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import event, events, lot, sound_log, whole_lots
 from rehydrate.testing.conformance.worker import AppendOnce
 from rehydrate.testing.conformance.writers import Writers
@@ -123,6 +124,33 @@ async def test_a_group_that_is_larger_than_what_the_system_takes_at_once_holds_n
         await appending
     assert unknown.value.stored is None
     await other.close()
+
+
+@pytest.mark.parametrize("message", LATER)
+async def test_a_consumer_held_while_it_saves_can_be_taken_over_from(
+    store: Store, proxy: Proxy, message: str
+) -> None:
+    held_up = await open_store(proxy.url)
+    first, second = checkpoint("balances", 1), checkpoint("balances", 2)
+    assert await held_up.save_checkpoint(first, previous=None)
+    held = proxy.hold(message)
+    saving = asyncio.create_task(
+        held_up.save_checkpoint(second, previous=first, views=[ViewChange("ada", b"2")])
+    )
+    await held.reached()
+    async with asyncio.timeout(PATIENCE):
+        there = await store.load_checkpoint("balances")
+        while there is None or (message == "Sync" and there == first):
+            there = await store.load_checkpoint("balances")
+        taken = checkpoint("balances", there.position, epoch=there.epoch + 1)
+        assert await store.save_checkpoint(taken, previous=there, views=[ViewChange("bob", b"")])
+    held.release()
+    # Its answer may be that it was saved, though somebody has taken over since.
+    assert await saving == (message == "Sync")
+    assert await store.load_checkpoint("balances") == taken
+    views = [("ada", b"2"), ("bob", b"")] if message == "Sync" else [("bob", b"")]
+    assert await store.list_views("balances") == views
+    await held_up.close()
 
 
 async def test_without_a_commit_of_its_own_a_held_statement_would_hold_others_up_and_is_named(

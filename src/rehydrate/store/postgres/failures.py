@@ -39,6 +39,7 @@ _NOTHING_STORED: Final = ("22", "23", "25", "40", "42", "3D", "3F", "53", "54", 
 """Classes of errors that are raised before a procedure commits. Others may come after."""
 _CORRUPT: Final = frozenset({"XX001", "XX002"})
 _WRONG_USER: Final = frozenset({"28P01", "28000"})
+_REFUSED_USER: Final = "the server refuses this user, or its password"
 _NO_DATABASE: Final = "3D000"
 _POOLER: Final = frozenset({"26000", "42P05"})
 """A prepared statement is not there, or is there already: another session answers."""
@@ -77,6 +78,8 @@ def as_store_error(error: BaseException, place: str, *, stored: bool | None = Fa
     if code in _NO_SUCH_TABLE:
         reason = f"{place}: its tables are gone ({error}); open the store again to make them"
         return StoreUnavailableError(reason, stored=False, retryable=False)
+    if code in _WRONG_USER:
+        return StoreUnavailableError(f"{place}: {_REFUSED_USER}", stored=stored)
     if code[:2] in _NOTHING_STORED:
         stored = False
     reason = f"{place}: {_text(error)}"
@@ -87,7 +90,7 @@ def at_open(error: BaseException, place: str) -> ConfigurationError | StoreError
     """What an error means to whoever opens a store."""
     code = code_of(error)
     if code in _WRONG_USER:
-        return ConfigurationError(f"{place}: the server refuses this user, or its password")
+        return ConfigurationError(f"{place}: {_REFUSED_USER}")
     if code == _NO_DATABASE:
         return ConfigurationError(f"{place}: there is no such database; create it first")
     if code in _POOLER:
