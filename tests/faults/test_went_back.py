@@ -6,6 +6,7 @@ Beside it lie newer snapshots and checkpoints, which nobody restored. What went 
 from __future__ import annotations
 
 import asyncio
+import random
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -21,8 +22,11 @@ from rehydrate.store.port import Store
 from rehydrate.testing.servers import MongoServer, PostgresServer
 from rehydrate.testing.servers.databases import ask
 from tests.bank import Account, Deposit, bank_account
-from tests.faults.campaign import whole_log
-from tests.faults.real_servers import Server, impatient
+from tests.faults.campaign import Campaign, verify, whole_log
+from tests.faults.commands import endless_commands
+from tests.faults.real_servers import LIMIT, Server, impatient
+from tests.faults.worker import Stored
+from tests.faults.workers import workers_on
 
 KEPT, LOST = 12, 8
 """How many events there are that stay, and that are lost."""
@@ -267,3 +271,32 @@ async def test_a_consumer_that_was_ahead_of_the_log_is_stopped_by_name_and_not_s
     there = await one.store.load_checkpoint("run:import")
     assert there is not None
     assert (there.position, there.event_id) == (ahead.position, ahead.event_id)
+
+
+async def test_processes_go_on_when_the_log_goes_back_under_load_and_repeats_store_again_what_was_lost(
+    world: World, chance: random.Random
+) -> None:
+    deposits = (order for order in endless_commands(20, chance) if order.amount > 0)
+    async with workers_on(world.url) as workers:
+        campaign = Campaign(workers, at_a_time=16)
+
+        async def go_back() -> None:
+            await campaign.get_on(200)
+            await world.remember()
+            await campaign.get_on(200)
+            await world.go_back()
+            await campaign.get_on(200)
+
+        await campaign.run_through(go_back(), deposits, processes=2, limit=LIMIT)
+
+    async with app.open(world.url) as bank:
+        before = await ids_of(bank.store)
+        lost = campaign.stored.keys() - set(before)
+        assert lost, "nothing was lost: then what was tested?"
+        for id, order in campaign.commands.items():
+            done = await bank.dispatch(account, order.account, order.command, command_id=id)
+            campaign.stored[id] = Stored(id, done.version, done.position)
+        after = await ids_of(bank.store)
+        assert after[: len(before)] == before
+        assert set(after[len(before) :]) == lost
+    await verify(world.url, campaign)
