@@ -27,6 +27,8 @@ class TestMongodb(StoreConformance):
         await asyncio.to_thread(_restore, url, copied)
 
 
+# Each law has a server of its own, which is stopped, copied and started a few times.
+@pytest.mark.slow
 class TestMongodbOnOlderData(RestoreLaws):
     """Restored as people do it who save the folder: the server is stopped, and started again on older data."""
 
