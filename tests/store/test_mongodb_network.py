@@ -279,6 +279,22 @@ async def test_a_flood_through_a_network_that_breaks_again_and_again_is_stored_o
     assert whole_lots(await sound_log(store)) == {name: one for some in acked for name, one in some.items()}
 
 
+async def test_a_change_stream_that_broke_is_opened_anew(proxy: Proxy, direct: Store) -> None:
+    """Whoever waits would look by himself only after a minute."""
+    store = await open_store(f"{proxy.url}&poll=60")
+    opened = proxy.hold("getMore")
+    waiting = asyncio.create_task(store.wait(after=0))
+    await opened.reached()
+    again = proxy.hold("getMore")
+    opened.cut()
+    await again.reached()
+    again.release()
+    await direct.append("account-1", [event()], expected_version=0)
+    async with asyncio.timeout(10):
+        await waiting
+    await store.close()
+
+
 async def test_a_checkpoint_whose_answer_is_lost_is_saved_once(store: Store, proxy: Proxy) -> None:
     """A save that is repeated blindly would meet its own place, and take it for somebody else's."""
     previous = None
