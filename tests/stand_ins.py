@@ -98,14 +98,19 @@ class Rival(Exchangeable):
         self._made = 0
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         self.sizes.append(len(events))
         if self.wins > 0:
             self.wins -= 1
             self._made += 1
             self.behind.submit(stream, [deposited(f"theirs-{self._made}")], expected_version, waiter)
-        return self.behind.submit(stream, events, expected_version, waiter)
+        return self.behind.submit(stream, events, expected_version, waiter, last_id)
 
 
 class Stale(Exchangeable):

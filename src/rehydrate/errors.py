@@ -168,13 +168,20 @@ class VersionConflictError(StoreError):
     """The stream is not at the version that the append expects; nothing was stored.
 
     Read the stream again and decide again. (Commands sent through `dispatch` do that by themselves.)
+    With `is_another_history` it is at that version, and the event there is another one: the log went back.
     """
 
-    def __init__(self, stream: str, expected: int | str, actual: int) -> None:
-        super().__init__(f"{stream} is at version {actual}, not at {expected}; nothing was stored")
+    def __init__(
+        self, stream: str, expected: int | str, actual: int, *, is_another_history: bool = False
+    ) -> None:
+        reason = f"{stream} is at version {actual}, not at {expected}"
+        if is_another_history:
+            reason = f"{stream} has another event at version {actual} than it had: its log went back"
+        super().__init__(f"{reason}; nothing was stored")
         self.stream = stream
         self.expected = expected
         self.actual = actual
+        self.is_another_history = is_another_history
 
 
 class AppendTooLargeError(StoreError):

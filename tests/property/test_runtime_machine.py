@@ -45,7 +45,7 @@ orders = st.tuples(accounts, commands, st.booleans(), timeouts)
 """A command for an account, whether it gets an id, and its deadline."""
 
 methods = st.sampled_from(
-    ["submit", "submit", "submit", "versions", "read_stream", "replay", "save_snapshot", "load_snapshot"]
+    ["submit", "submit", "submit", "ends", "read_stream", "replay", "save_snapshot", "load_snapshot"]
 )
 faults = st.sampled_from([*ALL_THAT_PASS, Hang(), HangAnswer(), Late(3), Refuse(retryable=False)])
 troubles = st.lists(st.tuples(methods, faults), max_size=4)

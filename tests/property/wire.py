@@ -30,14 +30,19 @@ class Wire:
         """What that one does."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         if self.is_cut:
             return None
         if self.rivals > 0:
             self.rivals -= 1
             self.be_faster(self._store, stream, expected_version)
-        outcome = self._store.submit(stream, events, expected_version, _Passed(self, waiter))
+        outcome = self._store.submit(stream, events, expected_version, _Passed(self, waiter), last_id)
         self.under_way += outcome is None
         return outcome
 

@@ -128,7 +128,7 @@ async def test_conflicts_are_counted_for_each_command_and_not_for_the_actor(stor
 async def test_answers_that_append_nothing_are_counted_too() -> None:
     async with staged(SHARED, limits=Limits(max_redecide=2)) as stage, app.open(SHARED) as there:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", Delay(1), Delay(1), Delay(1))
+        stage.script.add("ends", Delay(1), Delay(1), Delay(1))
         asked = stage.bank.dispatch_nowait(account, "ada", Withdraw(1_000))
         for _ in range(3):
             await there.dispatch(account, "ada", Deposit(1))
@@ -282,21 +282,35 @@ async def test_after_a_store_went_back_no_snapshot_is_trusted(
     assert result.version == 2
 
 
+@pytest.mark.parametrize("theirs", [1, 3], ids=["as many events", "more events"])
+@pytest.mark.parametrize("asks", ["command", "refusal", "state"])
 async def test_a_store_that_went_back_and_was_written_to_since_starts_over_too(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, theirs: int, asks: str
 ) -> None:
+    """Also where the stream is at the very version again that the actor knows, with other events."""
     exchangeable = Exchangeable(store)
     async with staged(exchangeable.as_store) as stage:
         for _ in range(2):
             await stage.bank.dispatch(account, "ada", Deposit(10))
         restored = await copy_of(store, until=1)
-        for version in (1, 2, 3):
+        for version in range(1, 1 + theirs):
             await restored.append(
                 "bank_account-ada", [deposited(f"theirs-{version}")], expected_version=version
             )
         exchangeable.behind = restored
+        there = Account(10 + theirs, 1 + theirs)
         with caplog.at_level(logging.ERROR):
-            assert (await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(1)))).version == 5
+            match asks:
+                case "command":
+                    result = await stage.in_time(stage.bank.dispatch(account, "ada", Deposit(1)))
+                    assert result.version == there.changes + 1
+                    there = Account(there.balance + 1, there.changes + 1)
+                case "refusal":
+                    with pytest.raises(InsufficientFunds) as no:
+                        await stage.in_time(stage.bank.dispatch(account, "ada", Withdraw(15)))
+                    assert no.value.facts["balance"] == there.balance
+                case _:
+                    assert await stage.in_time(stage.bank.state(account, "ada")) == there
         assert "went back" in caplog.text
-        assert await stage.bank.state(account, "ada") == Account(14, 5)
+        assert await stage.bank.state(account, "ada") == there
         await store.close()

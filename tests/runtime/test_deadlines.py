@@ -56,7 +56,7 @@ async def test_a_deadline_that_passes_during_the_append_means_that_nobody_knows(
 async def test_a_deadline_that_passes_while_an_answer_is_checked_means_that_nothing_was_stored() -> None:
     async with staged(SHARED) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", Hang())
+        stage.script.add("ends", Hang())
         sent = stage.bank.dispatch_nowait(account, "ada", Withdraw(5), timeout=1)
         await stage.clock.advance(1.05)
         with pytest.raises(CommandTimeoutError):
@@ -203,7 +203,7 @@ async def test_a_question_that_takes_too_long_is_given_up_and_the_others_ask_aga
     async with staged(SHARED, limits=Limits(recovery_timeout=5, timeout=30)) as stage:
         for name in ("ada", "bob"):
             await stage.bank.dispatch(account, name, Deposit(1))
-        stage.script.add("versions", Hang())
+        stage.script.add("ends", Hang())
         asked = asyncio.create_task(stage.bank.state(account, "ada"))
         await settle()
         behind = asyncio.create_task(stage.bank.state(account, "bob"))

@@ -303,7 +303,7 @@ async def test_actors_whose_answers_were_checked_together_take_turns() -> None:
         names = [f"client-{number}" for number in range(10)]
         for name in names:
             await stage.bank.dispatch(slow.account, name, Deposit(1))
-        stage.script.add("versions", Hang())
+        stage.script.add("ends", Hang())
         asked = [asyncio.create_task(stage.bank.state(slow.account, name)) for name in names]
         await settle()
         behind = [stage.bank.dispatch_nowait(slow.account, name, Deposit(1)) for name in names]

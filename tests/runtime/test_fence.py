@@ -149,7 +149,7 @@ async def test_two_runtimes_on_one_store_object_agree() -> None:
 async def test_a_store_with_other_writers_is_asked_for_each_answer_that_appends_nothing() -> None:
     async with staged(SHARED) as stage:
         await _answers_without_events(stage.bank)
-        assert stage.store.calls["versions"] == 3
+        assert stage.store.calls["ends"] == 3
 
 
 async def _answers_without_events(bank: Runtime) -> None:
@@ -165,7 +165,7 @@ async def test_an_append_is_its_own_fence() -> None:
         await stage.bank.dispatch(account, "ada", Deposit(1))
         sent = [stage.bank.dispatch_nowait(account, "ada", command) for command in (Deposit(1), Deposit(1))]
         await asyncio.gather(*sent)
-        assert stage.store.calls["versions"] == 0
+        assert stage.store.calls["ends"] == 0
 
 
 async def test_a_rejection_between_appends_is_fenced_by_their_append() -> None:
@@ -177,7 +177,7 @@ async def test_a_rejection_between_appends_is_fenced_by_their_append() -> None:
         first, no, last = await asyncio.gather(*sent, return_exceptions=True)
         assert isinstance(no, InsufficientFunds)
         assert (first, last) == (await sent[0], await sent[2])
-        assert (stage.store.calls["submit"], stage.store.calls["versions"]) == (1, 0)
+        assert (stage.store.calls["submit"], stage.store.calls["ends"]) == (1, 0)
 
 
 async def test_actors_that_want_to_know_at_the_same_time_ask_in_one_call() -> None:
@@ -188,14 +188,14 @@ async def test_actors_that_want_to_know_at_the_same_time_ask_in_one_call() -> No
         assert all(
             isinstance(no, InsufficientFunds) for no in await asyncio.gather(*sent, return_exceptions=True)
         )
-        assert stage.store.calls["versions"] == 1
+        assert stage.store.calls["ends"] == 1
 
 
 async def test_who_asks_while_a_question_is_under_way_is_not_given_its_answer() -> None:
     async with staged(SHARED) as stage, app.open(SHARED) as there:
         for name in ("ada", "bob", "eve"):
             await stage.bank.dispatch(account, name, Deposit(1))
-        stage.script.add("versions", HangAnswer())
+        stage.script.add("ends", HangAnswer())
         early = stage.bank.dispatch_nowait(account, "ada", Touch())
         await settle()
         await there.dispatch(account, "bob", Deposit(9))
@@ -207,7 +207,7 @@ async def test_who_asks_while_a_question_is_under_way_is_not_given_its_answer() 
         assert (await late[0]).version == 3
         with pytest.raises(InsufficientFunds):
             await late[1]
-        assert stage.store.calls["versions"] == 2
+        assert stage.store.calls["ends"] == 2
 
 
 async def test_a_command_behind_an_answer_that_is_being_checked_is_decided_on_what_is_acknowledged_by_then() -> (
@@ -215,7 +215,7 @@ async def test_a_command_behind_an_answer_that_is_being_checked_is_decided_on_wh
 ):
     async with staged(SHARED) as stage, app.open(SHARED) as there:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", HangAnswer())
+        stage.script.add("ends", HangAnswer())
         before = stage.bank.dispatch_nowait(account, "ada", Withdraw(5))
         await settle()
         await there.dispatch(account, "ada", Deposit(9))
@@ -229,7 +229,7 @@ async def test_a_command_behind_an_answer_that_is_being_checked_is_decided_on_wh
 async def test_a_question_that_fails_is_told_to_those_who_asked_and_to_nobody_else() -> None:
     async with staged(SHARED) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", Refuse())
+        stage.script.add("ends", Refuse())
         with pytest.raises(StoreUnavailableError):
             await stage.bank.state(account, "ada")
         assert await stage.bank.state(account, "ada") == Account(1, 1)
@@ -239,7 +239,7 @@ async def test_a_question_that_fails_is_told_to_those_who_asked_and_to_nobody_el
 async def test_what_waits_behind_a_question_that_fails_goes_on() -> None:
     async with staged(SHARED) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", Refuse())
+        stage.script.add("ends", Refuse())
         asked = stage.bank.dispatch_nowait(account, "ada", Touch())
         behind = stage.bank.dispatch_nowait(account, "ada", Deposit(1))
         with pytest.raises(StoreUnavailableError):

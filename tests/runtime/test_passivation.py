@@ -144,7 +144,7 @@ async def test_an_actor_with_a_command_under_way_is_not_unloaded(
 async def test_an_actor_whose_answer_is_being_checked_is_not_unloaded() -> None:
     async with staged(SHARED, of=app) as stage:
         await stage.bank.dispatch(brief, "ada", Deposit(1))
-        stage.script.add("versions", Hang())
+        stage.script.add("ends", Hang())
         asked = asyncio.create_task(stage.bank.state(brief, "ada"))
         await stage.clock.advance(20)
         assert stage.bank.statistics().live == 1

@@ -54,7 +54,7 @@ async def test_an_id_is_not_taken_by_a_command_that_a_restore_took_away() -> Non
 
 
 @pytest.mark.parametrize("fault", [Lose(), LoseAnswer()])
-@pytest.mark.parametrize("method", ["replay", "read_stream", "versions"])
+@pytest.mark.parametrize("method", ["replay", "read_stream", "ends"])
 async def test_a_read_that_fails_leaves_no_doubt_about_what_was_stored(method: str, fault: Fault) -> None:
     """A store may say of any call that it does not know what became of it; of a read there is nothing to know."""
     async with staged(SHARED) as stage:
@@ -88,7 +88,7 @@ async def test_a_command_that_timed_out_while_its_refusal_was_checked_is_not_dec
     other = await open_store(SHARED)
     async with staged(SHARED) as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))
-        stage.script.add("versions", Hang())
+        stage.script.add("ends", Hang())
         refused = stage.bank.dispatch_nowait(account, "ada", Withdraw(5), timeout=0.5)
         await stage.clock.advance(0.6)
         with pytest.raises(CommandTimeoutError):

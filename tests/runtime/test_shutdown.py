@@ -95,7 +95,7 @@ HANGING: list[tuple[str, Fault, type[Exception]]] = [
     ("replay", Hang(), CommandTimeoutError),
     ("submit", Hang(), OutcomeUnknownError),
     ("submit", HangAnswer(), OutcomeUnknownError),
-    ("versions", Hang(), CommandTimeoutError),
+    ("ends", Hang(), CommandTimeoutError),
     ("read_stream", Hang(), CommandTimeoutError),
 ]
 
@@ -113,7 +113,7 @@ async def test_when_its_time_is_over_everybody_is_told_what_is_true_by_then(
         if method == "read_stream":
             await there.dispatch(account, "ada", Deposit(1))
         stage.script.add(method, fault)
-        command = Withdraw(50) if method == "versions" else Deposit(1)
+        command = Withdraw(50) if method == "ends" else Deposit(1)
         sent = stage.bank.dispatch_nowait(account, "ada", command)
         await settle()
         behind = stage.bank.dispatch_nowait(account, "ada", Deposit(1))

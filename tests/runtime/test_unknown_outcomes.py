@@ -33,10 +33,15 @@ class Forgetful(Exchangeable):
         self.sent: list[tuple[str, tuple[NewEvent, ...], int]] = []
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         self.sent.append((stream, tuple(events), expected_version))
-        outcome = self.behind.submit(stream, events, expected_version, waiter)
+        outcome = self.behind.submit(stream, events, expected_version, waiter, last_id)
         return outcome if len(self.sent) > 2 else StoreUnavailableError("the answer was lost", stored=None)
 
 
@@ -293,10 +298,15 @@ async def test_a_store_that_raises_in_an_append_leaves_the_outcome_unknown_until
         breaks = 0
 
         def submit(
-            self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+            self,
+            stream: str,
+            events: Sequence[NewEvent],
+            expected_version: int,
+            waiter: AppendWaiter,
+            last_id: str = "",
         ) -> Appended | StoreError | None:
             outcome: Appended | StoreError | None
-            outcome = self.behind.submit(stream, events, expected_version, waiter)
+            outcome = self.behind.submit(stream, events, expected_version, waiter, last_id)
             if self.breaks > 0:
                 self.breaks -= 1
                 raise RuntimeError("a bug in a driver, after the append")

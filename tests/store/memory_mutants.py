@@ -50,10 +50,15 @@ class _Hiding(Mutant):
         return hidden
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         before = len(self._opened.log)
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         late = self._what_is_late(range(before + 1, len(self._opened.log) + 1))
         if not late:
             return outcome
@@ -121,13 +126,18 @@ class SecondHalfLost(Mutant):
     """Loses the second half of what comes in the same turn of the event loop as the append of another task."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         tasks: set[object] = vars(self).setdefault("tasks", set())
         tasks.add(asyncio.current_task())
         asyncio.get_running_loop().call_soon(tasks.clear)
         kept = events if len(tasks) == 1 else events[: (len(events) + 1) // 2]
-        outcome = super().submit(stream, kept, expected_version, waiter)
+        outcome = super().submit(stream, kept, expected_version, waiter, last_id)
         if not isinstance(outcome, Appended):
             return outcome
         lost = len(events) - len(kept)
@@ -138,11 +148,16 @@ class StaleVersionAccepted(Mutant):
     """One behind is near enough."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         if isinstance(outcome, VersionConflictError) and outcome.actual == expected_version + 1:
-            return super().submit(stream, events, outcome.actual, waiter)
+            return super().submit(stream, events, outcome.actual, waiter, last_id)
         return outcome
 
 
@@ -150,12 +165,17 @@ class HeadsNotRefreshed(Mutant):
     """Each opened store believes the versions that it knows."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         known: dict[str, int] = vars(self).setdefault("known", {})
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         if isinstance(outcome, VersionConflictError) and known.get(stream) == expected_version:
-            outcome = super().submit(stream, events, outcome.actual, waiter)
+            outcome = super().submit(stream, events, outcome.actual, waiter, last_id)
         if isinstance(outcome, Appended):
             known[stream] = max(outcome.version, known.get(stream, 0))
         return outcome
@@ -163,10 +183,15 @@ class HeadsNotRefreshed(Mutant):
 
 class RepeatStoredTwice(Mutant):
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         before = len(self._opened.log)
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         if isinstance(outcome, Appended) and len(self._opened.log) == before:
             return super().submit(stream, events, len(self._opened.streams[stream]), waiter)
         return outcome
@@ -176,9 +201,14 @@ class RepeatKnownAtTheEndOnly(Mutant):
     """Compares with the newest events, not with those behind the version that was expected."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         version = len(self._opened.streams.get(stream, []))
         if isinstance(outcome, Appended) and outcome.version < version:
             return VersionConflictError(stream, expected_version, version)
@@ -187,9 +217,14 @@ class RepeatKnownAtTheEndOnly(Mutant):
 
 class RepeatKnownByItsFirstEvent(Mutant):
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id)
         there = self._opened.streams.get(stream, [])[max(expected_version, 0) :][: len(events)]
         if isinstance(outcome, VersionConflictError) and there and there[0].id == events[0].id:
             return Appended(there[-1].version, there[-1].position)
@@ -279,6 +314,20 @@ class CancelledHalfWay(Mutant):
         return await super().append(stream, events[1:], expected_version=first.version)
 
 
+class AnotherHistoryAccepted(Mutant):
+    """Looks at the number of a version, and not at the event there."""
+
+    def submit(
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
+    ) -> Outcome:
+        return super().submit(stream, events, expected_version, waiter)
+
+
 class SealsOnlyItself(Mutant):
     """Keeps the seal in the opened store, and not beside what is stored."""
 
@@ -286,11 +335,16 @@ class SealsOnlyItself(Mutant):
         vars(self)["sealed"] = True
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         self._opened.sealed = vars(self).get("sealed", False)
         try:
-            return super().submit(stream, events, expected_version, waiter)
+            return super().submit(stream, events, expected_version, waiter, last_id)
         finally:
             self._opened.sealed = False
 
@@ -299,11 +353,16 @@ class SealForgetsRepeats(Mutant):
     """A sealed store refuses what it has stored itself."""
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Outcome:
         if self._opened.sealed:
             return StoreSealedError(self.url)
-        return super().submit(stream, events, expected_version, waiter)
+        return super().submit(stream, events, expected_version, waiter, last_id)
 
 
 class ReadableAfterClosing(Mutant):

@@ -123,7 +123,7 @@ class SecondHalfLost(Mutant):
 
 class _Lenient(Log):
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
-        versions = self.versions(connection, [append.stream for append in group])
+        versions = [end.version for end in self.ends(connection, [append.stream for append in group])]
         return super().append(
             connection,
             [
@@ -148,7 +148,7 @@ class _Trusting(Log):
         self._believed: dict[str, int] = {}
 
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
-        versions = self.versions(connection, [append.stream for append in group])
+        versions = [end.version for end in self.ends(connection, [append.stream for append in group])]
         outcomes = super().append(
             connection,
             [
@@ -173,7 +173,7 @@ class HeadsNotRefreshed(Mutant):
 
 class _Forgetful(Log):
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
-        before = self.versions(connection, [append.stream for append in group])
+        before = [end.version for end in self.ends(connection, [append.stream for append in group])]
         outcomes = super().append(connection, group, now)
         for n, (append, version, outcome) in enumerate(zip(group, before, outcomes, strict=True)):
             if isinstance(outcome, Appended) and append.expected_version != version:

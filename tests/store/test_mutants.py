@@ -63,6 +63,8 @@ KILLED_CONSUMER = "a_checkpoint_and_its_views_survive_a_kill_as_one"
 STOPPED_WRITER = "a_stopped_writer_that_holds_the_lock_stalls_no_reader_and_writers_recover_when_it"
 BEHIND_A_READER_OF_PROCESSES = "no_position_of_another_process_appears_behind_a_reader"
 
+ANOTHER_HISTORY = "an_append_that_names_the_event_before_it_is_stored_behind_just_that_event"
+RESTORED_ANOTHER_HISTORY = "after_a_restore_another_history_of_the_same_length_is_told_apart"
 SEALED_BY_ANOTHER = "a_store_that_is_sealed_by_another_opening_takes_no_more_appends"
 STORED_BEFORE_THE_SEAL = "an_append_that_was_stored_before_the_seal_still_returns_its_first_result"
 SEALED_UNDER_APPENDS = "of_appends_under_way_each_is_acknowledged_and_there_or_refused_and_not"
@@ -96,7 +98,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
     "HeadsNotRefreshed": ({CONFLICT_WITH_ANOTHER, RESTORED_CONFLICT}, set()),
     "RepeatStoredTwice": (
         _REPEATS | {CANCELLED_WHOLE, RESTORED_LOST},
-        {"types_and_event_ids_come_back_as_given", STORED_BEFORE_THE_SEAL},
+        {"types_and_event_ids_come_back_as_given", STORED_BEFORE_THE_SEAL, ANOTHER_HISTORY},
     ),
     "RepeatKnownAtTheEndOnly": (
         {SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER},
@@ -122,6 +124,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
         },
         set(),
     ),
+    "AnotherHistoryAccepted": ({ANOTHER_HISTORY, RESTORED_ANOTHER_HISTORY}, set()),
     "SealsOnlyItself": ({SEALED_BY_ANOTHER, SEALED_UNDER_APPENDS}, set()),
     "SealForgetsRepeats": (
         {"an_append_that_was_stored_before_the_seal_still_returns_its_first_result"},

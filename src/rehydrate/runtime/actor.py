@@ -32,7 +32,7 @@ from rehydrate.runtime.phases import APPENDING, CHECKING, DECIDING, GONE, IDLE, 
 from rehydrate.runtime.rehydration import Recovered
 from rehydrate.runtime.repeats import is_repeat, knows, look_back, note, note_all
 from rehydrate.runtime.window import Window
-from rehydrate.store.port import Appended, StoredEvent
+from rehydrate.store.port import Appended, StoredEvent, StreamEnd
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -301,16 +301,16 @@ class AggregateActor(Generic[S, C, E]):
         drain.reply_all(self.blueprint.manager.counters)
         return True
 
-    def checked(self, version: int) -> None:
-        """The store has said where the stream is, for answers that append nothing."""
+    def checked(self, end: StreamEnd) -> None:
+        """The store has said where the stream ends, for answers that append nothing."""
         drain = self.drain
         if drain is None or self.phase != CHECKING:
             return
-        if version == self.version:
+        if end.version == self.version and end.event_id == self.last_id:
             self._settled(drain)
             self.advance()
         else:
-            self._conflicted(drain, version)
+            self._conflicted(drain, end.version, is_another_history=end.version == self.version)
 
     def check_failed(self, error: RehydrateError) -> None:
         if self.drain is not None and self.phase == CHECKING and self._refuse_all(self.drain, error):
@@ -351,7 +351,7 @@ class AggregateActor(Generic[S, C, E]):
     def _not_stored(self, drain: Drain, error: StoreError) -> bool:
         """An append did not succeed. Whether everybody has been answered."""
         if isinstance(error, VersionConflictError):
-            self._conflicted(drain, error.actual)
+            self._conflicted(drain, error.actual, is_another_history=error.is_another_history)
             return False
         if isinstance(error, StoreUnavailableError) and (drain.in_doubt or error.stored is None):
             self._resolve(drain)
@@ -387,7 +387,7 @@ class AggregateActor(Generic[S, C, E]):
         if outcome is not None:
             self.append_done(outcome)
 
-    def _conflicted(self, drain: Drain, actual: int) -> None:
+    def _conflicted(self, drain: Drain, actual: int, *, is_another_history: bool = False) -> None:
         """Somebody else has appended: catch up, and decide the same commands again. Deciding is pure, so it is safe."""
         manager = self.blueprint.manager
         manager.counters.conflicts += 1
@@ -407,6 +407,8 @@ class AggregateActor(Generic[S, C, E]):
         self.mailbox.extendleft(reversed(again))
         if actual < self.version:
             self.start_over(f"its version is {actual} and was {self.version}")
+        elif is_another_history:
+            self.start_over(f"another event is at version {actual} than was")
         else:
             self.phase = RECOVERING
             pause_then_catch_up(self, actual, self.conflicts - 1)

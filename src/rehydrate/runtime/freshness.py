@@ -19,7 +19,7 @@ _SLICE = 64
 
 
 class Freshness:
-    """Asks the store for the versions of streams, for all actors together that want to know at the time."""
+    """Asks the store where streams end, for all actors together that want to know at the time."""
 
     __slots__ = ("_asking", "_is_running", "_manager")
 
@@ -47,20 +47,20 @@ class Freshness:
             while self._asking:
                 actors, self._asking = self._asking, []
                 try:
-                    versions = await within(
+                    ends = await within(
                         manager.clock,
                         manager.limits.recovery_timeout,
-                        manager.store.versions([actor.stream for actor in actors]),
-                        "the store did not tell its versions",
+                        manager.store.ends([actor.stream for actor in actors]),
+                        "the store did not tell where streams end",
                     )
                 except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
                     for actor in actors:
                         actor.check_failed(as_rehydrate_error(error))
                     continue
                 began = perf_counter()
-                for actor, version in zip(actors, versions, strict=True):
+                for actor, end in zip(actors, ends, strict=True):
                     try:
-                        actor.checked(version)
+                        actor.checked(end)
                     except Exception as error:  # noqa: BLE001 - the others must hear of theirs
                         actor.recovery_failed(as_rehydrate_error(error))
                     count += 1

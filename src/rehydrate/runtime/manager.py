@@ -231,7 +231,7 @@ class AggregateManager:
     def submit(self, actor: Actor, events: list[NewEvent]) -> Appended | StoreError | None:
         """Send an append; what a store should not raise leaves the outcome unknown."""
         try:
-            return self.store.submit(actor.stream, events, actor.version, actor)
+            return self.store.submit(actor.stream, events, actor.version, actor, actor.last_id)
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
             _log.exception("%s: the store failed in an append", actor.stream)
             unknown = StoreUnavailableError(f"the store failed in an append: {describe(error)}", stored=None)

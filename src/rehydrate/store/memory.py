@@ -37,6 +37,7 @@ from rehydrate.store.port import (
     ReplayPage,
     StoredEvent,
     StoredSnapshot,
+    StreamEnd,
     StreamHead,
     StreamPage,
     ViewChange,
@@ -129,6 +130,7 @@ class MemoryStore:
         events: Sequence[NewEvent],
         expected_version: int,
         waiter: AppendWaiter,  # noqa: ARG002
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         """Never None: the outcome is known at once, and `waiter` is not needed."""
         if self._closed is not None:
@@ -144,6 +146,8 @@ class MemoryStore:
             )
         if stored is None:
             stored = memory.streams[stream] = []
+        elif last_id and stored[-1].id != last_id:
+            return VersionConflictError(stream, expected_version, version, is_another_history=True)
         log = memory.log
         position = len(log)
         now = self._wall()
@@ -173,6 +177,13 @@ class MemoryStore:
     async def versions(self, streams: Sequence[str]) -> list[int]:
         stored = self._memory.streams
         return [len(stored.get(stream, ())) for stream in streams]
+
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        stored = self._memory.streams
+        return [
+            StreamEnd(len(events), events[-1].id) if (events := stored.get(stream)) else StreamEnd(0, "")
+            for stream in streams
+        ]
 
     async def read_stream(
         self,

@@ -124,6 +124,13 @@ class StreamHead(msgspec.Struct, frozen=True):
     version: int
 
 
+class StreamEnd(msgspec.Struct, frozen=True):
+    """The last event of a stream: version 0 and an empty id for one without events."""
+
+    version: int
+    event_id: str
+
+
 class StoredSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A saved state. It counts only while the stream holds the event `event_id` at `version`."""
 
@@ -250,11 +257,19 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
         ...
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         """Append without a future: the outcome, if the store has it at once, or None; then the waiter is called.
 
         For actors: the name of the stream, the ids and the sizes were checked, and there is at least one event.
+        `last_id` is the id of the event at `expected_version`, as far as the caller knows it. Where the stream ends at
+        that version with another event the log went back, and the outcome is a `VersionConflictError` that
+        `is_another_history`: the same number alone would let a state go on whose events are no more.
         """
         ...
 
@@ -286,6 +301,10 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
         """The version of each stream, 0 for one without events; as of a moment after the call began."""
+        ...
+
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        """The last event of each stream; as of a moment after the call began."""
         ...
 
     async def read_stream(

@@ -35,6 +35,7 @@ from rehydrate.store.port import (
     ReplayPage,
     Store,
     StoredSnapshot,
+    StreamEnd,
     StreamHead,
     StreamPage,
     ViewChange,
@@ -98,7 +99,7 @@ Plan: TypeAlias = Callable[[str], Fault | None]
 
 
 METHODS = frozenset({
-    "submit", "seal", "versions", "read_stream", "replay", "read_all", "head", "wait", "streams",
+    "submit", "seal", "versions", "ends", "read_stream", "replay", "read_all", "head", "wait", "streams",
     "save_snapshot", "load_snapshot", "delete_snapshots",
     "load_checkpoint", "save_checkpoint", "list_checkpoints", "reset_checkpoint", "remove_checkpoint",
     "load_view", "list_views",
@@ -213,14 +214,22 @@ class FaultyStore:
         return self._store.url
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
         fault = self._next("submit")
         if self._closed:
             return StoreClosedError()
         for write in self._landing(("append", stream)):
             write.call()
-        send = partial(self._store.submit, stream, events, expected_version)
+
+        def send(waiter: AppendWaiter) -> Appended | StoreError | None:
+            return self._store.submit(stream, events, expected_version, waiter, last_id)
+
         match fault:
             case None:
                 return send(waiter)
@@ -251,6 +260,9 @@ class FaultyStore:
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
         return await self._read("versions", lambda: self._store.versions(streams))
+
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        return await self._read("ends", lambda: self._store.ends(streams))
 
     async def read_stream(
         self,

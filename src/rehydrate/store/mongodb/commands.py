@@ -25,6 +25,8 @@ SEALED: Final = "\0sealed"
 
 MAJORITY: Final = {"level": "majority"}
 """What is read is never rolled back."""
+CONFIRMED: Final = {"level": "linearizable"}
+"""And who answered is still the primary after it has read."""
 _BEGINNING_WITH: Final = {"$gt": SEALED}
 
 
@@ -129,12 +131,18 @@ class Commands:
             {"_id": {"$gt": position}},
             sort={"_id": 1},
             limit=limit,
-            projection={"stream": 1, "version": 1, "count": 1, "first_id": {"$first": "$events.id"}},
+            projection={
+                "stream": 1,
+                "version": 1,
+                "count": 1,
+                "first_id": {"$first": "$events.id"},
+                "last_id": {"$last": "$events.id"},
+            },
         )
         return self._of(log, command if lasting else {**command, "readConcern": {"level": "local"}})
 
-    def heads(self, streams: Sequence[str], log: object = None) -> Command:
-        """The last document of each stream, without its events."""
+    def heads(self, streams: Sequence[str], log: object = None, *, confirmed: bool = False) -> Command:
+        """The last document of each stream, without its events; `confirmed`: by a majority that it is the primary's."""
         return self._of(
             log,
             {
@@ -148,19 +156,16 @@ class Commands:
                             "_id": "$stream",
                             "version": {"$first": "$version"},
                             "count": {"$first": "$count"},
+                            "last_id": {"$first": {"$last": "$events.id"}},
                             "position": {"$first": "$_id"},
                         }
                     },
                 ],
                 "cursor": {"batchSize": len(streams)},
-                "readConcern": MAJORITY,
+                "readConcern": CONFIRMED if confirmed else MAJORITY,
                 "maxTimeMS": self._milliseconds,
             },
         )
-
-    def still_primary(self) -> Command:
-        """A write that only a primary gets done."""
-        return self._update(self.meta, {"_id": "still primary"}, {"$inc": {"asked": 1}}, upsert=True)
 
     # ---- reading
 

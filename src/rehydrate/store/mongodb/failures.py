@@ -57,6 +57,11 @@ def is_blocked(error: StoreError) -> bool:
     return code in {MAX_TIME_EXPIRED, WRITE_CONFLICT} or cause.has_error_label("TransientTransactionError")
 
 
+def is_out_of_time(error: StoreError) -> bool:
+    """Whether the server gave up because it took too long."""
+    return isinstance(error.__cause__, OperationFailure) and error.__cause__.code == MAX_TIME_EXPIRED
+
+
 def as_store_error(error: Exception, where: str, reason: str, *, writing: bool) -> StoreError:
     """What an error means. `writing`: what it was that failed may have changed something all the same."""
     message = f"{where}: {reason}"

@@ -27,7 +27,7 @@ from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.mongodb import failures
 from rehydrate.store.mongodb.commands import SEALED, Commands
 from rehydrate.store.mongodb.driver import Connections, Document, Driver, ForgottenError, SameLog
-from rehydrate.store.port import Appended
+from rehydrate.store.port import Appended, StreamEnd
 
 MAX_COMMAND_BYTES: Final = 40 * 1024 * 1024
 """A message to the server has 48 MB."""
@@ -101,7 +101,7 @@ class Log:
         self._store = store
         self._wall = wall
         self._timeout = timeout
-        self._heads = KnownHeads[int]()
+        self._heads = KnownHeads[StreamEnd]()
         self._known: _Known | None = None
         self._may_update = True
         """Whether our user has the right to update `events`, which `insert_behind` needs."""
@@ -222,8 +222,10 @@ class Log:
         if index in todo.doubtful:
             return False
         head = self._heads.get(append.stream)
-        # A stream of which nothing is known has no document that begins at version 1, or the index finds it.
-        return append.expected_version == (head or 0)
+        if head is None:
+            # A stream of which nothing is known has no document that begins at version 1, or the index finds it.
+            return append.expected_version == 0
+        return _is_at(append, head)
 
     async def _ask_about(self, todo: _Open, asked: Sequence[int], known: _Known) -> None:
         """Ask where streams are; then an append fits, or is a repeat, or a conflict."""
@@ -231,10 +233,14 @@ class Log:
         for index in asked:
             append = todo.group[index]
             todo.doubtful.discard(index)
-            version = heads[append.stream]
+            head = heads[append.stream]
+            version = head.version
             if version == append.expected_version:
                 if known.sealed:
                     todo.is_done(index, StoreSealedError(self._store))
+                elif not _is_at(append, head):
+                    conflict = VersionConflictError(append.stream, version, version, is_another_history=True)
+                    todo.is_done(index, conflict)
                 continue
             outcome: Outcome | None = None
             if 0 <= append.expected_version < version:
@@ -258,7 +264,7 @@ class Log:
         for index, document in zip(indexes[:stored], documents[:stored], strict=True):
             version = document["version"] + document["count"] - 1
             known.moves_to(document, document["events"][0]["id"], is_lasting=True)
-            self._heads.put(document["stream"], version)
+            self._heads.put(document["stream"], StreamEnd(version, document["events"][-1]["id"]))
             todo.is_done(index, Appended(version, known.position))
         if refusal is None:
             return True
@@ -360,17 +366,17 @@ class Log:
                 known.sealed = True
                 return
             known.moves_to(document, document["first_id"], is_lasting=not self._may_update)
-            self._heads.put(document["stream"], int(document["version"]) + document["count"] - 1)
+            self._heads.put(document["stream"], end_of(document))
 
-    async def _find_heads(self, streams: Sequence[str], known: _Known) -> dict[str, int]:
+    async def _find_heads(self, streams: Sequence[str], known: _Known) -> dict[str, StreamEnd]:
         """Where streams are, as of now; known from now on."""
-        heads = dict.fromkeys(streams, 0)
+        heads = dict.fromkeys(streams, StreamEnd(0, ""))
         for start in range(0, len(streams), MAX_STREAMS):
             asked = streams[start : start + MAX_STREAMS]
             for document in await self._ask(self._commands.heads(asked, known.log)):
-                heads[document["_id"]] = int(document["version"]) + document["count"] - 1
-        for stream, version in heads.items():
-            self._heads.put(stream, version)
+                heads[document["_id"]] = end_of(document)
+        for stream, head in heads.items():
+            self._heads.put(stream, head)
         return heads
 
     async def _repeated(self, append: PendingAppend, known: _Known) -> Appended | None:
@@ -402,6 +408,18 @@ class Log:
     async def _ask(self, command: Document) -> list[Document]:
         documents: list[Document] = (await self._driver.ask(command))["cursor"]["firstBatch"]
         return documents
+
+
+def _is_at(append: PendingAppend, end: StreamEnd) -> bool:
+    """Whether the stream ends where the append expects it, and with the event that it expects there."""
+    return append.expected_version == end.version and (
+        not end.version or append.last_id in {"", end.event_id}
+    )
+
+
+def end_of(document: Document) -> StreamEnd:
+    """The end of a stream, from its last document without its events."""
+    return StreamEnd(int(document["version"]) + document["count"] - 1, document["last_id"])
 
 
 def as_document(append: PendingAppend, position: int, now: int) -> dict[str, Any]:

@@ -7,8 +7,11 @@ from typing import Final
 
 import msgspec
 
+from rehydrate.errors import StoreUnavailableError
+from rehydrate.store.mongodb import failures
 from rehydrate.store.mongodb.commands import SEALED, Commands
 from rehydrate.store.mongodb.driver import Document, Driver
+from rehydrate.store.mongodb.log import end_of
 from rehydrate.store.port import (
     PAGE_SIZE,
     Head,
@@ -16,6 +19,7 @@ from rehydrate.store.port import (
     LogPage,
     ReplayPage,
     StoredEvent,
+    StreamEnd,
     StreamHead,
     StreamPage,
 )
@@ -98,19 +102,17 @@ class Reader:
             documents = [*(await self._fetch(around))[0], *documents]
         return documents, is_whole
 
-    async def versions(self, streams: Sequence[str]) -> list[int]:
-        """The version of each stream."""
-        found: dict[str, int] = {}
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        """The last event of each stream."""
+        found: dict[str, StreamEnd] = {}
         for start in range(0, len(streams), MAX_STREAMS):
             asked = list(dict.fromkeys(streams[start : start + MAX_STREAMS]))
-            for document in (await self._fetch(self._commands.heads(asked)))[0]:
-                found[document["_id"]] = int(document["version"]) + document["count"] - 1
-        if streams and self._driver.may_fail_over():
-            # A primary that others have replaced does not know it at once, and would answer from the past. What it
-            # cannot do any more is to write. (Read concern "linearizable" says the same, but waits for the journal's
-            # next flush, for about 100 ms.)
-            await self._driver.write(self._commands.still_primary())
-        return [found.get(stream, 0) for stream in streams]
+            # A primary that others have replaced does not know it at once, and would answer from the past. Where there
+            # is nobody else, there is nothing to confirm, and it would wait 100 ms for the journal's next flush.
+            heads = self._commands.heads(asked, confirmed=self._driver.may_fail_over())
+            for document in (await self._fetch(heads))[0]:
+                found[document["_id"]] = end_of(document)
+        return [found.get(stream, StreamEnd(0, "")) for stream in streams]
 
     async def streams(self, prefix: str, after: str, limit: int) -> list[StreamHead]:
         """Streams by name."""
@@ -121,7 +123,7 @@ class Reader:
         heads: dict[str, int] = {}
         for start in range(0, len(names), MAX_STREAMS):
             for document in (await self._fetch(self._commands.heads(names[start : start + MAX_STREAMS])))[0]:
-                heads[document["_id"]] = int(document["version"]) + document["count"] - 1
+                heads[document["_id"]] = end_of(document).version
         return [StreamHead(name, heads[name]) for name in names if name in heads]
 
     # ---- the log
@@ -144,7 +146,17 @@ class Reader:
         return LogPage(page.events, page.position, page.event_id, is_last)
 
     async def _read_filtered(self, after: int, limit: int, where: LogFilter) -> LogPage:
-        """A page for which at most so many positions are looked at, by the server."""
+        """A page for which so many positions are looked at, by the server; fewer, where they are too large for it."""
+        scan = MAX_SCAN
+        while True:
+            try:
+                return await self._scan(after, limit, where, scan)
+            except StoreUnavailableError as error:
+                if not failures.is_out_of_time(error) or scan == 1:
+                    raise
+                scan = max(1, scan // 10)
+
+    async def _scan(self, after: int, limit: int, where: LogFilter, scan: int) -> LogPage:
         end = await self._newest()
         if end.position <= after:
             return LogPage([], after, "", is_last=True)
@@ -153,7 +165,7 @@ class Reader:
             begun = await self._end_around(after)
             if begun.position > after:
                 first = begun.first
-        upto = end if end.position <= after + MAX_SCAN else await self._end_around(after + MAX_SCAN)
+        upto = end if end.position <= after + scan else await self._end_around(after + scan)
         fetched = max(limit, 0) + 1
         documents, is_whole = await self._fetch(self._commands.log_between(first, upto.first, fetched, where))
         page = _Page(limit)

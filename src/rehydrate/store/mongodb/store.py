@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
 from rehydrate.fork import FORKED, bind_to_process
+from rehydrate.store.end_questions import EndQuestions
 from rehydrate.store.group_commit import Group, GroupCommit
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.mongodb.address import Address, read_address
@@ -43,6 +44,7 @@ from rehydrate.store.port import (
     NewEvent,
     ReplayPage,
     StoredSnapshot,
+    StreamEnd,
     StreamHead,
     StreamPage,
     ViewChange,
@@ -50,7 +52,6 @@ from rehydrate.store.port import (
     check_save,
 )
 from rehydrate.store.store_url import StoreUrl
-from rehydrate.store.version_questions import VersionQuestions
 
 T = TypeVar("T")
 
@@ -94,11 +95,11 @@ class MongoStore:
         self._log = Log(
             self._appending, connections, commands, self.url, wall=clock.wall, timeout=address.timeout
         )
-        self._groups = GroupCommit(self._send)
+        self._groups = GroupCommit(self._send, gathers=True)
         self._reader = Reader(self._driver, commands)
         self._snapshots = Snapshots(self._driver, commands)
         self._consumers = Consumers(self._driver, commands, self.url, address.timeout)
-        self._versions = VersionQuestions(self._ask_versions)
+        self._ends = EndQuestions(self._ask_ends)
         self._watch = LogWatch(self._position, address.poll)
         self._hints = Hints(self._driver, commands, self._watch.hint)
         self._turns = asyncio.Semaphore(address.readers)
@@ -113,9 +114,14 @@ class MongoStore:
     # ---- appending
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
-        return self._groups.submit(stream, events, expected_version, waiter)
+        return self._groups.submit(stream, events, expected_version, waiter, last_id)
 
     async def append(
         self, stream: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
@@ -141,11 +147,14 @@ class MongoStore:
     # ---- reading
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
-        self._check_open()
-        return await self._versions.ask(streams)
+        return [end.version for end in await self.ends(streams)]
 
-    async def _ask_versions(self, streams: Sequence[str]) -> list[int]:
-        return await self._reader.versions(streams)
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        self._check_open()
+        return await self._ends.ask(streams)
+
+    async def _ask_ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        return await self._reader.ends(streams)
 
     async def read_stream(
         self,
@@ -237,7 +246,7 @@ class MongoStore:
     async def _close(self) -> None:
         self._watch.close()
         await self._groups.close()
-        await self._versions.close()
+        await self._ends.close()
         await self._hints.close()
         await self._calls.finished()
         await self._consumers.close()

@@ -67,7 +67,8 @@ CREATE TABLE views (
 
 # The optimistic way: no lock. The writer has given the positions itself, right behind the last event that it knows,
 # and whoever was there first makes all of it fail. A row is [stream, version, id, type, data, metadata, recorded at].
-# `expected` names versions [stream, version] that must be there, for streams whose head the writer does not know.
+# `expected` names events [stream, version, id] that must be there, for streams whose end the writer does not know; an
+# empty id is any.
 _APPEND_NEXT: Final = """
 CREATE PROCEDURE append_next(
     known bigint, known_id text, expected jsonb, new_events jsonb, INOUT stored bigint
@@ -76,9 +77,9 @@ BEGIN
     stored := 0;
     IF EXISTS (SELECT FROM events WHERE position = known AND id = known_id) AND (
         expected IS NULL OR NOT EXISTS (
-            SELECT FROM jsonb_array_elements(expected) AS one(pair)
-            WHERE (SELECT e.version FROM events AS e
-                   WHERE e.stream = pair->>0 AND e.version = (pair->>1)::bigint) IS NULL
+            SELECT FROM jsonb_array_elements(expected) AS one(v)
+            WHERE NOT EXISTS (SELECT FROM events AS e
+                              WHERE e.stream = v->>0 AND e.version = (v->>1)::bigint AND v->>2 IN ('', e.id))
         )
     ) THEN
         INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
@@ -93,7 +94,8 @@ END $$;
 """
 
 # The locked way: takes the lock first and looks then, in statements that begin after the lock is held, each with a
-# snapshot of its own. `appends` are [stream, expected version], in order; a row names its append at its end, from 1.
+# snapshot of its own. `appends` are [stream, expected version, id of the event there, or empty for any], in order; a row names its
+# append at its end, from 1. `heads` are [version, id of the event there].
 _APPEND_LOCKED: Final = """
 CREATE PROCEDURE append_locked(
     INOUT known bigint, INOUT known_id text, appends jsonb, new_events jsonb,
@@ -110,12 +112,15 @@ BEGIN
         SELECT FROM pg_trigger WHERE tgrelid = 'events'::regclass AND tgname = 'events_are_sealed'
     );
 
-    SELECT jsonb_agg(head ORDER BY n), array_agg(head = wanted ORDER BY n) INTO heads, fits
+    SELECT jsonb_agg(jsonb_build_array(coalesce(head, 0), coalesce(head_id, '')) ORDER BY n),
+           array_agg(coalesce(head, 0) = wanted AND (wanted_id = '' OR coalesce(head_id, wanted_id) = wanted_id) ORDER BY n)
+    INTO heads, fits
     FROM (
-        SELECT n, (v->>1)::bigint AS wanted, coalesce((
-            SELECT e.version FROM events AS e WHERE e.stream = v->>0 ORDER BY e.version DESC LIMIT 1
-        ), 0) AS head
+        SELECT n, (v->>1)::bigint AS wanted, v->>2 AS wanted_id, last.version AS head, last.id AS head_id
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS append(v, n)
+        LEFT JOIN LATERAL (
+            SELECT e.version, e.id FROM events AS e WHERE e.stream = v->>0 ORDER BY e.version DESC LIMIT 1
+        ) AS last ON true
     ) AS found;
 
     -- An append that stands where it expects to stand was stored before: where is its last event?

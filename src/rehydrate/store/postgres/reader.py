@@ -15,6 +15,7 @@ from rehydrate.store.port import (
     LogPage,
     ReplayPage,
     StoredEvent,
+    StreamEnd,
     StreamHead,
     StreamPage,
 )
@@ -25,6 +26,8 @@ from rehydrate.store.postgres.json_text import json_text
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page ends with the event that brings its data and metadata up to this."""
+MAX_PAGE: Final = 10_000
+"""Nor has it more events than this, whatever was asked for."""
 MAX_SCAN: Final = 10_000
 """How many events of the log a filtered page looks at, matched or not."""
 MAX_SLICE: Final = 1_000
@@ -37,6 +40,7 @@ BEYOND_ALL_NAMES: Final = "\U0010ffff" * 256
 async def read_stream(connection: Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
     check_name(stream)
+    limit = min(limit, MAX_PAGE)
     rows = await connection.fetch(sql.READ_STREAM, stream, after, limit + 1, MAX_PAGE_BYTES)
     is_last = _cut(rows, limit)
     events: list[StoredEvent] = []
@@ -63,6 +67,7 @@ async def replay(connection: Connection, stream: str, after: int) -> ReplayPage:
 
 async def read_all(connection: Connection, after: int, limit: int, where: LogFilter | None) -> LogPage:
     """A page of the log."""
+    limit = min(limit, MAX_PAGE)
     filters = _filters(where)
     if any(wanted is not None for wanted in filters):
         return await _read_filtered(connection, after, limit, filters)
@@ -100,11 +105,10 @@ async def read_head(connection: Connection) -> Head:
     return Head(0, "") if row is None else Head(row["position"], row["id"])
 
 
-async def read_versions(connection: Connection, streams: Sequence[str]) -> list[int]:
-    """The version of each stream; what cannot be one has no events."""
+async def read_ends(connection: Connection, streams: Sequence[str]) -> list[StreamEnd]:
+    """The last event of each stream; what cannot be one has no events."""
     asked = json_text([name if is_storable(name) else "" for name in streams])
-    rows = await connection.fetch(sql.VERSIONS, asked)
-    return [version for (version,) in rows]
+    return [StreamEnd(*row) for row in await connection.fetch(sql.ENDS, asked)]
 
 
 async def list_streams(connection: Connection, prefix: str, after: str, limit: int) -> list[StreamHead]:

@@ -106,11 +106,13 @@ READ_FILTERED: Final = """
 """
 
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"
-VERSIONS: Final = """
-    SELECT coalesce((
-        SELECT e.version FROM events AS e WHERE e.stream = asked.stream ORDER BY e.version DESC LIMIT 1
-    ), 0)
-    FROM jsonb_array_elements_text($1) WITH ORDINALITY AS asked(stream, n) ORDER BY n
+ENDS: Final = """
+    SELECT coalesce(last.version, 0), coalesce(last.id, '')
+    FROM jsonb_array_elements_text($1) WITH ORDINALITY AS asked(stream, n)
+    LEFT JOIN LATERAL (
+        SELECT e.version, e.id FROM events AS e WHERE e.stream = asked.stream ORDER BY e.version DESC LIMIT 1
+    ) AS last ON true
+    ORDER BY n
 """
 # From each stream to the next one, without a look at the events between.
 LIST_STREAMS: Final = """

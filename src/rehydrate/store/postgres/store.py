@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError
 from rehydrate.fork import FORKED, bind_to_process
+from rehydrate.store.end_questions import EndQuestions
 from rehydrate.store.group_commit import Group, GroupCommit, Outcome
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.port import (
@@ -25,6 +26,7 @@ from rehydrate.store.port import (
     NewEvent,
     ReplayPage,
     StoredSnapshot,
+    StreamEnd,
     StreamHead,
     StreamPage,
     ViewChange,
@@ -39,7 +41,6 @@ from rehydrate.store.postgres.migration import check_or_migrate
 from rehydrate.store.postgres.pool import Pool
 from rehydrate.store.postgres.writer import Writer
 from rehydrate.store.store_url import StoreUrl
-from rehydrate.store.version_questions import VersionQuestions
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class PostgresStore:
         self._groups = GroupCommit(self._writer.send, split_from=SPLIT_FROM)
         self._primary = Pool(address)
         self._replica = Pool(address, replica=True) if address.replica else self._primary
-        self._versions = VersionQuestions(self._ask_versions)
+        self._ends = EndQuestions(self._ask_ends)
         self._watch = LogWatch(self._last_position, address.poll)
         self._hints = Hints(address, self._hint)
         self._closed: str | None = None
@@ -103,9 +104,14 @@ class PostgresStore:
     # ---- appending
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
-        return self._groups.submit(stream, events, expected_version, waiter)
+        return self._groups.submit(stream, events, expected_version, waiter, last_id)
 
     async def append(
         self, stream: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
@@ -135,11 +141,14 @@ class PostgresStore:
     # ---- reading
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
-        self._check_open()
-        return await self._versions.ask(streams)
+        return [end.version for end in await self.ends(streams)]
 
-    async def _ask_versions(self, streams: Sequence[str]) -> list[int]:
-        return await self._primary.read(lambda connection: reader.read_versions(connection, streams))
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        self._check_open()
+        return await self._ends.ask(streams)
+
+    async def _ask_ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        return await self._primary.read(lambda connection: reader.read_ends(connection, streams))
 
     async def read_stream(
         self,
@@ -243,7 +252,7 @@ class PostgresStore:
         self._watch.close()
         await self._hints.close()
         await self._groups.close()
-        await self._versions.close()
+        await self._ends.close()
         await self._writer.close()
         for pool in {self._primary, self._replica}:
             await pool.close(_CLOSED)

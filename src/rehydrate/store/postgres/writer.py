@@ -25,7 +25,7 @@ from rehydrate.errors import (
 from rehydrate.store.another import another
 from rehydrate.store.group_commit import Group, Outcome, PendingAppend
 from rehydrate.store.known_heads import KnownHeads
-from rehydrate.store.port import Appended
+from rehydrate.store.port import Appended, StreamEnd
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect
@@ -73,7 +73,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
-        self._heads = KnownHeads[int]()
+        self._heads = KnownHeads[StreamEnd]()
         """May be too low, where others have written; too high they are only if the database was restored."""
         self._position = 0
         """The last position that is known, and the id of the event there: 0 if nothing is known."""
@@ -144,16 +144,16 @@ class Writer:
         position = self._position
         outcomes: list[Outcome] = []
         rows: list[_Row] = []
-        must_be_there: list[tuple[str, int]] = []
+        must_be_there: list[tuple[str, int, str]] = []
         for append in group:
             stream, version = append.stream, append.expected_version
             known = heads.get(stream)
             if known is None:
                 if version:
-                    must_be_there.append((stream, version))
-            elif version > known:
-                must_be_there.append((stream, version))
-            elif version < known:
+                    must_be_there.append((stream, version, append.last_id))
+            elif version > known.version:
+                must_be_there.append((stream, version, append.last_id))
+            elif version < known.version or append.last_id not in {"", known.event_id}:
                 return None  # A conflict, or a repeat.
             for event in append.events:
                 version += 1
@@ -181,7 +181,7 @@ class Writer:
     async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
         """The way on which the database tells what became of each append."""
         now = self._wall()
-        appends = json_text([(append.stream, append.expected_version) for append in group])
+        appends = json_text([(append.stream, append.expected_version, append.last_id) for append in group])
         rows = json_text(
             [
                 (
@@ -213,7 +213,7 @@ class Writer:
 
     def _outcomes(self, group: Group, found: asyncpg.Record) -> list[Outcome]:
         base, base_id, still_there, is_sealed = found[:4]
-        heads: list[int] = json.loads(found["heads"])
+        heads: list[tuple[int, str]] = json.loads(found["heads"])
         firsts: list[int | None] = json.loads(found["firsts"] or "[]")
         if not still_there:
             logger.error(
@@ -229,10 +229,13 @@ class Writer:
         outcomes: list[Outcome] = []
         for n, append in enumerate(group):
             expected, count = append.expected_version, len(append.events)
-            if heads[n] != expected:
-                outcomes.append(self._repeated(append, heads[n], firsts[n], is_sealed=is_sealed))
+            head, head_id = heads[n]
+            if head != expected:
+                outcomes.append(self._repeated(append, head, firsts[n], is_sealed=is_sealed))
             elif is_sealed:
                 outcomes.append(StoreSealedError(self._address.shown))
+            elif head and append.last_id not in {"", head_id}:
+                outcomes.append(VersionConflictError(append.stream, expected, head, is_another_history=True))
             else:
                 position += count
                 last_id = append.events[-1].id
@@ -255,7 +258,7 @@ class Writer:
         self._id = last_id or ""
         for append, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Appended):
-                self._heads.put(append.stream, outcome.version)
+                self._heads.put(append.stream, StreamEnd(outcome.version, append.events[-1].id))
 
     # ---- trouble
 

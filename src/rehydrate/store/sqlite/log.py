@@ -9,11 +9,11 @@ from typing import TypeAlias
 from rehydrate.errors import StoreError, StoreSealedError, VersionConflictError
 from rehydrate.store.group_commit import Group, Outcome, PendingAppend
 from rehydrate.store.known_heads import KnownHeads
-from rehydrate.store.port import Appended
+from rehydrate.store.port import Appended, StreamEnd
 from rehydrate.store.sqlite import schema
 
-_StreamAt: TypeAlias = tuple[int, int]
-"""The key and the version of a stream; (0, 0) for one that is not there."""
+_StreamAt: TypeAlias = tuple[int, int, str]
+"""The key and the version of a stream, and the id of its last event; (0, 0, "") for one that is not there."""
 _Row: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int]
 
 
@@ -46,10 +46,11 @@ class Log:
             self._ends_known = False
             self._data_version = data_version
 
-    def versions(self, connection: sqlite3.Connection, streams: Sequence[str]) -> list[int]:
-        """The version of each stream, as of now."""
+    def ends(self, connection: sqlite3.Connection, streams: Sequence[str]) -> list[StreamEnd]:
+        """The last event of each stream, as of now."""
         self.refresh(connection)
-        return [(self._heads.get(stream) or self._find(connection, stream))[1] for stream in streams]
+        found = [self._heads.get(stream) or self._find(connection, stream) for stream in streams]
+        return [StreamEnd(version, event_id) for _, version, event_id in found]
 
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
         """Insert what may be inserted of a group; the caller holds the lock, and commits."""
@@ -65,7 +66,7 @@ class Log:
         new_streams: list[tuple[int, str]] = []
         for append in group:
             stream = append.stream
-            key, version = heads.get(stream) or self._find(connection, stream)
+            key, version, event_id = heads.get(stream) or self._find(connection, stream)
             if version != append.expected_version:
                 outcomes.append(
                     _repeated(connection, append, key, version)
@@ -74,6 +75,9 @@ class Log:
                 continue
             if self._sealed:
                 outcomes.append(StoreSealedError(self._store))
+                continue
+            if append.last_id and event_id and append.last_id != event_id:
+                outcomes.append(VersionConflictError(stream, version, version, is_another_history=True))
                 continue
             if key == 0:
                 self._stream = key = self._stream + 1
@@ -87,7 +91,7 @@ class Log:
                     (position, key, version, event.id, event.type, event.data, event.metadata, recorded_at)
                 )
             self._position = position
-            heads.put(stream, (key, version))
+            heads.put(stream, (key, version, append.events[-1].id))
             outcomes.append(Appended(version, position))
         if new_streams:
             connection.executemany(schema.ADD_STREAM, new_streams)
@@ -102,9 +106,9 @@ class Log:
     def _find(self, connection: sqlite3.Connection, stream: str) -> _StreamAt:
         """Read a head, and know it from now on."""
         try:
-            head: _StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0)
+            head: _StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0, "")
         except UnicodeEncodeError:
-            return 0, 0  # Nothing can be called that.
+            return 0, 0, ""  # Nothing can be called that.
         self._heads.put(stream, head)
         return head
 

@@ -85,7 +85,8 @@ FORGET_PAGES: Final = "PRAGMA shrink_memory"
 LAST_POSITION: Final = "SELECT coalesce(max(position), 0) FROM events"
 LAST_STREAM: Final = "SELECT coalesce(max(id), 0) FROM streams"
 FIND_STREAM: Final = """
-    SELECT id, (SELECT coalesce(max(version), 0) FROM events WHERE stream = streams.id) FROM streams WHERE name = ?
+    SELECT streams.id, coalesce(version, 0), coalesce(events.id, '')
+    FROM streams LEFT JOIN events ON events.stream = streams.id WHERE name = ? ORDER BY version DESC LIMIT 1
 """
 ADD_STREAM: Final = "INSERT INTO streams (id, name) VALUES (?, ?)"
 ADD_EVENT: Final = """

@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
 from rehydrate.fork import FORKED, bind_to_process
+from rehydrate.store.end_questions import EndQuestions
 from rehydrate.store.group_commit import Group, GroupCommit, Outcome
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.port import (
@@ -38,6 +39,7 @@ from rehydrate.store.port import (
     NewEvent,
     ReplayPage,
     StoredSnapshot,
+    StreamEnd,
     StreamHead,
     StreamPage,
     ViewChange,
@@ -49,7 +51,6 @@ from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.store_url import StoreUrl
-from rehydrate.store.version_questions import VersionQuestions
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class SqliteStore:
         self._writer = Writer(file, clock.wall, self._completed, self._failed)
         self._groups = GroupCommit(self._writer.send)
         self._readers = Readers(file, readers)
-        self._versions = VersionQuestions(self._writer.versions)
+        self._ends = EndQuestions(self._writer.ends)
         self._watch = LogWatch(partial(self._readers.read, reader.read_position), poll)
         self._closed: str | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -125,9 +126,14 @@ class SqliteStore:
     # ---- appending
 
     def submit(
-        self, stream: str, events: Sequence[NewEvent], expected_version: int, waiter: AppendWaiter
+        self,
+        stream: str,
+        events: Sequence[NewEvent],
+        expected_version: int,
+        waiter: AppendWaiter,
+        last_id: str = "",
     ) -> Appended | StoreError | None:
-        return self._groups.submit(stream, events, expected_version, waiter)
+        return self._groups.submit(stream, events, expected_version, waiter, last_id)
 
     async def append(
         self, stream: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
@@ -148,8 +154,11 @@ class SqliteStore:
     # ---- reading
 
     async def versions(self, streams: Sequence[str]) -> list[int]:
+        return [end.version for end in await self.ends(streams)]
+
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
         self._check_open()
-        return await self._versions.ask(streams)
+        return await self._ends.ask(streams)
 
     async def read_stream(
         self,
@@ -238,7 +247,7 @@ class SqliteStore:
     async def _close(self) -> None:
         self._watch.close()
         await self._groups.close()
-        await self._versions.close()
+        await self._ends.close()
         # The connections that read go first, so that the writer's is the last one and leaves a single file behind.
         await self._writer.close(first=self._readers.close)
 

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 from rehydrate.errors import StoreError, StoreUnavailableError
 from rehydrate.store.another import another
 from rehydrate.store.group_commit import Group, Outcome
+from rehydrate.store.port import StreamEnd
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import (
     FORKED,
@@ -82,10 +83,10 @@ class Writer:
         """Begin to commit a group."""
         self._jobs.put(lambda: self._commit_group(group))
 
-    async def versions(self, streams: Sequence[str]) -> list[int]:
-        """The versions of streams, as of a moment after this was called."""
-        answer: asyncio.Future[list[int]] = self._loop.create_future()
-        self._questions.put(lambda: self._answer(lambda: self._versions(streams), answer))
+    async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        """The last events of streams, as of a moment after this was called."""
+        answer: asyncio.Future[list[StreamEnd]] = self._loop.create_future()
+        self._questions.put(lambda: self._answer(lambda: self._ends(streams), answer))
         self._jobs.put(self._answer_questions)
         return await answer
 
@@ -168,11 +169,11 @@ class Writer:
     def _append(self, connection: sqlite3.Connection, group: Group) -> list[Outcome]:
         return self._log.append(connection, group, self._wall())
 
-    def _versions(self, streams: Sequence[str]) -> list[int]:
+    def _ends(self, streams: Sequence[str]) -> list[StreamEnd]:
         give_up = time.monotonic() + self._file.busy_timeout
         while True:
             try:
-                return self._log.versions(self._current(), streams)
+                return self._log.ends(self._current(), streams)
             except sqlite3.Error as error:
                 if code_of(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
                     continue  # Somebody repairs what a killed process left behind.

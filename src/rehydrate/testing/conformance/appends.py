@@ -14,6 +14,7 @@ from rehydrate.store.port import (
     ExpectedVersion,
     NewEvent,
     Store,
+    StreamEnd,
 )
 from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.law import law
@@ -36,6 +37,15 @@ class HeardOnce:
         await until(lambda: self.outcomes)
         (outcome,) = self.outcomes
         return outcome
+
+
+async def submitted(
+    store: Store, stream: str, new: list[NewEvent], expected_version: int, last_id: str = ""
+) -> Appended | StoreError:
+    """How an append ended that was sent as actors send theirs."""
+    waiter = HeardOnce()
+    outcome = store.submit(stream, new, expected_version, waiter, last_id)
+    return await waiter.heard() if outcome is None else outcome
 
 
 class AppendLaws(StoreUnderTest):
@@ -258,6 +268,56 @@ class AppendLaws(StoreUnderTest):
             assert isinstance(outcome, Appended if n % 2 else VersionConflictError)
             assert len(waiters[n].outcomes) == (returned[n] is None), "exactly once"
         assert len(await sound_log(store)) == 12
+
+    @law()
+    async def test_the_end_of_a_stream_is_its_last_event(self, store: Store) -> None:
+        last = (await fill(store, "account-1", 3, each=2))[-1]
+        await fill(store, "account-2", 1)
+        ends = await store.ends(["account-2", "account-none", "account-1", "account-2"])
+        first, nothing, second, again = ends
+        assert nothing == StreamEnd(0, "")
+        assert first == again == StreamEnd(1, (await stream_events(store, "account-2"))[-1].id)
+        assert second == StreamEnd(last.version, (await stream_events(store, "account-1"))[-1].id)
+        assert await store.ends([]) == []
+
+    @law()
+    async def test_an_append_that_names_the_event_before_it_is_stored_behind_just_that_event(
+        self, store: Store, another: Another
+    ) -> None:
+        """The same version of another history is another place. Asked of one who knows the stream, and one who does not."""
+        new = events(2)
+        await store.append("account-1", new, expected_version=0)
+        fresh = store if store.capabilities.single_writer else await another()
+        for asked in (fresh, store):
+            outcome = await submitted(asked, "account-1", events(1), 2, "another event")
+            assert isinstance(outcome, VersionConflictError)
+            assert (outcome.stream, outcome.expected, outcome.actual) == ("account-1", 2, 2)
+            assert outcome.is_another_history
+        assert len(await sound_log(store)) == 2
+        third = events(1)
+        done = await submitted(store, "account-1", third, 2, new[-1].id)
+        assert isinstance(done, Appended)
+        assert done.version == 3
+        assert await submitted(store, "account-1", third, 2, new[-1].id) == done, "a repeat is one"
+        assert isinstance(await submitted(fresh, "account-1", events(1), 3, third[-1].id), Appended)
+        behind = await submitted(store, "account-1", events(1), 2, new[-1].id)
+        assert isinstance(behind, VersionConflictError)
+        assert (behind.actual, behind.is_another_history) == (4, False)
+
+    @law()
+    async def test_appends_that_are_submitted_in_one_turn_stand_in_the_log_in_that_order(
+        self, store: Store
+    ) -> None:
+        """As many as go out together: whoever copies a log relies on it."""
+        await fill(store, "account-7", 1)
+        waiters = [HeardOnce() for _ in range(64)]
+        returned = [
+            store.submit(f"account-{n}", [event(id=f"event {n}")], 0, waiter)
+            for n, waiter in enumerate(waiters)
+        ]
+        for n, (outcome, waiter) in enumerate(zip(returned, waiters, strict=True)):
+            assert isinstance(outcome or await waiter.heard(), VersionConflictError if n == 7 else Appended)
+        assert ids(await sound_log(store))[1:] == [f"event {n}" for n in range(64) if n != 7]
 
 
 async def _assert_gapless(store: Store, count: int) -> int:

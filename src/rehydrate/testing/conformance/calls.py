@@ -40,6 +40,7 @@ CALLS: dict[str, Callable[[Store], Coroutine[Any, Any, object]]] = {
     "append": lambda store: store.append("account-2", events(3), expected_version=ANY_VERSION),
     "append without events": lambda store: store.append("account-1", [], expected_version=3),
     "versions": lambda store: store.versions(["account-1", "account-none"]),
+    "ends": lambda store: store.ends(["account-1", "account-none"]),
     "read_stream": lambda store: store.read_stream("account-1"),
     "replay": lambda store: store.replay("account-1"),
     "read_all": lambda store: store.read_all(),

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from rehydrate.errors import RehydrateError, StoreUnavailableError, VersionConflictError
-from rehydrate.store.port import Appended, Head, Store
+from rehydrate.store.port import Appended, Head, Store, StreamEnd
+from rehydrate.testing.conformance.appends import submitted
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import event, events, fill, ids, sound_log, stream_events
 from rehydrate.testing.conformance.snapshots import counts, snapshot
-from rehydrate.testing.conformance.under_test import StoreUnderTest
+from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
 from rehydrate.testing.conformance.worker import AppendOnce, Flood
 from rehydrate.testing.conformance.writers import Writers
 
@@ -117,6 +118,24 @@ class RestoreLaws(StoreUnderTest):
         assert await store.load_checkpoint("balances") == old
         assert not await store.save_checkpoint(checkpoint("balances", 6), previous=ahead)
         assert await store.load_checkpoint("balances") == old
+
+    @law()
+    async def test_after_a_restore_another_history_of_the_same_length_is_told_apart(
+        self, store: Store, url: str, another: Another
+    ) -> None:
+        """The version is the same, and the event there is not: a state of before the restore must not go on."""
+        await fill(store, "account-1", 3)
+        copied = await self.copy(url)
+        mine = events(2)
+        await store.append("account-1", mine, expected_version=3)
+        await self.restore(url, copied)
+        theirs = events(2)
+        await (await another()).append("account-1", theirs, expected_version=3)
+        assert await store.ends(["account-1"]) == [StreamEnd(5, theirs[-1].id)]
+        outcome = await submitted(store, "account-1", events(1), 5, mine[-1].id)
+        assert isinstance(outcome, VersionConflictError)
+        assert (outcome.actual, outcome.is_another_history) == (5, True)
+        assert isinstance(await submitted(store, "account-1", events(1), 5, theirs[-1].id), Appended)
 
     @law()
     async def test_a_snapshot_ahead_of_a_log_that_was_restored_does_not_count(

@@ -1,4 +1,4 @@
-"""Asking for versions: many who ask in one turn of the event loop share one question."""
+"""Asking where streams end: many who ask in one turn of the event loop share one question."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import TypeAlias
 
 from rehydrate.errors import StoreError
 from rehydrate.store.another import another
+from rehydrate.store.port import StreamEnd
 
-_Question: TypeAlias = tuple[Sequence[str], asyncio.Future[list[int]]]
+_Question: TypeAlias = tuple[Sequence[str], asyncio.Future[list[StreamEnd]]]
 
 
-class VersionQuestions:
+class EndQuestions:
     """Questions that come while one is under way go out after it, together: its answer may be older than they are."""
 
-    def __init__(self, ask: Callable[[Sequence[str]], Awaitable[list[int]]]) -> None:
+    def __init__(self, ask: Callable[[Sequence[str]], Awaitable[list[StreamEnd]]]) -> None:
         self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Question] = []
         self._asking: asyncio.Task[None] | None = None
 
-    async def ask(self, streams: Sequence[str]) -> list[int]:
-        """The version of each stream, as of a moment after this was called."""
-        answer: asyncio.Future[list[int]] = self._loop.create_future()
+    async def ask(self, streams: Sequence[str]) -> list[StreamEnd]:
+        """The last event of each stream, as of a moment after this was called."""
+        answer: asyncio.Future[list[StreamEnd]] = self._loop.create_future()
         self._waiting.append((streams, answer))
         if self._asking is None:
             self._asking = self._loop.create_task(self._ask_all())
@@ -45,13 +46,13 @@ class VersionQuestions:
 
     async def _ask_together(self, questions: list[_Question]) -> None:
         try:
-            versions = iter(await self._ask([stream for streams, _ in questions for stream in streams]))
+            ends = iter(await self._ask([stream for streams, _ in questions for stream in streams]))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
             for _, answer in questions:
                 if not answer.done():
                     answer.set_exception(another(error) if isinstance(error, StoreError) else error)
             return
         for streams, answer in questions:
-            mine = list(islice(versions, len(streams)))
+            mine = list(islice(ends, len(streams)))
             if not answer.done():
                 answer.set_result(mine)
