@@ -26,10 +26,10 @@ class Waiter:
 class Disk:
     """What the groups are sent to; a test completes them by hand."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, *, gathers: bool = False, **options: int) -> None:
         self.sent: list[Group] = []
         self.now = 0.0
-        self.groups = GroupCommit(self.sent.append, monotonic=lambda: self.now, **options)
+        self.groups = GroupCommit(self.sent.append, monotonic=lambda: self.now, gathers=gathers, **options)
         self.position = 0
 
     def submit(self, stream: str, waiter: Waiter | None = None, *, size: int = 1) -> Waiter:
@@ -330,3 +330,25 @@ async def test_split_or_not_everybody_hears_once_and_a_stream_keeps_its_order(se
     await disk.groups.close()
     for stream, count in sent.items():
         assert [number for one, number in heard if one == stream] == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize(
+    ("gathers", "sent"), [(False, [["a"], ["b"], ["a again"]]), (True, [["a"], ["b", "a again"]])]
+)
+async def test_after_a_commit_the_next_group_goes_out_at_once_or_waits_for_those_whom_it_has_woken(
+    gathers: bool, sent: list[list[str]]
+) -> None:
+    """A caller that is woken runs in the next turn, and two halves of the callers would take turns for ever."""
+    disk = Disk(gathers=gathers)
+    loop = asyncio.get_running_loop()
+    disk.submit("a", Waiter(lambda: loop.call_soon(disk.submit, "a again")))
+    await turn()
+    disk.submit("b")
+    disk.complete()
+    await turn()
+    if not gathers:
+        disk.complete()
+        await turn()
+    assert disk.streams() == sent
+    disk.complete()
+    await disk.groups.close()

@@ -349,6 +349,24 @@ async def test_pages_end_where_a_reply_is_full(store: Store) -> None:
     assert [one.data[0] for one in await log_events(store, where=rare)] == list(range(12))
 
 
+async def test_where_the_server_runs_out_of_time_a_filtered_page_looks_at_less(
+    start_mongodb: Callable[..., MongoServer],
+) -> None:
+    """Ten thousand events may be ten thousand megabytes; a reader would stand there for ever."""
+    server = start_mongodb(parameters={"enableTestCommands": "1"})
+    store = await open_store(server.fresh_url())
+    await fill(store, "order-1", 50, each=1)
+    await fill(store, "account-1", 1)
+    out_of_time = {"failCommands": ["find"], "errorCode": 50}
+    with MongoClient[dict[str, Any]](server.url) as client:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": out_of_time})
+    where = LogFilter(aggregates=frozenset({"account"}))
+    page = await store.read_all(where=where)
+    assert (page.events, page.position, page.is_last) == ([], 10, False)
+    assert len(await log_events(store, where=where)) == 1
+    await store.close()
+
+
 # ---- waiting
 
 

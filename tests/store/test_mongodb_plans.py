@@ -65,7 +65,6 @@ CHANGED: dict[str, Command] = {
     "remove_views": COMMANDS.remove_views("consumer 7"),
     "remove_views, some": COMMANDS.remove_views("consumer 7", ["view 3", "view 5"]),
     "announce_saver": COMMANDS.announce_saver("consumer 7", b"session"),
-    "still_primary": COMMANDS.still_primary(),
 }
 
 

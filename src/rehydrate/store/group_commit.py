@@ -77,6 +77,7 @@ class GroupCommit:
         max_bytes: int = MAX_GROUP_BYTES,
         max_turn: float = MAX_TURN,
         split_from: int | None = None,
+        gathers: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
