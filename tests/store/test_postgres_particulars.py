@@ -14,13 +14,21 @@ from rehydrate.errors import (
     StoreSealedError,
     StoreUnavailableError,
 )
-from rehydrate.store.port import Appended, NewEvent, Store
-from rehydrate.store.postgres import migrate_postgres, migrations
+from rehydrate.store.port import Appended, LogFilter, NewEvent, Store
+from rehydrate.store.postgres import migrate_postgres, migrations, reader
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle
-from rehydrate.testing.conformance.material import event, events, fill, ids, sound_log
+from rehydrate.testing.conformance.material import (
+    event,
+    events,
+    fill,
+    ids,
+    log_events,
+    sound_log,
+    stream_events,
+)
 from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import PostgresServer
 
@@ -306,6 +314,30 @@ async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store, 
     assert isinstance(refusal, StoreError)
     assert not isinstance(refusal, StoreUnavailableError)
     assert len(await sound_log(store)) == 3
+
+
+# ---- pages
+
+
+async def test_a_page_is_bounded_in_events_and_bytes_whatever_was_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append("account-1", [event(data=bytes(1_000)) for _ in range(25)], expected_version=0)
+    whole = (await store.read_all(limit=1_000)).events
+    for name, bound, size in (("MAX_PAGE", 10, 10), ("MAX_PAGE_BYTES", 5_000, 5)):
+        monkeypatch.setattr(reader, name, bound)
+        for where in (None, LogFilter(aggregates=frozenset({"account"}))):
+            page = await store.read_all(limit=2**70, where=where)
+            assert (page.events, page.is_last) == (whole[:size], False)
+            assert (page.position, page.event_id) == (size, whole[size - 1].id)
+            assert await log_events(store, where=where) == whole
+        stream = await store.read_stream("account-1", limit=2**70)
+        assert (stream.events, stream.is_last) == (whole[:size], False)
+        assert await stream_events(store, "account-1") == whole
+        monkeypatch.undo()
+    monkeypatch.setattr(reader, "MAX_PAGE_BYTES", 5_000)
+    replayed = await store.replay("account-1")
+    assert (len(replayed.rows), replayed.last_id, replayed.is_last) == (5, whole[4].id, False)
 
 
 # ---- settings
