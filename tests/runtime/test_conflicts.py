@@ -282,6 +282,29 @@ async def test_after_a_store_went_back_no_snapshot_is_trusted(
     assert result.version == 2
 
 
+@pytest.mark.parametrize("kept", [1, 2], ids=["less than the actor knows", "no more than the actor knows"])
+async def test_a_store_that_went_back_between_a_conflict_and_the_catch_up_starts_over(
+    store: Store, caplog: pytest.LogCaptureFixture, kept: int
+) -> None:
+    """The version that the conflict named is gone: nobody waits for it."""
+    exchangeable = Exchangeable(store)
+    async with staged(exchangeable.as_store) as stage:
+        for _ in range(2):
+            await stage.bank.dispatch(account, "ada", Deposit(10))
+        restored = await copy_of(store, until=kept)
+        await store.append("bank_account-ada", [deposited(f"{n}") for n in range(3)], expected_version=2)
+        stage.script.add("read_stream", Refuse())
+        sent = stage.bank.dispatch_nowait(account, "ada", Withdraw(10))
+        await settle()
+        assert stage.bank.statistics().conflicts == 1
+        exchangeable.behind = restored
+        with caplog.at_level(logging.ERROR):
+            assert (await stage.in_time(sent)).version == kept + 1
+        assert "went back" in caplog.text
+        assert await stage.bank.state(account, "ada") == Account(10 * (kept - 1), kept + 1)
+    await store.close()
+
+
 @pytest.mark.parametrize("theirs", [1, 3], ids=["as many events", "more events"])
 @pytest.mark.parametrize("asks", ["command", "refusal", "state"])
 async def test_a_store_that_went_back_and_was_written_to_since_starts_over_too(

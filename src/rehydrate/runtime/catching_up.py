@@ -40,10 +40,25 @@ async def _catch_up(actor: AggregateActor[Any, Any, Any], actual: int, tries: in
     if caught_up.events:
         actor.overtaken(caught_up.state, caught_up.events)
     if actor.version < actual:
-        lagging = StoreUnavailableError(f"{actor.stream} does not show version {actual} yet")
-        _try_again(actor, actual, tries, lagging)
+        await _look_where_it_ends(actor, actual, tries)
     else:
         actor.advance()
+
+
+async def _look_where_it_ends(actor: AggregateActor[Any, Any, Any], actual: int, tries: int) -> None:
+    """The stream does not show the version that a conflict named: not yet, or not any more."""
+    try:
+        (end,) = await actor.blueprint.manager.store.ends([actor.stream])
+    except StoreUnavailableError as error:
+        _try_again(actor, actual, tries, error)
+        return
+    if actor.phase != RECOVERING:
+        return
+    if end.version < actual:
+        actor.start_over(f"its version is {end.version} and was {actual}")
+    else:
+        lagging = StoreUnavailableError(f"{actor.stream} does not show version {actual} yet")
+        _try_again(actor, actual, tries, lagging)
 
 
 def _try_again(
