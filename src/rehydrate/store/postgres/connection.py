@@ -152,9 +152,10 @@ async def warn_of_lost_power(connection: Connection, address: Address) -> None:
 async def disconnect(connection: Connection) -> None:
     """Close a connection, politely if the server answers soon."""
     try:
-        await connection.close(timeout=_CLOSING)
+        # The driver's own time-out does not hold while it waits for something that it has cancelled.
+        async with asyncio.timeout(_CLOSING):
+            await connection.close()
     except FAILURES:
+        pass
+    finally:
         connection.terminate()
-    except BaseException:
-        connection.terminate()
-        raise

@@ -72,6 +72,7 @@ class Hints:
                 # A network that has gone says nothing, and neither does one on which nothing happens.
                 await connection.execute(sql.STILL_THERE)
         except FAILURES as error:
+            connection.terminate()
             logger.debug("%s: nobody listens for appends of others: %s", self._address.place, error)
         finally:
             await disconnect(connection)
