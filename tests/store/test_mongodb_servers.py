@@ -13,6 +13,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.mongodb.log import Log
 from rehydrate.store.url import open_store
+from rehydrate.testing.clock import settle
 from rehydrate.testing.conformance.material import events, fill, sound_log
 from rehydrate.testing.servers import ServerNotFoundError
 from rehydrate.testing.servers.folder import ServerFolder
@@ -159,7 +160,14 @@ async def test_a_user_who_may_only_find_and_insert_events_appends_beside_others(
     logs: list[Log] = [vars(store)["_log"] for store in stores[1:]]
     assert not all(vars(log).get("_may_update") for log in logs), "they got into each other's way"
     assert (await stores[1].append("account-1", events(1), expected_version=3)).version == 4
-    for store in stores:
+    waiting = await open_store(f"{url_of(guarded, 'appender')}&poll=60")
+    end = (await owner.head()).position
+    woken = asyncio.create_task(waiting.wait(after=end))
+    await settle()
+    await fill(owner, "account-1", 1)
+    async with asyncio.timeout(10):
+        await woken
+    for store in (*stores, waiting):
         await store.close()
 
     def change(database: Any) -> list[Callable[[], object]]:
