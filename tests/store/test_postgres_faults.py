@@ -266,11 +266,12 @@ async def test_where_a_commit_waits_for_a_standby_that_is_away_nothing_is_acknow
     await administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
     await administrator.execute("SELECT pg_reload_conf()")
     stored, waits = 2, None
+    new = events(1)
     while waits is None:  # The server tells nobody from when on it waits.
-        new = events(1)
         try:
             await store.append("account-1", new, expected_version=stored)
             stored += 1
+            new = events(1)
         except StoreUnavailableError as error:
             waits = error
     assert waits.stored is None

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -13,6 +14,7 @@ from rehydrate.errors import (
     StoreError,
     StoreSealedError,
     StoreUnavailableError,
+    VersionConflictError,
 )
 from rehydrate.store.port import Appended, LogFilter, NewEvent, Store
 from rehydrate.store.postgres import migrate_postgres, migrations, reader
@@ -31,6 +33,8 @@ from rehydrate.testing.conformance.material import (
 )
 from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import PostgresServer
+
+T = TypeVar("T")
 
 SECRET = "correct-horse"
 
@@ -314,6 +318,61 @@ async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store, 
     assert isinstance(refusal, StoreError)
     assert not isinstance(refusal, StoreUnavailableError)
     assert len(await sound_log(store)) == 3
+
+
+# ---- the two ways of a group
+
+
+async def test_a_group_takes_the_lock_at_first_and_for_a_while_after_somebody_else_has_written(
+    postgres_url: str, store: Store
+) -> None:
+    writer = vars(store)["_writer"]
+    ways: list[str] = []
+    for name in ("_append_next", "_append_locked"):
+        setattr(writer, name, _noted(ways, name, getattr(writer, name)))
+    await fill(store, "account-1", 3)
+    assert ways == ["_append_locked", "_append_next", "_append_next"]
+    other = await open_store(postgres_url)
+    await fill(other, "account-2", 1)
+    ways.clear()
+    await fill(store, "account-1", 25)
+    assert ways == ["_append_next", *["_append_locked"] * 21, *["_append_next"] * 4]
+    ways.clear()
+    # A conflict or a repeat is no sign of others.
+    with pytest.raises(VersionConflictError):
+        await store.append("account-1", events(1), expected_version=0)
+    await fill(store, "account-1", 2)
+    assert ways == ["_append_next", "_append_locked", "_append_next", "_append_next"]
+    await other.close()
+
+
+def _noted(ways: list[str], name: str, way: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    async def noted(*arguments: object) -> T:
+        ways.append(name)
+        return await way(*arguments)
+
+    return noted
+
+
+async def test_streams_that_a_process_has_not_written_itself_go_without_a_lock_too(
+    postgres_url: str, store: Store
+) -> None:
+    for n in range(3):
+        await fill(store, f"account-{n}", n + 1)
+    other = await open_store(postgres_url)
+    writer = vars(other)["_writer"]
+    await fill(other, "mine", 1)
+    ways: list[str] = []
+    writer._append_locked = _noted(ways, "_append_locked", writer._append_locked)
+    outcomes = await asyncio.gather(
+        *[other.append(f"account-{n}", events(1), expected_version=n + 1) for n in range(3)]
+    )
+    assert [done.version for done in outcomes] == [2, 3, 4]
+    assert ways == []
+    with pytest.raises(VersionConflictError):
+        await other.append("account-4", events(1), expected_version=1)
+    assert ways == ["_append_locked"]
+    await other.close()
 
 
 # ---- pages
