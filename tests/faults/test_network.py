@@ -26,10 +26,9 @@ _REQUESTS = ("Sync", "insert", "update", "find", "aggregate")
 """What ends a request to PostgreSQL, and requests to MongoDB."""
 
 
-@pytest.fixture(params=["postgres_url", "mongodb_url"])
+@pytest.fixture(params=["postgres", "mongodb"])
 def server_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(request.param)
-    return impatient(url)
+    return impatient(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
@@ -122,8 +121,19 @@ async def _run(
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [cuts_every_connection, loses_answers_to_appends, refuses_connections, stands_still],
+    ("server_url", "trouble"),
+    [
+        ("postgres", cuts_every_connection),
+        ("postgres", loses_answers_to_appends),
+        ("postgres", refuses_connections),
+        ("postgres", stands_still),
+        ("mongodb", cuts_every_connection),
+        ("mongodb", loses_answers_to_appends),
+        ("mongodb", refuses_connections),
+        # It waits for time-outs.
+        pytest.param("mongodb", stands_still, marks=pytest.mark.slow),
+    ],
+    indirect=["server_url"],
 )
 async def test_a_network_fails_under_load_and_the_service_resumes_by_itself(
     server_url: str, proxy: Proxy, trouble: Trouble, chance: random.Random

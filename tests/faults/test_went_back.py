@@ -103,7 +103,13 @@ class LaggingStandby:
         await to_thread(self._standby.promote)
 
 
-@pytest.fixture(params=["postgres, a copy", "postgres, a standby", "mongodb, a copy"])
+POSTGRES = ["postgres, a copy", "postgres, a standby"]
+MONGODB = "mongodb, a copy"
+_SLOW = pytest.mark.slow
+"""MongoDB takes more than a second for each start."""
+
+
+@pytest.fixture(params=[*POSTGRES, MONGODB])
 def world(
     request: pytest.FixtureRequest,
     start_postgres: Callable[..., PostgresServer],
@@ -217,7 +223,17 @@ async def test_a_log_that_went_back_is_reported_and_the_state_is_that_of_the_eve
         assert await state(bank) == Account(KEPT + 1 + 10 * LOST, KEPT + 1 + LOST)
 
 
-@pytest.mark.parametrize("others", [LOST - 3, LOST, LOST + 3], ids=["fewer", "as many", "more"])
+@pytest.mark.parametrize(
+    ("world", "others"),
+    [
+        pytest.param(
+            kind, others, id=f"{kind}, {name}", marks=_SLOW if kind == MONGODB and name != "as many" else ()
+        )
+        for kind in [*POSTGRES, MONGODB]
+        for others, name in ((LOST - 3, "fewer"), (LOST, "as many"), (LOST + 3, "more"))
+    ],
+    indirect=["world"],
+)
 async def test_a_process_that_slept_while_others_wrote_another_history_does_not_go_on_with_the_old_one(
     world: World, one: Runtime, other: Runtime, beside: str, others: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,6 +248,7 @@ async def test_a_process_that_slept_while_others_wrote_another_history_does_not_
     assert await state(one) == await state(other) == Account(KEPT + 2 * others + 1, KEPT + others + 1)
 
 
+@pytest.mark.parametrize("world", [*POSTGRES, pytest.param(MONGODB, marks=_SLOW)], indirect=True)
 async def test_a_consumer_that_was_ahead_of_the_log_is_stopped_by_name_and_not_set_back(
     world: World, one: Runtime, other: Runtime, beside: str
 ) -> None:
@@ -261,6 +278,7 @@ async def test_a_consumer_that_was_ahead_of_the_log_is_stopped_by_name_and_not_s
     assert (there.position, there.event_id) == (ahead.position, ahead.event_id)
 
 
+@pytest.mark.parametrize("world", [*POSTGRES, pytest.param(MONGODB, marks=_SLOW)], indirect=True)
 async def test_processes_go_on_when_the_log_goes_back_under_load_and_repeats_store_again_what_was_lost(
     world: World, chance: random.Random
 ) -> None:
