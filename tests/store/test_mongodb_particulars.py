@@ -210,6 +210,23 @@ async def test_a_collection_that_is_dropped_under_an_open_store_is_not_made_anew
         assert "events" not in database_of(client).list_collection_names()
 
 
+async def test_without_its_index_nothing_is_appended_until_it_is_there_again(
+    store: Store, mongodb_url: str
+) -> None:
+    """As in the middle of a restore, which makes indexes last."""
+    await fill(store, "account-1", 3)
+    with MongoClient[dict[str, Any]](mongodb_url) as client:
+        database = database_of(client)
+        documents = list(database["events"].find())
+        database["events"].drop()
+        database["events"].insert_many(documents)
+        with pytest.raises(StoreUnavailableError, match="without its index on stream, version") as refused:
+            await store.append("account-1", events(1), expected_version=3)
+        assert (refused.value.stored, refused.value.retryable) == (False, True)
+        database["events"].create_index({"stream": 1, "version": 1}, unique=True)
+    assert (await store.append("account-1", events(1), expected_version=3)).version == 4
+
+
 async def test_a_document_shows_what_it_is(store: Store, mongodb_url: str) -> None:
     new = [NewEvent("a", "Opened", b"1", b"2"), NewEvent("b", "Deposited", b"3", b"4", recorded_at=5)]
     await store.append("account-ada", new, expected_version=0)

@@ -148,7 +148,14 @@ async def test_an_insert_behind_another_document_finds_it_and_its_own_place_by_a
 async def test_every_question_and_every_change_is_explained_here() -> None:
     """A command that is added comes with its plan."""
     without_a_plan = {
-        *("create_collections", "create_indexes", "create_index_of_events", "collection", "changes"),
+        *(
+            "create_collections",
+            "create_indexes",
+            "index_of_events",
+            "indexes_of_events",
+            "collection",
+            "changes",
+        ),
         *("insert", "insert_behind", "save_schema", "begin_checkpoint"),
         *("in_transaction", "patient_for"),
     }

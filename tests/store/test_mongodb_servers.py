@@ -111,7 +111,7 @@ def guarded(mongod: Mongod) -> Mongod:
         ]
         events = {
             "resource": {"db": "bank", "collection": "events"},
-            "actions": ["find", "insert", "changeStream"],
+            "actions": ["find", "insert", "listIndexes", "changeStream"],
         }
         bank.command("createRole", "appender", privileges=[events, *others], roles=[])
         for user, role in (("owner", "readWrite"), ("appender", "appender"), ("reader", "read")):

@@ -54,14 +54,17 @@ class Commands:
     def create_indexes(self) -> list[Command]:
         """All indexes beside those on `_id`; making one that is there costs nothing."""
         return [
-            self.create_index_of_events(),
-            self._create_index(self.snapshots, "stream", "version"),
-            self._create_index(self.views, "name", "key"),
+            self._create_index(self.events, self.index_of_events()),
+            self._create_index(self.snapshots, {"stream": 1, "version": 1}),
+            self._create_index(self.views, {"name": 1, "key": 1}),
         ]
 
-    def create_index_of_events(self) -> Command:
+    def index_of_events(self) -> Command:
         """By it no two appends stand at one version, and streams are read."""
-        return self._create_index(self.events, "stream", "version")
+        return {"stream": 1, "version": 1}
+
+    def indexes_of_events(self) -> Command:
+        return {"listIndexes": self.events, "cursor": {}, "maxTimeMS": self._milliseconds}
 
     def read_schema(self) -> Command:
         return self._find(self.meta, {"_id": "schema"}, limit=1)
@@ -334,8 +337,8 @@ class Commands:
 
     # ---- their parts
 
-    def _create_index(self, collection: str, *fields: str) -> Command:
-        index = {"key": dict.fromkeys(fields, 1), "name": "_".join(fields), "unique": True}
+    def _create_index(self, collection: str, key: Command) -> Command:
+        index = {"key": key, "name": "_".join(key), "unique": True}
         return {"createIndexes": collection, "indexes": [index], "writeConcern": self._durable}
 
     @staticmethod

@@ -335,8 +335,7 @@ class Log:
             raise StoreUnavailableError(
                 f"{self._store}: its collection {commands.events} is gone, from under a store that is open"
             )
-        # Without its index nothing would hold two writers apart.
-        await self._driver.write(commands.create_index_of_events())
+        await self._check_index()
         log = SameLog(found[0]["info"]["uuid"], self._connections)
         known = _Known(log, 0)
         for document in await self._ask(commands.newest(log)):
@@ -346,6 +345,17 @@ class Log:
             known.sealed = True
         self._known = known
         return known
+
+    async def _check_index(self) -> None:
+        """Without it nothing would hold two writers apart. It is not made here: nor would the collection be."""
+        key = self._commands.index_of_events()
+        for index in await self._ask(self._commands.indexes_of_events()):
+            if index["key"] == key and index.get("unique"):
+                return
+        raise StoreUnavailableError(
+            f"{self._store}: its collection {self._commands.events} is without its index on {', '.join(key)}: it is being "
+            "restored; or else open the store anew, which makes it again"
+        )
 
     async def _follow(self, known: _Known) -> None:
         """Read what others have appended since; it tells of their streams, too.
