@@ -239,6 +239,9 @@ async def test_of_several_servers_the_one_that_takes_writes_is_found_also_after_
         store = await open_store(url)
         await fill(store, "account-1", 2)
         await _reaches(standby.url, 2)
+        only_standby = url.replace(f"127.0.0.1:{primary.port}", f"127.0.0.1:{standby.port}")
+        with pytest.raises(StoreUnavailableError, match="none of its servers takes writes"):
+            await open_store(only_standby)
         await asyncio.to_thread(primary.kill)
         await asyncio.to_thread(standby.promote)
         assert (await until_answered(store, "account-1", events(1), 2)).position == 3

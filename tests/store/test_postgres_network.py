@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,22 @@ async def test_a_server_whose_certificate_is_not_to_be_trusted_is_refused(
 async def test_a_server_without_tls_is_refused_where_it_is_required(postgres_url: str) -> None:
     with pytest.raises(ConfigurationError, match="rejected SSL upgrade"):
         await open_store(f"{postgres_url}?sslmode=require")
+
+
+# ---- a socket in a folder
+
+
+async def test_a_server_is_reached_by_its_socket(start_postgres: Callable[..., PostgresServer]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        server = start_postgres(settings={"unix_socket_directories": folder})
+        password = StoreUrl(server.url).password
+        store = await open_store(f"postgresql://postgres:{password}@/postgres?host={folder}:{server.port}")
+        assert store.url == "postgresql:///postgres"
+        await fill(store, "account-1", 2)
+        assert len(await sound_log(store)) == 2
+        await store.close()
+        await asyncio.to_thread(server.stop)
 
 
 # ---- poolers
@@ -319,6 +336,20 @@ async def test_a_listener_that_hears_nothing_asks_and_listens_anew_if_there_is_n
     await waiting
     await other.close()
     await store.close()
+
+
+async def test_of_several_servers_one_that_swallows_everything_is_passed_over(
+    proxy: Proxy, postgres_url: str
+) -> None:
+    proxy.stall()
+    silent, there = (StoreUrl(url).host for url in (proxy.url, postgres_url))
+    for hosts in (f"{silent},{there}", f"{there},{silent}"):
+        store = await open_store(f"{postgres_url.replace(there, hosts)}?connect_timeout=0.5")
+        (version,) = await store.versions(["account-1"])
+        assert (await store.append("account-1", events(1), expected_version=version)).version == version + 1
+        await store.close()
+    with pytest.raises(StoreUnavailableError, match="does not answer in time"):
+        await open_store(f"{proxy.url.replace(silent, f'{silent},{silent}')}?connect_timeout=0.2")
 
 
 async def test_connections_that_died_unnoticed_are_replaced_unnoticed(store: Store, proxy: Proxy) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.store.postgres import sql
-from rehydrate.store.postgres.address import Address
+from rehydrate.store.postgres.address import Address, Host
 from rehydrate.store.postgres.failures import FAILURES, as_store_error, at_open, behind_a_pooler
 
 logger = logging.getLogger(__name__)
@@ -62,17 +62,28 @@ async def connect(
 
 
 async def _connect(address: Address, settings: dict[str, str], *, replica: bool) -> Connection:
+    """To the first of the hosts that takes it in time."""
     hosts = (address.replica,) if replica and address.replica else address.hosts
-    arguments: dict[str, Any] = {}
-    if hosts:
-        arguments["host"] = [host.name for host in hosts]
-        arguments["port"] = [host.port for host in hosts]
+    for host in hosts[:-1]:
+        try:
+            return await _connect_to(address, settings, host, takes_writes=True)
+        except FAILURES as error:
+            # Not the driver's own way through several hosts: one that swallows everything would use up the time of all.
+            logger.debug("%s: %s:%d is passed over: %s", address.place, host.name, host.port, error)
+    return await _connect_to(address, settings, hosts[-1] if hosts else None, takes_writes=len(hosts) > 1)
+
+
+async def _connect_to(
+    address: Address, settings: dict[str, str], host: Host | None, *, takes_writes: bool
+) -> Connection:
     options = [address.ssl] if address.ssl else []
-    if len(hosts) > 1:
+    if takes_writes:
         options.append("target_session_attrs=read-write")
     async with asyncio.timeout(address.connect_timeout):
         connection: Connection = await asyncpg.connect(
             f"postgresql://?{'&'.join(options)}" if options else None,
+            host=None if host is None else host.name,
+            port=None if host is None else host.port,
             user=address.user,
             password=address.password,
             database=address.database,
@@ -80,7 +91,6 @@ async def _connect(address: Address, settings: dict[str, str], *, replica: bool)
             command_timeout=address.statement_timeout + GRACE,
             # Statements are few, and known; each is prepared once.
             max_cached_statement_lifetime=0,
-            **arguments,
         )
     return connection
 

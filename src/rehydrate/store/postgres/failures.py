@@ -129,4 +129,6 @@ def is_storable(name: str) -> bool:
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "none of its servers takes writes"
     return str(error) or type(error).__name__
