@@ -17,6 +17,7 @@ from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import HANG_LIMIT
 from tests.bank import Account, account, app
 from tests.faults.reader import LogReader
+from tests.faults.real_servers import LIMIT
 from tests.faults.worker import Close, Refused, Run, Stored
 from tests.faults.workers import Answer, Worker, Workers
 
@@ -78,11 +79,11 @@ class Campaign:
         await self._keep_all_running()
 
     async def run_through(
-        self, trouble: Coroutine[Any, Any, None], commands: Iterator[Run], *, processes: int, limit: float
+        self, trouble: Coroutine[Any, Any, None], commands: Iterator[Run], *, processes: int
     ) -> None:
         """Let so many processes work while there is trouble; it begins when all of them are ready.
 
-        They are handed new commands until it is over. Everything is answered within `limit` seconds.
+        They are handed new commands until it is over. Then everything is answered within `LIMIT` seconds.
         """
         self._endless = commands
         self._is_troubled = True
@@ -93,14 +94,14 @@ class Campaign:
             self._is_troubled = False
             for slot in self.slots:
                 self._feed(slot)
+            await self.until(lambda: self.is_over, limit=LIMIT)
 
-        async with asyncio.timeout(limit):
-            self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
-            for slot in self.slots:
-                await slot.worker.ready()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_all_running())
-                tasks.create_task(from_beginning_to_end())
+        self.slots = [Slot(await self._workers.start()) for _ in range(processes)]
+        for slot in self.slots:
+            await slot.worker.ready()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_all_running())
+            tasks.create_task(from_beginning_to_end())
 
     async def _keep_all_running(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -108,13 +109,13 @@ class Campaign:
                 tasks.create_task(self._keep_running(slot))
 
     async def get_on(self, count: int) -> None:
-        """Wait until so many more commands have been answered."""
+        """Wait until so many more commands have been answered, be it after the service has resumed."""
         enough = self.answered + count
-        await self.until(lambda: self.answered >= enough)
+        await self.until(lambda: self.answered >= enough, limit=LIMIT)
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object], *, limit: float = HANG_LIMIT) -> None:
         """Wait until enough has been answered, or everything."""
-        async with asyncio.timeout(HANG_LIMIT):
+        async with asyncio.timeout(limit):
             while not condition() and not self.is_over:
                 self._watching.append(asyncio.get_running_loop().create_future())
                 await self._watching[-1]

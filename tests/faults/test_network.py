@@ -17,7 +17,7 @@ from rehydrate.testing.wire import Message
 from tests.faults.campaign import Campaign, verify
 from tests.faults.commands import endless_commands
 from tests.faults.reader import reader_of
-from tests.faults.real_servers import LIMIT, impatient
+from tests.faults.real_servers import impatient
 from tests.faults.workers import workers_on
 
 Trouble = Callable[[Proxy, Campaign], Coroutine[Any, Any, None]]
@@ -113,9 +113,7 @@ async def _run(
                 await trouble(proxy, campaign)
                 await campaign.get_on(chance.randint(1, 200))
 
-        await campaign.run_through(
-            again_and_again(), endless_commands(40, chance), processes=processes, limit=LIMIT
-        )
+        await campaign.run_through(again_and_again(), endless_commands(40, chance), processes=processes)
         await verify(server_url, campaign, reader, undisturbed)
         assert undisturbed.refused == 0, "a network that fails elsewhere is none of its business"
 
@@ -129,8 +127,8 @@ async def _run(
         ("postgres", stands_still),
         ("mongodb", cuts_every_connection),
         ("mongodb", loses_answers_to_appends),
-        ("mongodb", refuses_connections),
-        # It waits for time-outs.
+        # They wait for time-outs of the driver.
+        pytest.param("mongodb", refuses_connections, marks=pytest.mark.slow),
         pytest.param("mongodb", stands_still, marks=pytest.mark.slow),
     ],
     indirect=["server_url"],

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.campaign import Campaign, verify
 from tests.faults.commands import endless_commands
 from tests.faults.reader import reader_of
-from tests.faults.real_servers import LIMIT, Server, impatient
+from tests.faults.real_servers import Server, impatient
 from tests.faults.workers import workers_on
 
 Trouble = Callable[[Server, Campaign], Coroutine[Any, Any, None]]
@@ -61,9 +61,7 @@ async def _run(
                 await trouble(server, campaign)
                 await campaign.get_on(chance.randint(1, 200))
 
-        await campaign.run_through(
-            again_and_again(), endless_commands(40, chance), processes=processes, limit=LIMIT
-        )
+        await campaign.run_through(again_and_again(), endless_commands(40, chance), processes=processes)
         await verify(url, campaign, reader)
 
 

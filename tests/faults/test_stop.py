@@ -15,7 +15,7 @@ from rehydrate.testing.clock import HANG_LIMIT
 from tests.faults.campaign import Campaign, Slot, verify
 from tests.faults.commands import endless_commands
 from tests.faults.reader import reader_of
-from tests.faults.real_servers import LIMIT, impatient
+from tests.faults.real_servers import impatient
 from tests.faults.worker import Ask, Refused, Run, Shown, Stored
 from tests.faults.workers import workers_on
 
@@ -47,9 +47,7 @@ async def test_a_process_that_is_stopped_under_load_keeps_nobody_from_anything_o
 
     async with workers_on(impatient(url)) as workers, reader_of(url) as reader:
         campaign = Campaign(workers, at_a_time=16, with_cause=True)
-        await campaign.run_through(
-            stop_one_after_the_other(), endless_commands(10, chance), processes=3, limit=LIMIT
-        )
+        await campaign.run_through(stop_one_after_the_other(), endless_commands(10, chance), processes=3)
         await verify(url, campaign, reader)
         assert campaign.errors.keys() <= {"VersionConflictError"}, campaign.errors
 

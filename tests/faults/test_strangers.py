@@ -22,7 +22,7 @@ from tests.bank import Account, Deposit, account, app
 from tests.faults.campaign import Campaign, verify, whole_log
 from tests.faults.commands import endless_commands
 from tests.faults.reader import reader_of
-from tests.faults.real_servers import LIMIT, impatient
+from tests.faults.real_servers import impatient
 from tests.faults.workers import workers_on
 
 INSERT_NEXT = """
@@ -223,9 +223,7 @@ async def test_appends_of_a_stranger_that_are_rolled_back_leave_no_hole_and_stal
                 await stranger.execute("ROLLBACK")
                 await campaign.get_on(1)
 
-        await campaign.run_through(
-            takes_and_gives_back(), endless_commands(20, chance), processes=2, limit=LIMIT
-        )
+        await campaign.run_through(takes_and_gives_back(), endless_commands(20, chance), processes=2)
         await stranger.close()
         await verify(server_url, campaign, reader)
         assert reader.refused == 0

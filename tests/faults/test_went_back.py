@@ -24,7 +24,7 @@ from rehydrate.testing.servers.databases import ask
 from tests.bank import Account, Deposit, bank_account
 from tests.faults.campaign import Campaign, verify, whole_log
 from tests.faults.commands import endless_commands
-from tests.faults.real_servers import LIMIT, Server, impatient
+from tests.faults.real_servers import Server, impatient
 from tests.faults.worker import Stored
 from tests.faults.workers import workers_on
 
@@ -293,7 +293,7 @@ async def test_processes_go_on_when_the_log_goes_back_under_load_and_repeats_sto
             await world.go_back()
             await campaign.get_on(200)
 
-        await campaign.run_through(go_back(), deposits, processes=2, limit=LIMIT)
+        await campaign.run_through(go_back(), deposits, processes=2)
 
     async with app.open(world.url) as bank:
         before = await ids_of(bank.store)
