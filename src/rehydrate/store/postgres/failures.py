@@ -31,8 +31,8 @@ COLLISION: Final = "23505"
 """Somebody else was first with a position or a version."""
 LOCKED: Final = "55P03"
 _NO_SUCH_TABLE: Final = frozenset({"42P01", "3F000", "42883"})
-_WAITING_DOES_NOT_HELP: Final = frozenset({"53100", "25006", "42501", "0A000"})
-"""The disk is full; the server is read-only; the role may not; the procedure is another one."""
+_WAITING_DOES_NOT_HELP: Final = frozenset({"53100", "25006", "42501", "0A000", "54000"})
+"""The disk is full; the server is read-only; the role may not; the procedure is another one; it is too much at once."""
 _ANOTHER_SERVER: Final = frozenset({"25006"})
 """Which may have become a standby while its old primary came back somewhere else: look again."""
 _NOTHING_STORED: Final = ("22", "23", "25", "40", "42", "3D", "3F", "53", "54", "55")
