@@ -232,7 +232,10 @@ def _verify_commands(campaign: Campaign, events: list[StoredEvent]) -> None:
     by_id: defaultdict[str, list[StoredEvent]] = defaultdict(list)
     for event in events:
         by_id[metadata_in(event).command_id].append(event)
-    assert by_id.keys() == campaign.stored.keys()
+    lost = campaign.stored.keys() - by_id.keys()
+    assert not lost, f"acknowledged, and not there: {sorted(lost)}"
+    unknown = by_id.keys() - campaign.stored.keys()
+    assert not unknown, f"there, and refused: {sorted(unknown)}"
     for id, stored in by_id.items():
         order, answer = campaign.commands[id], campaign.stored[id]
         assert len(stored) == order.parts, f"{order}: {stored}"
