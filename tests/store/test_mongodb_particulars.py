@@ -1,14 +1,13 @@
-"""What only the MongoDB store does: its URL, its collections, its bounds, its fences."""
+"""What only the MongoDB store does: its URL, its collections, its fences."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from bson import encode
 from pymongo import MongoClient
 
 from rehydrate.errors import (
@@ -17,15 +16,13 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from rehydrate.store.group_commit import PendingAppend
-from rehydrate.store.mongodb import MongoStore, opening
-from rehydrate.store.mongodb.log import EVENT_OVERHEAD, Log, as_document
+from rehydrate.store.mongodb import opening
+from rehydrate.store.mongodb.log import Log
 from rehydrate.store.port import Appended, LogFilter, NewEvent, Store, ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle
-from rehydrate.testing.conformance.appends import HeardOnce
 from rehydrate.testing.conformance.checkpoints import checkpoint
-from rehydrate.testing.conformance.material import event, events, fill, ids, log_events, sound_log
+from rehydrate.testing.conformance.material import events, fill, ids, log_events, sound_log
 from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import MongoServer
 
@@ -243,145 +240,6 @@ async def test_a_document_shows_what_it_is(store: Store, mongodb_url: str) -> No
             {"id": "b", "type": "Deposited", "data": b"3", "metadata": b"4", "recorded_at": 5},
         ],
     }
-
-
-# ---- bounds
-
-
-def test_the_largest_append_that_is_taken_is_a_document_that_mongodb_takes() -> None:
-    limits = MongoStore.capabilities
-    name = "é" * 256
-    one = NewEvent(name, name, b"", b"", recorded_at=2**62)
-    largest = [one] * (limits.max_append_events - 1)
-    largest.append(NewEvent(name, name, bytes(limits.max_append_bytes), b"", recorded_at=2**62))
-    append = PendingAppend("x" * 641, largest, 2**40, HeardOnce(), limits.max_append_bytes)
-    size = len(encode(as_document(append, 2**50, 2**62)))
-    assert size < LARGEST_DOCUMENT
-    assert size < append.size + (len(largest) + 1) * EVENT_OVERHEAD
-
-
-async def test_appends_that_together_are_larger_than_a_message_are_all_stored(store: Store) -> None:
-    """Many small events have more names than bytes."""
-    name = "n" * 500
-    appending = [
-        store.append(
-            f"account-{n}", [event(name, b"", id=f"{n}.{m}.{name}") for m in range(4_000)], expected_version=0
-        )
-        for n in range(14)
-    ]
-    done = await asyncio.gather(*appending)
-    assert [one.version for one in done] == [4_000] * 14
-    assert (await store.head()).position == 56_000
-    assert sorted(one.position for one in done) == list(range(4_000, 56_001, 4_000))
-
-
-async def test_an_event_whose_time_is_no_number_for_mongodb_meets_its_owner_only(store: Store) -> None:
-    wrong = NewEvent("wrong", "Opened", b"", recorded_at=2**63)
-    outcomes = await asyncio.gather(
-        store.append("account-1", events(1), expected_version=0),
-        store.append("account-2", [wrong], expected_version=0),
-        store.append("account-3", events(1), expected_version=0),
-        return_exceptions=True,
-    )
-    assert isinstance(outcomes[1], StoreUnavailableError)
-    assert (outcomes[1].stored, outcomes[1].retryable) == (False, False)
-    assert [isinstance(one, Appended) for one in outcomes] == [True, False, True]
-    assert len(await sound_log(store)) == 2
-
-
-async def test_what_is_too_large_for_a_document_is_refused_before_anything_is_saved(store: Store) -> None:
-    large = bytes(16 * MIB)
-    saving: list[Callable[[], Awaitable[object]]] = [
-        lambda: store.save_snapshot(snapshot("account-1", 1, data=large), keep=1),
-        lambda: store.save_checkpoint(checkpoint("balances", 1, data=large), previous=None),
-        lambda: store.save_checkpoint(
-            checkpoint("balances", 1), previous=None, views=[ViewChange("ada", b""), ViewChange("bob", large)]
-        ),
-    ]
-    for save in saving:
-        with pytest.raises(StoreUnavailableError, match="16,777,216 bytes") as refused:
-            await save()
-        assert not refused.value.retryable
-    assert await store.load_checkpoint("balances") is None
-    assert await store.list_views("balances") == []
-
-
-async def test_the_largest_snapshot_and_view_come_back(store: Store) -> None:
-    large = bytes(16 * MIB - 16 * 1024)
-    await store.save_snapshot(snapshot("account-1", 1, data=large), keep=1)
-    views = [ViewChange(f"{n}", large) for n in range(3)]
-    assert await store.save_checkpoint(checkpoint("balances", 1), previous=None, views=views)
-    found = await store.load_snapshot("account-1")
-    assert found is not None
-    assert len(found.data) == len(large)
-    assert [(key, len(data)) for key, data in await store.list_views("balances")] == [
-        (f"{n}", len(large)) for n in range(3)
-    ]
-
-
-async def test_all_checkpoints_are_listed_however_many_there_are(store: Store) -> None:
-    names = [f"consumer {n:04}" for n in range(1_203)]
-    for start in range(0, len(names), 50):
-        saving = [
-            store.save_checkpoint(checkpoint(name, 1), previous=None) for name in names[start : start + 50]
-        ]
-        assert all(await asyncio.gather(*saving))
-    assert [one.name for one in await store.list_checkpoints()] == names
-
-
-async def test_numbers_beyond_64_bits_are_refused(store: Store) -> None:
-    for ask in (
-        lambda: store.read_all(after=2**63),
-        lambda: store.read_stream("account-1", after=2**63),
-        lambda: store.replay("account-1", after=2**63),
-    ):
-        with pytest.raises(ValueError, match=r"below 2\*\*63"):
-            await ask()
-
-
-async def test_a_filter_that_is_too_large_to_be_sent_is_applied_all_the_same(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rehydrate.store.mongodb.commands.MAX_FILTER", 1)
-    for n in range(30):
-        await fill(store, f"account-{n}", 3, each=2)
-    where = LogFilter(streams=frozenset({"account-29", "account-3"}), types=frozenset({"Happened"}))
-    for limit in (1, 2, 5, 100):
-        found = await log_events(store, limit=limit, where=where)
-        assert [(one.stream, one.version) for one in found] == [
-            (stream, version) for stream in ("account-3", "account-29") for version in (1, 2, 3)
-        ]
-
-
-async def test_pages_end_where_a_reply_is_full(store: Store) -> None:
-    """A reply of the server has 16 MiB, a page 8, whatever the limit."""
-    for n in range(12):
-        await store.append("account-1", [event(data=bytes([n]) * 3 * MIB)], expected_version=n)
-    page = await store.read_all(limit=1_000)
-    assert 2 <= len(page.events) <= 4
-    assert not page.is_last
-    assert page.position == page.events[-1].position
-    assert [one.data[0] for one in await log_events(store)] == list(range(12))
-    rare = LogFilter(types=frozenset({"Happened"}))
-    assert [one.data[0] for one in await log_events(store, where=rare)] == list(range(12))
-
-
-async def test_where_the_server_runs_out_of_time_a_filtered_page_looks_at_less(
-    start_mongodb: Callable[..., MongoServer],
-) -> None:
-    """Ten thousand events may be ten thousand megabytes; a reader would stand there for ever."""
-    server = start_mongodb(parameters={"enableTestCommands": "1"})
-    store = await open_store(server.fresh_url())
-    await fill(store, "order-1", 50, each=1)
-    await fill(store, "account-1", 1)
-    out_of_time = {"failCommands": ["find"], "errorCode": 50}
-    with MongoClient[dict[str, Any]](server.url) as client:
-        client.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": out_of_time})
-    where = LogFilter(aggregates=frozenset({"account"}))
-    page = await store.read_all(where=where)
-    assert (page.events, page.position, page.is_last) == ([], 10, False)
-    assert len(await log_events(store, where=where)) == 1
-    await store.close()
 
 
 # ---- waiting
