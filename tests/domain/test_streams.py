@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehydrate.domain.streams import check_id, check_stream, split_stream_name, stream_name
+from rehydrate.domain.streams import check_id, check_stream, first_beyond, split_stream_name, stream_name
 from rehydrate.errors import InvalidIdError
 
 _names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.]{0,20}", fullmatch=True)
@@ -62,3 +62,15 @@ def test_the_longest_name_with_the_longest_id_is_a_stream() -> None:
     check_stream(stream_name("a" * 128, "x" * 512))
     with pytest.raises(InvalidIdError):
         check_stream("x" * 642)
+
+
+_texts = st.text(st.sampled_from("ab\ud7ff\ue000\U0010ffff"), max_size=4)
+
+
+@given(_texts, _texts)
+def test_what_begins_with_a_prefix_is_just_what_lies_between_it_and_the_first_beyond(
+    prefix: str, text: str
+) -> None:
+    beyond = first_beyond(prefix)
+    beyond.encode()  # It is text.
+    assert text.startswith(prefix) == (prefix <= text and (not beyond or text < beyond))

@@ -71,3 +71,13 @@ def split_stream_name(stream: str) -> tuple[str, str]:
     if not (aggregate and dash and id):
         raise InvalidIdError("stream", f'{stream!r} is not of the form "<aggregate>-<id>"')
     return aggregate, id
+
+
+def first_beyond(prefix: str) -> str:
+    """The first text beyond all that begin with this, in code point order; empty where there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return ""
+    following = ord(stem[-1]) + 1
+    # The surrogates, which are no characters, come next to U+D7FF.
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
+from rehydrate.domain.streams import first_beyond
 from rehydrate.store.port import LogFilter
 
 Command: TypeAlias = dict[str, Any]
@@ -402,11 +403,8 @@ class Commands:
 def name_range(prefix: str, after: str) -> Command:
     """The names that begin with the prefix and come after another, as a condition; empty if those are all."""
     names: Command = {"$gt": after} if after and after >= prefix else {"$gte": prefix} if prefix else {}
-    stem = prefix.rstrip("\U0010ffff")
-    if stem:
-        following = ord(stem[-1]) + 1
-        # The surrogates, which are no characters, come next to U+D7FF.
-        names["$lt"] = stem[:-1] + chr(0xE000 if following == 0xD800 else following)
+    if beyond := first_beyond(prefix):
+        names["$lt"] = beyond
     return names
 
 

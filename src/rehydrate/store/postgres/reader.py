@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from rehydrate.domain.streams import first_beyond
 from rehydrate.store.port import (
     PAGE_SIZE,
     Head,
@@ -121,12 +122,7 @@ def name_range(prefix: str, after: str) -> tuple[str, str, str]:
     """What names come after, the smallest that begins with the prefix, and the first one beyond all that do."""
     check_name(prefix)
     check_name(after)
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return after, prefix, BEYOND_ALL_NAMES
-    following = ord(stem[-1]) + 1
-    # The surrogates, which are no characters, come next to U+D7FF.
-    return after, prefix, stem[:-1] + chr(0xE000 if following == 0xD800 else following)
+    return after, prefix, first_beyond(prefix) or BEYOND_ALL_NAMES
 
 
 def _cut(rows: list[asyncpg.Record], limit: int) -> bool:

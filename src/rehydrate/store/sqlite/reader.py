@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from rehydrate.domain.streams import first_beyond
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -171,12 +172,7 @@ def list_streams(connection: sqlite3.Connection, prefix: str, after: str, limit:
 def name_range(prefix: str, after: str) -> tuple[str, str | bytes]:
     """The smallest name that begins with the prefix and comes after another, and the first one beyond them all."""
     first = after + "\0" if after >= prefix else prefix
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return first, b""  # Every text comes before every blob.
-    following = ord(stem[-1]) + 1
-    # The surrogates, which are no characters, come next to U+D7FF.
-    return first, stem[:-1] + chr(0xE000 if following == 0xD800 else following)
+    return first, first_beyond(prefix) or b""  # Every text comes before every blob.
 
 
 def _page(found: sqlite3.Cursor, limit: int, *, data: int, metadata: int = 0) -> tuple[list[Any], bool]:
