@@ -15,7 +15,7 @@ import pytest
 
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from rehydrate.store.known_heads import KnownHeads
-from rehydrate.store.port import Checkpoint, LogFilter, NewEvent, Store, ViewChange
+from rehydrate.store.port import Checkpoint, LogFilter, NewEvent, Store, StreamEnd, ViewChange
 from rehydrate.store.sqlite import SqliteStore, reader, schema
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
@@ -272,13 +272,13 @@ def test_a_range_of_names_holds_what_begins_with_the_prefix(prefix: str) -> None
 # ---- versions
 
 
-async def test_many_who_ask_for_versions_share_one_way_to_the_writer(store: SqliteStore) -> None:
+async def test_many_who_ask_where_streams_end_share_one_way_to_the_writer(store: SqliteStore) -> None:
     await store.append("account-1", events(3), expected_version=0)
-    questions = vars(store)["_versions"]
+    questions = vars(store)["_ends"]
     asked: list[Sequence[str]] = []
     ask = questions._ask
 
-    async def count(streams: Sequence[str]) -> list[int]:
+    async def count(streams: Sequence[str]) -> list[StreamEnd]:
         asked.append(streams)
         return list(await ask(streams))
 
