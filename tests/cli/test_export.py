@@ -89,6 +89,22 @@ def test_a_time_may_be_written_in_any_zone(written: str) -> None:
     assert event_in(json.dumps(line).encode(), 2).recorded_at == EVENT.recorded_at
 
 
+@pytest.mark.parametrize(
+    ("written", "beyond"),
+    [
+        ("9999-12-31T23:59:59.999999-01:00", 253_402_300_799_999_999 + 3_600_000_000),
+        ("0001-01-01T00:00:00+01:00", -62_135_596_800_000_000 - 3_600_000_000),
+    ],
+)
+def test_a_time_may_be_written_in_a_zone_where_the_year_still_has_four_digits(
+    written: str, beyond: int
+) -> None:
+    line = json.loads(as_lines([EVENT])) | {"recorded_at": written}
+    event = event_in(json.dumps(line).encode(), 2)
+    assert event.recorded_at == beyond
+    assert event_in(as_lines([event])[:-1], 2) == event
+
+
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda line: {key: value for key, value in line.items() if key != name}
 
@@ -109,6 +125,14 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a stream that is too long": (having(stream="x" * 700), "this stream cannot be used"),
     "a time without a zone": (having(recorded_at="2024-05-17T09:30:00"), "'recorded_at' must be like"),
     "no time": (having(recorded_at="yesterday"), "'recorded_at' must be like"),
+    "a time that no store takes": (
+        having(recorded_at=2**63),
+        "'recorded_at' is 9223372036854775808, and a time is a whole number of 64 bits",
+    ),
+    "a time that is too early for any store": (
+        having(recorded_at=-(2**63) - 1),
+        "is a whole number of 64 bits",
+    ),
     "a list": (lambda _: [], "it must be an object, and is a list"),
 }
 
@@ -141,6 +165,33 @@ def test_the_first_line_is_recognised_also_with_fields_of_a_later_version() -> N
     for other in (b"{}", b"", b"\xff", as_lines([EVENT])):
         with pytest.raises(MalformedEventError, match="is it one"):
             check_first(other)
+
+
+NESTINGS: dict[str, Callable[[int], bytes]] = {
+    "lists": lambda depth: b"[" * depth + b"]" * depth,
+    "objects": lambda depth: b'{"a":' * depth + b"1" + b"}" * depth,
+    "both, beside much that is flat": lambda depth: (
+        b'[["[[[",{}],' * (depth // 2) + b'{"\\"]":' * (depth // 2) + b"[]" + b"}" * (depth // 2) + b"]" * (depth // 2)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NESTINGS)
+def test_what_is_nested_so_deeply_that_a_reader_could_give_up_is_in_base64(kind: str) -> None:
+    nested = NESTINGS[kind]
+    for depth in range(2, 1_200, 2):
+        event = msgspec.structs.replace(EVENT, data=nested(depth), metadata=nested(depth))
+        line = as_lines([event])
+        assert event_in(line[:-1], 2) == event
+        if depth < 50:
+            assert b"base64" not in line
+        if depth > 110:
+            assert line.count(b"base64") == 2
+
+
+def test_what_is_wide_and_not_deep_stays_readable() -> None:
+    event = msgspec.structs.replace(EVENT, data=b"[" + b'{"a":[]},' * 5_000 + b'"]]]"]')
+    assert b"base64" not in as_lines([event])
 
 
 # ---- a store
@@ -276,6 +327,23 @@ async def test_a_line_that_is_missing_or_twice_is_named_long_before_the_end(
             await import_events(url, given_lines(*harm(lines)))
         stored, whole = await contents(store), await contents(source)
         assert 0 < len(stored) <= 5_000
+        assert stored == whole[: len(stored)]
+        assert await import_events(url, given_lines(*lines)) == 0
+        assert await contents(store) == whole
+
+
+async def test_behind_a_time_that_no_store_takes_nothing_is_stored(
+    url: str, new_url: NewUrl, tmp_path: Path
+) -> None:
+    async with opened(url, new_url("memory")) as (store, source):
+        for stream in ("a-1", "b-1", "c-1"):
+            event = NewEvent(stream, "T", b"{}", b"{}", recorded_at=2**63 - 1)
+            await source.append(stream, [event], expected_version=0)
+        lines = await exported(source.url, tmp_path)
+        harmed = [*lines[:2], lines[2].replace(str(2**63 - 1).encode(), str(2**63).encode()), *lines[3:]]
+        with pytest.raises(RehydrateError, match=r"line 3: .*'recorded_at' is 9223372036854775808"):
+            await import_events(url, given_lines(*harmed))
+        stored, whole = await contents(store), await contents(source)
         assert stored == whole[: len(stored)]
         assert await import_events(url, given_lines(*lines)) == 0
         assert await contents(store) == whole

@@ -26,6 +26,10 @@ ANY_VERSION: Final = "any version"
 STREAM_EXISTS: Final = "stream exists"
 """`expected_version` for an append to a stream that has at least one event."""
 
+MIN_TIME: Final = -(2**63)
+MAX_TIME: Final = 2**63 - 1
+"""Between these is every time of an event: microseconds since 1970 that fit into 64 bits."""
+
 ExpectedVersion: TypeAlias = int | Literal["any version", "stream exists"]
 
 
@@ -288,6 +292,7 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
             AppendTooLargeError: nothing was stored.
             StoreUnavailableError: its `stored` says what is known.
             InvalidIdError, StoreClosedError, StoreSealedError: nothing was stored.
+            ValueError: a time of 65 bits; nothing was stored, and never will be.
         """
         ...
 
@@ -419,6 +424,8 @@ def check_append(capabilities: Capabilities, stream: str, events: Sequence[NewEv
     for event in events:
         check_id(event.id, "event id")
         check_id(event.type, "event type")
+        if event.recorded_at is not None and not MIN_TIME <= event.recorded_at <= MAX_TIME:
+            raise ValueError(f"event {event.id!r} is of {event.recorded_at}: a time has at most 64 bits")
     size = sum(len(event.data) + len(event.metadata) for event in events)
     if size > capabilities.max_append_bytes:
         raise AppendTooLargeError(stream, "bytes", size, capabilities.max_append_bytes)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -16,13 +17,21 @@ import msgspec
 from rehydrate.cli.misfit import why_misfit
 from rehydrate.domain.streams import check_id, check_stream
 from rehydrate.errors import InvalidIdError
-from rehydrate.store.port import StoredEvent
+from rehydrate.store.port import MAX_TIME, MIN_TIME, StoredEvent
 
 FORMAT: Final = "rehydrate events"
 VERSION: Final = 1
 
+MAX_NESTING: Final = 100
+"""How deep JSON may be nested that stands in a line as it is. How much deeper a decoder goes depends on where it is
+called, so what is nested deeper is in base64: whoever reads the line gets as far as whoever wrote it."""
+
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, as everything here
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+_TEXT: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class MalformedEventError(ValueError):
@@ -130,7 +139,7 @@ def event_in(line: bytes, number: int) -> StoredEvent:
 
 
 def _line_of(event: StoredEvent) -> EventLine:
-    data_is_json, metadata_is_json = _is_json(event.data), _is_json(event.metadata)
+    data_is_json, metadata_is_json = _may_stand(event.data), _may_stand(event.metadata)
     return EventLine(
         stream=event.stream,
         version=event.version,
@@ -145,8 +154,27 @@ def _line_of(event: StoredEvent) -> EventLine:
     )
 
 
-def _is_json(data: bytes) -> bool:
+def _may_stand(data: bytes) -> bool:
     """Whether these bytes may stand in a line as they are, and come out of it as the same."""
+    return _is_json(data) and not _is_deep(data)
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether this JSON is nested deeper than a line may be."""
+    if data.count(b"[") + data.count(b"{") <= MAX_NESTING:
+        return False
+    # Not counted in what was decoded: of a key that is there twice, only the last value is left.
+    brackets = _TEXT.sub(b"", data).translate(_AS_LISTS, _NO_BRACKETS)
+    for _ in range(MAX_NESTING):
+        # The innermost ones of this moment, and only these.
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether these bytes are JSON on one line, with nothing around it."""
     if b"\n" in data or b"\r" in data or data != data.strip():
         return False
     try:
@@ -180,12 +208,20 @@ def _iso(microseconds: int) -> str | int:
 
 
 def _microseconds(recorded_at: str | int) -> int:
-    if isinstance(recorded_at, int):
-        return recorded_at
+    microseconds = recorded_at if isinstance(recorded_at, int) else _since_1970(recorded_at)
+    if not MIN_TIME <= microseconds <= MAX_TIME:
+        raise MalformedEventError(
+            f"not an event: 'recorded_at' is {microseconds}, and a time is a whole number of 64 bits"
+        )
+    return microseconds
+
+
+def _since_1970(written: str) -> int:
     try:
-        moment = datetime.fromisoformat(recorded_at)
+        moment = datetime.fromisoformat(written)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None or (offset := moment.utcoffset()) is None:
         raise MalformedEventError("not an event: 'recorded_at' must be like 2024-05-17T09:30:00.000000Z")
-    return (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
+    # As a duration: as a date in UTC it may have a year that no date has.
+    return (moment.replace(tzinfo=None) - _EPOCH - offset) // _MICROSECOND

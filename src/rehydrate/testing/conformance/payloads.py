@@ -7,7 +7,7 @@ import time
 import msgspec
 import pytest
 
-from rehydrate.store.port import NewEvent, ReplayPage, Store, StoredEvent
+from rehydrate.store.port import ANY_VERSION, MAX_TIME, MIN_TIME, NewEvent, ReplayPage, Store, StoredEvent
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import event, events, sound_log
 from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
@@ -86,7 +86,7 @@ class PayloadLaws(StoreUnderTest):
         await store.append("account-1", new, expected_version=0)
         await _assert_stored(store, new)
 
-    @pytest.mark.parametrize("given", [0, 1, 1_700_000_000_000_001, 2**53 + 1])
+    @pytest.mark.parametrize("given", [0, 1, 1_700_000_000_000_001, 2**53 + 1, MIN_TIME, MAX_TIME])
     @law()
     async def test_the_time_of_an_event_that_brings_one_is_kept(self, store: Store, given: int) -> None:
         new = [msgspec.structs.replace(event(), recorded_at=given), event()]
@@ -94,6 +94,17 @@ class PayloadLaws(StoreUnderTest):
         kept, made = await sound_log(store)
         assert kept.recorded_at == given
         assert made.recorded_at != given
+
+    @pytest.mark.parametrize("beyond", [MIN_TIME - 1, MAX_TIME + 1, 2**70])
+    @law()
+    async def test_a_time_that_no_store_takes_is_refused_and_nothing_is_stored(
+        self, store: Store, beyond: int
+    ) -> None:
+        new = [event(), msgspec.structs.replace(event(), recorded_at=beyond)]
+        for expected in (0, ANY_VERSION):
+            with pytest.raises(ValueError, match="64 bits"):
+                await store.append("account-1", new, expected_version=expected)
+        assert await sound_log(store) == []
 
     @law()
     async def test_the_time_of_an_event_that_brings_none_is_now_in_microseconds(self, store: Store) -> None:
