@@ -156,13 +156,13 @@ def write_commands(repository: Repository, to: Path) -> int:
 
 def run_commands(console: Console, folder: Path, url: str) -> bool:
     """Run the commands, and then the same call once more: it finds that all is done."""
-    arguments = ["run", "examples.git_history.app:app", "--run", "history"]
+    arguments = ["run", "examples.git_history.app:app", "--run", "history", "--store", url]
     for results in ("results.jsonl", "results-of-the-second-call.jsonl"):
-        console.print(f"  $ rehydrate {' '.join(arguments)} < commands.jsonl", style="bold")
+        console.print(f"  $ rehydrate {' '.join(arguments)} < {folder / 'commands.jsonl'}", style="bold")
         console.file.flush()
         with (folder / "commands.jsonl").open("rb") as lines, (folder / results).open("wb") as answers:
             ran = subprocess.run(
-                [sys.executable, "-m", "rehydrate.cli", *arguments, "--store", url],
+                [sys.executable, "-m", "rehydrate.cli", *arguments],
                 stdin=lines, stdout=answers, stderr=None if sys.stderr.isatty() else subprocess.PIPE,
                 cwd=ROOT, check=False,
             )  # fmt: skip

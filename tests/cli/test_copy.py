@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from rehydrate import (
+    ConfigurationError,
     StoreSealedError,
 )
 from rehydrate.cli.moving.comparison import NotACopyError
@@ -206,9 +207,29 @@ async def test_an_empty_store_is_copied_to_an_empty_store_and_said_to_be_one(
     pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with opened(*pair) as (source, destination):
-        assert await copy_store(*pair, seal=True) == 0
+        assert await copy_store(*pair, seal=False) == 0
         assert await destination.head() == NOTHING
         assert f"{source.url} holds no events: is it the store that you meant?" in capsys.readouterr().err
+
+
+async def test_an_empty_store_is_not_sealed_for_it_may_be_another_one_than_was_meant(
+    pair: tuple[str, str],
+) -> None:
+    async with opened(*pair) as (source, _):
+        with pytest.raises(ConfigurationError, match="holds no events, and was not sealed"):
+            await copy_store(*pair, seal=True)
+        await fill(source, 1)
+
+
+async def test_a_copy_back_into_the_sealed_store_seals_nothing(pair: tuple[str, str]) -> None:
+    """Both would take no more events, and nobody could go on."""
+    async with opened(*pair) as (source, destination):
+        await fill(source, 3)
+        assert await copy_store(*pair, seal=True) == 0
+        for seal in (True, False):
+            with pytest.raises(ConfigurationError, match="is sealed itself, and takes no events"):
+                await copy_store(pair[1], pair[0], seal=seal)
+        await fill(destination, 1, seed=2)
 
 
 async def test_a_database_without_a_store_is_no_source_and_gets_no_tables(new_url: NewUrl) -> None:
@@ -221,7 +242,7 @@ async def test_a_database_without_a_store_is_no_source_and_gets_no_tables(new_ur
     ):
         ended = await asyncio.to_thread(typed, *arguments)
         assert (ended.code, ended.stdout) == (1, "")
-        assert "is at version 0" in ended.stderr
+        assert "there is no store in this schema" in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -183,7 +184,7 @@ async def test_without_migration_a_schema_that_is_not_there_is_refused_until_it_
     postgres_url: str, stranger: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     said = await refused(f"{postgres_url}?migrate=false")
-    assert "is at version 0" in said
+    assert "there is no store in this schema" in said
     assert "rehydrate migrate --store URL" in said
     assert not await stranger.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rehydrate')")
     url = StoreUrl(postgres_url)
@@ -223,6 +224,24 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     assert not await stranger.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rehydrate')")
     monkeypatch.undo()
     await (await open_store(postgres_url)).close()
+
+
+@pytest.mark.parametrize("rights", ["nothing", "GRANT USAGE ON SCHEMA rehydrate TO visitor"])
+@pytest.mark.parametrize("migrate", ["true", "false"])
+async def test_a_role_without_its_rights_is_told_of_them_in_one_sentence(
+    postgres_url: str, stranger: "asyncpg.Connection[asyncpg.Record]", rights: str, migrate: str
+) -> None:
+    await migrate_postgres(StoreUrl(postgres_url))
+    await stranger.execute("DROP ROLE IF EXISTS visitor; CREATE ROLE visitor LOGIN PASSWORD 'let me in'")
+    if rights != "nothing":
+        await stranger.execute(rights)
+    parts = urlsplit(postgres_url)
+    host = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"visitor:let%20me%20in@{host}", query=f"migrate={migrate}"))
+    said = await refused(url)
+    assert "GRANT USAGE ON SCHEMA rehydrate" in said or "the role lacks a right that it needs" in said
+    assert "let me in" not in said
+    await stranger.execute("DROP OWNED BY visitor; DROP ROLE visitor")
 
 
 async def test_an_older_schema_is_brought_up_to_date_by_whoever_opens_it_first(

@@ -70,6 +70,8 @@ async def _misjudged() -> set[str]:
             keep=1,
         )
         async with App(aggregates=[account]).open(store) as bank:
+            # Else the fence would find out that the state is of another history, and this is about rehydration alone.
+            vars(bank)["_manager"].is_single_writer = True
             state = await bank.state(account, "ada")
         used = state.balance >= MARKED
         assert used or state == Account(4, 4)

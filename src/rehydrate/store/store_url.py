@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Final, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from rehydrate.errors import ConfigurationError
 
@@ -46,7 +46,7 @@ class StoreUrl:
         self.path: str = unquote(path)
         """What follows the slash after the host, without it."""
         self.shown: str = f"{self.scheme}://{self.host}{slash}{path}"
-        """The URL without credentials and parameters."""
+        """The URL without credentials, and without parameters but those that say which store it is."""
         self._given = self._parameters(query)
         self._known: list[str] = []
 
@@ -57,6 +57,12 @@ class StoreUrl:
                 raise ConfigurationError(f"{self.shown}: the parameter {name!r} is given twice")
             given[name] = value
         return given
+
+    def show(self, *names: str) -> None:
+        """Have these parameters shown, where they are given: without them it would be another store."""
+        shown = urlencode({name: self._given[name] for name in names if name in self._given}, safe="/:,")
+        if shown:
+            self.shown += f"?{shown}"
 
     def text(self, name: str, *, default: str) -> str:
         """Take a parameter as it stands."""

@@ -78,7 +78,12 @@ class _Call:
         await self.events.begin()
         if self.events.before or seal:
             await self.events.refuse_itself()
+        await self.events.refuse_sealed()
         await self._copy(advance)
+        if seal and not self.events.compared.events:
+            raise ConfigurationError(
+                f"{self._source.url} holds no events, and was not sealed: is it the store that you meant?"
+            )
         # There is no way back from a seal: whatever waiting does not cure has to be put right before.
         if seal and all(each.may_pass for each in self.consumers.not_copied):
             self._may_be_sealed = True

@@ -15,8 +15,8 @@ from rehydrate.cli.moving.appending import Appender
 from rehydrate.cli.moving.comparison import Compared, NotACopyError, compare
 from rehydrate.cli.moving.logs import Reader, StoreOrigin, persistently, read_log
 from rehydrate.cli.moving.packing import Packer
-from rehydrate.errors import ConfigurationError
-from rehydrate.store.port import Checkpoint, Store
+from rehydrate.errors import ConfigurationError, StoreSealedError, VersionConflictError
+from rehydrate.store.port import Checkpoint, NewEvent, Store
 
 PROBE: Final = "rehydrate.copy"
 """A checkpoint that stands in the destination for a moment: the source must not see it."""
@@ -107,6 +107,19 @@ class EventCopy:
             raise ConfigurationError(
                 f"{self.source.url} and {self.destination.url} are the same store: a copy needs another one"
             )
+
+    async def refuse_sealed(self) -> None:
+        """Raise `ConfigurationError` if the destination takes no more appends: another one was moved out of it."""
+        probe = NewEvent(id=os.urandom(16).hex(), type="rehydrate.probe", data=b"{}")
+        try:
+            # At a version at which no stream is: what is not sealed refuses it for that, and stores nothing.
+            await self.destination.append("rehydrate.copy-probe", [probe], expected_version=2**40)
+        except VersionConflictError:
+            return
+        except StoreSealedError:
+            raise ConfigurationError(
+                f"{self.destination.url} is sealed itself, and takes no events: name another store to copy to"
+            ) from None
 
     async def _compare(self, doing: str, *, at_least: int = 0) -> None:
         compared = self.compared

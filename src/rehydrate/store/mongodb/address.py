@@ -70,6 +70,7 @@ def read_address(url: StoreUrl) -> Address:
         raise ConfigurationError(
             f"{url.shown} names no database that MongoDB could have: mongodb://{url.host}/bank"
         )
+    url.show("prefix", "replicaSet")
     prefix = url.text("prefix", default="")
     if not re.fullmatch(r"[A-Za-z0-9_]{0,64}", prefix):
         raise ConfigurationError(f"{url.shown}: prefix={prefix!r} must be letters, digits and '_'")

@@ -84,6 +84,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_address(url: StoreUrl) -> Address:
     """Take a URL apart. Raises `ConfigurationError` for what it should not hold."""
+    url.show("schema")
     socket_folder = url.text("host", default="")
     hosts = _hosts(url, url.host or socket_folder)
     if url.host and socket_folder:

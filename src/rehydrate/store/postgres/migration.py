@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from rehydrate.errors import ConfigurationError
+from typing import Final
+
+from rehydrate.errors import ConfigurationError, StoreError
 from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect
-from rehydrate.store.postgres.failures import FAILURES, at_open
+from rehydrate.store.postgres.failures import FAILURES, at_open, code_of
 from rehydrate.store.store_url import StoreUrl
+
+_INVISIBLE: Final = "42P01"
+"""A table that is there, and that this role does not see: the schema is not his to use."""
 
 
 async def migrate_postgres(url: StoreUrl) -> str:
@@ -33,7 +38,15 @@ async def check_or_migrate(connection: Connection, address: Address) -> None:
     if address.migrate:
         await migrate(connection, address)
         return
-    version = await _version(connection, address)
+    try:
+        version = await _version(connection, address)
+    except FAILURES as error:
+        raise _at_open(error, address) from error
+    if version == 0:
+        raise ConfigurationError(
+            f"{address.place}: there is no store in this schema; if it should be there, run `rehydrate migrate --store URL` "
+            "first"
+        )
     if version != migrations.VERSION:
         raise ConfigurationError(
             f"{address.place} is at version {version}, and this program needs {migrations.VERSION}: run `rehydrate migrate "
@@ -59,8 +72,17 @@ async def migrate(connection: Connection, address: Address) -> int:
                 await connection.execute(migration)
                 await connection.execute(sql.MIGRATED, number)
     except FAILURES as error:
-        raise at_open(error, address.place) from error
+        raise _at_open(error, address) from error
     return version
+
+
+def _at_open(error: BaseException, address: Address) -> ConfigurationError | StoreError:
+    if code_of(error) == _INVISIBLE:
+        return ConfigurationError(
+            f"{address.place}: the role may not use this schema; its owner runs GRANT USAGE ON SCHEMA {address.schema}, and "
+            "the other grants of docs/postgresql.md"
+        )
+    return at_open(error, address.place)
 
 
 async def _version(connection: Connection, address: Address) -> int:

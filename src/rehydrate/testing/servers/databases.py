@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from rehydrate.testing.servers.found import ServerNotFoundError
+
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
@@ -63,10 +65,18 @@ def is_mongodb(url: str) -> bool:
     return urlsplit(url).scheme.startswith("mongodb")
 
 
+def _no_driver(server: str, extra: str) -> ServerNotFoundError:
+    return ServerNotFoundError(
+        f"{server} cannot be talked to without its driver: pip install 'rehydrate[testing,{extra}]'"
+    )
+
+
 def mongo_client(url: str, *, patience: int = 10_000) -> MongoClient[dict[str, Any]]:
     """A client that waits so many milliseconds for a server and its answer; to be closed."""
-    from pymongo import MongoClient
-
+    try:
+        from pymongo import MongoClient
+    except ImportError as error:
+        raise _no_driver("MongoDB", "mongodb") from error
     return MongoClient(url, serverSelectionTimeoutMS=patience, socketTimeoutMS=patience)
 
 
@@ -83,7 +93,10 @@ def _drop_collections(url: str, name: str) -> None:
 
 def ask(url: str, *statements: str) -> Any:
     """Run statements on a PostgreSQL, in a connection of its own; the first value that the last of them gives."""
-    import asyncpg
+    try:
+        import asyncpg
+    except ImportError as error:
+        raise _no_driver("PostgreSQL", "postgres") from error
 
     async def answer() -> Any:
         connection = await asyncpg.connect(url, timeout=_PATIENCE)
