@@ -27,10 +27,10 @@ PATIENCE = 10.0
 CASES = {
     ("postgres", "alone"): ["Bind", "half of Bind", "Execute", "Sync", "answer"],
     ("postgres", "overtaken"): ["Bind", "half of Bind", "Execute", "Sync", "answer"],
-    ("mongodb", "alone"): ["insert", "half of insert", "answer"],
+    ("mongodb", "alone"): ["update", "half of update", "answer"],
     ("mongodb", "overtaken"): ["find", "update", "half of update"],
 }
-"""What is sent where nobody else has appended since, and where somebody has: with the lock, behind what was found."""
+"""What is sent where nobody else has appended since, and where somebody has: with the lock, and after a look."""
 
 
 @pytest.fixture

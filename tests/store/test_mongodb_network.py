@@ -98,7 +98,7 @@ async def test_an_append_whose_answer_is_lost_returns_its_first_result(store: St
     await fill(store, "account-1", 2)
     for n in range(3):
         new = lot(f"lost {n}", 2)
-        lost = proxy.lose_answer("insert")
+        lost = proxy.lose_answer("update")
         expected = 2 * n + 2
         assert await store.append("account-1", new, expected_version=expected) == Appended(
             expected + 2, expected + 2
@@ -115,7 +115,7 @@ async def test_an_append_whose_answers_are_lost_again_and_again_is_not_known(
 ) -> None:
     await fill(store, "account-1", 2)
     new, other = lot("lost", 2), lot("other", 1)
-    proxy.lose_answer("insert")
+    proxy.lose_answer("update")
     proxy.lose_answer("aggregate")
     outcomes = await asyncio.gather(
         store.append("account-1", new, expected_version=2),
@@ -131,7 +131,7 @@ async def test_an_append_whose_answers_are_lost_again_and_again_is_not_known(
 
 async def test_an_append_that_never_arrived_is_sent_again(store: Store, proxy: Proxy) -> None:
     await fill(store, "account-1", 2)
-    held = proxy.hold("insert")
+    held = proxy.hold("update")
     appending = asyncio.create_task(store.append("account-1", lot("cut", 3), expected_version=2))
     await held.reached()
     held.cut()
@@ -142,7 +142,7 @@ async def test_an_append_that_never_arrived_is_sent_again(store: Store, proxy: P
 async def test_an_append_that_lands_after_its_repeat_is_stored_once(store: Store, proxy: Proxy) -> None:
     await fill(store, "account-1", 2)
     new = lot("late", 3)
-    held = proxy.hold("insert")
+    held = proxy.hold("update")
     appending = asyncio.create_task(store.append("account-1", new, expected_version=2))
     await held.reached()
     held.cut_client()
@@ -157,7 +157,7 @@ async def test_an_append_that_lands_after_its_repeat_is_stored_once(store: Store
 async def test_an_append_that_lands_late_and_first_is_found_by_its_repeat(store: Store, proxy: Proxy) -> None:
     await fill(store, "account-1", 2)
     new = lot("late", 3)
-    held = proxy.hold("insert")
+    held = proxy.hold("update")
     again = proxy.hold("listCollections")
     appending = asyncio.create_task(store.append("account-1", new, expected_version=2))
     await held.reached()
@@ -175,7 +175,7 @@ async def test_an_append_that_lands_late_behind_others_is_not_stored(
 ) -> None:
     """Its caller has decided something else meanwhile."""
     await fill(store, "account-1", 2)
-    held = proxy.hold("insert")
+    held = proxy.hold("update")
     again = proxy.hold("listCollections")
     appending = asyncio.create_task(store.append("account-1", lot("late", 3), expected_version=2))
     await held.reached()
@@ -195,7 +195,7 @@ async def test_a_group_of_which_a_part_lands_late_leaves_no_hole(
     store: Store, proxy: Proxy, direct: Store
 ) -> None:
     await fill(store, "account-0", 2)
-    held = proxy.hold("insert")
+    held = proxy.hold("update")
     appending = [
         asyncio.create_task(store.append(f"account-{n}", lot(f"late {n}", 2), expected_version=0))
         for n in range(1, 6)
@@ -240,7 +240,7 @@ async def test_a_network_that_loses_everything_is_given_up_and_the_store_goes_on
     await store.close()
 
 
-async def test_a_network_that_breaks_at_any_byte_is_healed(store: Store, proxy: Proxy) -> None:
+async def test_a_network_that_breaks_after_few_bytes_or_many_is_healed(store: Store, proxy: Proxy) -> None:
     await fill(store, "account-1", 2)
     version = 2
     for from_client in (True, False):
@@ -320,7 +320,7 @@ FIRST = ("listCollections", "listIndexes", "find", "insert")
 """What the first append of a connection sends."""
 CASES = [
     *[pytest.param(0, name, 0.0, id=f"the first append, {name}") for name in FIRST],
-    *[pytest.param(2, "insert", part, id=f"a later one, insert, {part}") for part in (0.0, 0.5, 1.0)],
+    *[pytest.param(2, "update", part, id=f"a later one, update, {part}") for part in (0.0, 0.5, 1.0)],
 ]
 
 

@@ -29,6 +29,7 @@ WHERE = {
 }
 READ: dict[str, tuple[Command, int]] = {
     "newest": (COMMANDS.newest(), 3),
+    "is_there": (COMMANDS.is_there(900, "the id"), 1),
     "documents_behind": (COMMANDS.documents_behind(900, 50, None, lasting=True), 51),
     "heads": (COMMANDS.heads(["account-7", "account-9", "account-none"]), 9),
     "stream_between": (COMMANDS.stream_between("account-7", 2, 6), 5),

@@ -110,6 +110,13 @@ class Commands:
             "collectionUUID": log,
         }
 
+    def is_there(self, first: int, first_id: str, log: object = None) -> Command:
+        """The document that begins at that position with that event, if there is one, whether a majority has it or not."""
+        there = self._find(
+            self.events, {"_id": first, "events.0.id": first_id}, limit=1, projection={"_id": 1}
+        )
+        return self._of(log, {**there, "readConcern": {"level": "local"}})
+
     def newest(self, log: object = None) -> Command:
         """The last document, and the one before it: the last may be the seal."""
         return self._of(

@@ -51,19 +51,16 @@ class _Known(msgspec.Struct):
     """Of the last event."""
     last: tuple[int, str] = (0, "")
     """The last document: its first position, and the id of its first event."""
-    is_lasting: bool = True
-    """Whether a majority has the last document, so that it is never rolled back."""
     is_behind: bool = False
     """Whether others have appended since."""
     sealed: bool = False
 
-    def moves_to(self, document: Document, first_id: str, *, is_lasting: bool) -> None:
+    def moves_to(self, document: Document, first_id: str) -> None:
         """That document is the last one now."""
         first = int(document["_id"])
         self.position = first + document["count"] - 1
         self.last = (first, first_id)
         self.is_behind = False
-        self.is_lasting = is_lasting
 
 
 class _Open(msgspec.Struct):
@@ -263,7 +260,7 @@ class Log:
             raise
         for index, document in zip(indexes[:stored], documents[:stored], strict=True):
             version = document["version"] + document["count"] - 1
-            known.moves_to(document, document["events"][0]["id"], is_lasting=True)
+            known.moves_to(document, document["events"][0]["id"])
             self._heads.put(document["stream"], StreamEnd(version, document["events"][-1]["id"]))
             todo.is_done(index, Appended(version, known.position))
         if refusal is None:
@@ -271,13 +268,18 @@ class Log:
         return await self._refused(todo, indexes[stored], refusal, known)
 
     async def _write(self, documents: Sequence[Document], known: _Known) -> tuple[int, Document | None]:
-        """Insert documents behind what is known; how many went in, and why the next one did not."""
-        if known.is_lasting:
-            guards = 0
-            command = self._commands.insert(documents, known.log)
-        else:
+        """Insert documents behind what is known; how many went in, and why the next one did not.
+
+        Always in one command with the question whether it still is there: a database may be restored over a connection
+        that stands, and into a collection with the same UUID.
+        """
+        guards = 0
+        command = self._commands.insert(documents, known.log)
+        if known.position and self._may_update:
             guards = 1
             command = self._commands.insert_behind(*known.last, documents, known.log)
+        elif known.position and not await self._ask(self._commands.is_there(*known.last, known.log)):
+            raise ForgottenError
         try:
             refused = failures.refusals(await self._driver.write(command))
         except StoreUnavailableError as error:
@@ -340,7 +342,7 @@ class Log:
         known = _Known(log, 0)
         for document in await self._ask(commands.newest(log)):
             if document["stream"] != SEALED:
-                known.moves_to(document, document["first_id"], is_lasting=True)
+                known.moves_to(document, document["first_id"])
                 break
             known.sealed = True
         self._known = known
@@ -375,7 +377,7 @@ class Log:
             if document["stream"] == SEALED:
                 known.sealed = True
                 return
-            known.moves_to(document, document["first_id"], is_lasting=not self._may_update)
+            known.moves_to(document, document["first_id"])
             self._heads.put(document["stream"], end_of(document))
 
     async def _find_heads(self, streams: Sequence[str], known: _Known) -> dict[str, StreamEnd]:
