@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import TypeAlias
 
-from rehydrate.errors import StoreError
+from rehydrate.errors import StoreError, StoreUnavailableError
 from rehydrate.store.another import another
 from rehydrate.store.port import StreamEnd
 
@@ -52,6 +52,13 @@ class EndQuestions:
                 if not answer.done():
                     answer.set_exception(another(error) if isinstance(error, StoreError) else error)
             return
+        except BaseException as error:
+            # Somebody ends all tasks of this loop. Whoever asked must not wait for an answer that never comes.
+            for _, answer in [*questions, *self._waiting]:
+                if not answer.done():
+                    answer.set_exception(StoreUnavailableError(f"the question was ended by {error!r}"))
+            self._waiting.clear()
+            raise
         for streams, answer in questions:
             mine = list(islice(ends, len(streams)))
             if not answer.done():

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from rehydrate.errors import StoreClosedError, StoreError
+from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
 from rehydrate.store.another import another
 from rehydrate.store.group_commit import Outcome
 from rehydrate.store.port import Appended
@@ -67,6 +67,10 @@ class LogWatch:
                 self._wake(await self._last_position())
         except StoreError as error:
             self._fail(partial(another, error))
+        except BaseException as error:
+            # Ended from outside, or by a mistake: whoever waits must not wait for ever.
+            self._fail(partial(StoreUnavailableError, f"looking for more events was ended by {error!r}"))
+            raise
         finally:
             self._looking = None
 
