@@ -102,6 +102,8 @@ def _settings(address: Address) -> dict[str, str]:
         "search_path": f"{address.schema}, pg_temp",
         "default_transaction_isolation": "read committed",
         "standard_conforming_strings": "on",
+        # Only a warning tells that a commit no longer waits for its standby.
+        "client_min_messages": "warning",
         "lock_timeout": _milliseconds(address.lock_timeout),
         "statement_timeout": _milliseconds(address.statement_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(address.statement_timeout),
@@ -140,6 +142,7 @@ async def _prepare(connection: Connection, address: Address) -> None:
         "synchronous_commit": about["synchronous_commit"] not in {"on", "remote_apply"},
         "default_transaction_isolation": about["isolation"] != "read committed",
         "standard_conforming_strings": about["strings"] != "on",
+        "client_min_messages": about["messages"] != "warning",
     }
     for name, is_wrong in wrong.items():
         if is_wrong:

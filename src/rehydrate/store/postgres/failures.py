@@ -25,7 +25,6 @@ FAILURES: Final = (
 )
 """Whatever a call of the driver raises for a reason that is not in this program."""
 
-NOT_CHANGED: Final = "RHY01"
 SEALED: Final = "RHY02"
 COLLISION: Final = "23505"
 """Somebody else was first with a position or a version."""
@@ -64,6 +63,11 @@ def is_of_the_connection(error: BaseException) -> bool:
     """Whether to go on with another connection."""
     code = code_of(error)
     return not code or code[:2] == "08" or code[:3] == "57P" or code in _ANOTHER_SERVER or code in _POOLER
+
+
+def ends_a_wait_for_a_standby(message: asyncpg.PostgresLogMessage) -> bool:
+    """Whether a server warns that it has committed on its own disk only. Its words depend on its language."""
+    return getattr(message, "server_source_function", None) == "SyncRepWaitForLSN"
 
 
 def as_store_error(error: BaseException, place: str, *, stored: bool | None = False) -> StoreError:

@@ -105,14 +105,21 @@ END $$;
 
 # The locked way: takes the lock first and looks then, in statements that begin after the lock is held, each with a
 # snapshot of its own. `appends` are [stream, expected version, id of the event there, or empty for any], in order; a row names its
-# append at its end, from 1. `heads` are [version, id of the event there].
+# append at its end, from 1. `heads` are [version, id of the event there], `repeated_at` the position of an append's last
+# event where it was stored before.
+#
+# A commit that waited for a standby may have been interrupted, by a crash of the server or by an administrator, and
+# then its events are seen before any standby has them. A commit that has written nothing does not wait. So where a
+# repeat is told of its first result, or a new session of anything, a message that nobody reads is written to the log
+# behind those events: the standby has them when it has that.
 _APPEND_LOCKED: Final = """
 CREATE PROCEDURE append_locked(
     INOUT known bigint, INOUT known_id text, appends jsonb, new_events jsonb,
-    INOUT still_there boolean, INOUT is_sealed boolean, INOUT heads jsonb, INOUT firsts jsonb
+    INOUT still_there boolean, INOUT is_sealed boolean, INOUT heads jsonb, INOUT repeated_at jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
     fits boolean[];
+    is_first boolean := known = 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(1919248484, 'events'::regclass::oid::int);
     still_there := known = 0 OR EXISTS (SELECT FROM events WHERE position = known AND id = known_id);
@@ -134,9 +141,9 @@ BEGIN
     ) AS found;
 
     -- An append that stands where it expects to stand was stored before: where is its last event?
-    firsts := NULL;
+    repeated_at := NULL;
     IF false = ANY (fits) THEN
-        SELECT jsonb_agg(CASE WHEN there = all_of_it THEN last END ORDER BY k) INTO firsts
+        SELECT jsonb_agg(CASE WHEN there = all_of_it THEN last END ORDER BY k) INTO repeated_at
         FROM (
             SELECT k, count(*) AS all_of_it, count(position) AS there, max(position) AS last
             FROM (
@@ -157,6 +164,8 @@ BEGIN
         FROM jsonb_array_elements(new_events) WITH ORDINALITY AS new_event(v, n)
         WHERE fits[(v->>7)::int];
         PERFORM notify_of_append();
+    ELSIF (is_first OR jsonb_path_exists(repeated_at, '$[*] ? (@ != null)')) AND NOT pg_is_in_recovery() THEN
+        PERFORM pg_logical_emit_message(true, 'rehydrate', '');
     END IF;
     COMMIT;
 END $$;

@@ -18,6 +18,7 @@ ABOUT: Final = """
            current_setting('synchronous_commit') AS synchronous_commit,
            current_setting('transaction_isolation') AS isolation,
            current_setting('standard_conforming_strings') AS strings,
+           current_setting('client_min_messages') AS messages,
            current_setting('fsync') AS fsync,
            current_setting('full_page_writes') AS full_page_writes
 """

@@ -36,6 +36,7 @@ from rehydrate.store.postgres.failures import (
     SEALED,
     as_store_error,
     code_of,
+    ends_a_wait_for_a_standby,
     is_of_the_append,
     is_of_the_connection,
 )
@@ -82,11 +83,15 @@ class Writer:
         """How many groups still go the locked way."""
         self._pause = 0.0
         self._blocked_by = ""
+        self._is_alone = False
+        """Whether the server has warned that it did not wait for its standby."""
         self._looking: asyncio.Task[None] | None = None
 
     def use(self, connection: Connection) -> None:
         """Append through this connection, as long as it lives."""
         self._connection = connection
+        self._is_alone = False
+        connection.add_log_listener(self._warned)
 
     @property
     def pid(self) -> int:
@@ -127,7 +132,8 @@ class Writer:
         )
         try:
             outcomes = None if self._locked else await self._append_next(connection, group)
-            return await self._append_locked(connection, group) if outcomes is None else outcomes
+            if outcomes is None:
+                outcomes = await self._append_locked(connection, group)
         except FAILURES as error:
             raise self._refusal(error, connection) from error
         except StoreError:
@@ -137,6 +143,12 @@ class Writer:
             raise _Unfit(str(error)) from error
         finally:
             watch.cancel()
+        if self._is_alone:
+            # Sent again, it is found, and waits for the standby again.
+            self._drop()
+            reason = f"{self._address.place}: the server was told to wait for its standby no longer"
+            raise StoreUnavailableError(reason, stored=None)
+        return outcomes
 
     async def _append_next(self, connection: Connection, group: Group) -> list[Outcome] | None:
         """The optimistic way; None if it led nowhere, and then nothing was stored."""
@@ -214,7 +226,7 @@ class Writer:
     def _outcomes(self, group: Group, found: asyncpg.Record) -> list[Outcome]:
         base, base_id, still_there, is_sealed = found[:4]
         heads: list[tuple[int, str]] = json.loads(found["heads"])
-        firsts: list[int | None] = json.loads(found["firsts"] or "[]")
+        repeated_at: list[int | None] = json.loads(found["repeated_at"] or "[]")
         if not still_there:
             logger.error(
                 "%s: event %s is no longer at position %d: the database was brought back to an older state",
@@ -231,7 +243,7 @@ class Writer:
             expected, count = append.expected_version, len(append.events)
             head, head_id = heads[n]
             if head != expected:
-                outcomes.append(self._repeated(append, head, firsts[n], is_sealed=is_sealed))
+                outcomes.append(self._repeated(append, head, repeated_at[n], is_sealed=is_sealed))
             elif is_sealed:
                 outcomes.append(StoreSealedError(self._address.shown))
             elif head and append.last_id not in {"", head_id}:
@@ -273,6 +285,9 @@ class Writer:
             return StoreUnavailableError(reason, stored=False)
         return as_store_error(error, self._address.place, stored=None)
 
+    def _warned(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        self._is_alone = self._is_alone or ends_a_wait_for_a_standby(message)
+
     def _look_who_blocks(self, pid: int) -> None:
         self._looking = self._loop.create_task(self._name_who_blocks(pid))
 
@@ -292,12 +307,13 @@ class Writer:
             # Chance, so that many processes do not come back at the same time.
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         try:
-            self._connection = await connect(self._address, appends=True)
+            connection = await connect(self._address, appends=True)
         except StoreError:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             raise
         self._pause = 0.0
-        return self._connection
+        self.use(connection)
+        return connection
 
     def _drop(self) -> None:
         """Begin with another connection, and know nothing: behind it may be a database that was restored."""
