@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from rehydrate.cli.moving.logs import Origin, persistently
+from rehydrate.cli.asking import persistently
+from rehydrate.cli.moving.logs import Origin
 from rehydrate.cli.moving.packing import Parcel
 from rehydrate.cli.run.sending import PAUSES
 from rehydrate.cli.table import visible

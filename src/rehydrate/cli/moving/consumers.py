@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from rehydrate.cli.asking import event_at, persistently
 from rehydrate.cli.moving.copying import PROBE
-from rehydrate.cli.moving.logs import persistently
 from rehydrate.store.port import Checkpoint, Store, StoredEvent, ViewChange
 
 MAX_TRIES: Final = 5
@@ -125,16 +125,13 @@ class ConsumerCopy:
         return msgspec.structs.replace(checkpoint, position=page.events[0].position)
 
     async def _event_at(self, checkpoint: Checkpoint) -> StoredEvent:
-        page = await persistently(lambda: self._source.read_all(after=checkpoint.position - 1, limit=1))
-        if not page.events or (page.events[0].position, page.events[0].id) != (
-            checkpoint.position,
-            checkpoint.event_id,
-        ):
+        event = await event_at(self._source, checkpoint)
+        if event is None:
             raise _StaysBehindError(
                 f"{self._source.url} does not hold its event {checkpoint.event_id!r} at position "
                 f"{checkpoint.position:,}: it was saved on another log, or the log went back since"
             )
-        return page.events[0]
+        return event
 
     async def _check_saved(self, checkpoint: Checkpoint, views: dict[str, bytes], *, is_known: bool) -> None:
         """Read back what was saved; an answer that was lost may have been the first one."""

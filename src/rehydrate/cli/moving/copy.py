@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from rehydrate.cli.asking import persistently
 from rehydrate.cli.endings import FAILED, say
 from rehydrate.cli.existing import existing_store
 from rehydrate.cli.interrupts import interruptible
 from rehydrate.cli.moving.bar import bar
 from rehydrate.cli.moving.consumers import ConsumerCopy
 from rehydrate.cli.moving.copying import Advance, EventCopy
-from rehydrate.cli.moving.logs import persistently
 from rehydrate.cli.run.report import many
 from rehydrate.errors import ConfigurationError, RehydrateError, StoreUnavailableError
 from rehydrate.store.port import Store

@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from rehydrate.cli.asking import persistently
 from rehydrate.cli.moving.appending import Appender
 from rehydrate.cli.moving.comparison import Compared, NotACopyError, compare
-from rehydrate.cli.moving.logs import Reader, StoreOrigin, persistently, read_log
+from rehydrate.cli.moving.logs import Reader, StoreOrigin, read_log
 from rehydrate.cli.moving.packing import Packer
 from rehydrate.errors import ConfigurationError, StoreSealedError, VersionConflictError
 from rehydrate.store.port import Checkpoint, NewEvent, Store

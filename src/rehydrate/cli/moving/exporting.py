@@ -9,12 +9,13 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from rehydrate.cli.asking import persistently
 from rehydrate.cli.endings import say
 from rehydrate.cli.existing import existing_store
 from rehydrate.cli.interrupts import interruptible
 from rehydrate.cli.moving.bar import bar
 from rehydrate.cli.moving.event_lines import as_lines, first_line, last_line
-from rehydrate.cli.moving.logs import persistently, read_log
+from rehydrate.cli.moving.logs import read_log
 from rehydrate.cli.run.blocking import BlockingThread
 from rehydrate.cli.run.report import many
 from rehydrate.cli.run.session import write_stdout

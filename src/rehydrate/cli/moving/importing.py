@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
 
+from rehydrate.cli.asking import persistently
 from rehydrate.cli.endings import say
 from rehydrate.cli.input import Input
 from rehydrate.cli.interrupts import interruptible
@@ -19,7 +20,7 @@ from rehydrate.cli.moving.bar import bar
 from rehydrate.cli.moving.comparison import Compared, NotACopyError, compare
 from rehydrate.cli.moving.copying import Advance
 from rehydrate.cli.moving.event_lines import MalformedEventError, check_first, count_in, event_in
-from rehydrate.cli.moving.logs import Reader, StoreOrigin, persistently, read_log
+from rehydrate.cli.moving.logs import Reader, StoreOrigin, read_log
 from rehydrate.cli.moving.packing import Packer, Parcel
 from rehydrate.cli.run.lines import Line, LineReader
 from rehydrate.cli.run.report import many

@@ -1,17 +1,12 @@
-"""Reading a log from one position to another, and asking again where an error may pass."""
+"""Reading a log from one position to another."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from functools import partial
-from typing import Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
 
-from rehydrate.cli.run.sending import PAUSES
-from rehydrate.errors import StoreUnavailableError
+from rehydrate.cli.asking import events_behind
 from rehydrate.store.port import Store, StoredEvent
-
-T = TypeVar("T")
 
 
 class Origin(Protocol):
@@ -35,40 +30,17 @@ class StoreOrigin:
         return f"position {position:,}"
 
 
-async def persistently(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to a question that may be asked twice; an error that may pass is waited out, for seconds."""
-    for pause in PAUSES:
-        try:
-            return await ask()
-        except StoreUnavailableError as error:
-            if not error.retryable:
-                raise
-        await asyncio.sleep(pause)
-    return await ask()
-
-
 async def read_log(store: Store, *, after: int, until: int) -> AsyncGenerator[list[StoredEvent], None]:
     """The log in pages, up to the position `until`, at which it is known to hold an event.
 
     Raises `StoreUnavailableError` if it does not show so much of it within seconds: a replica may lag behind.
     """
     while after < until:
-        page = await persistently(partial(_page, store, after, until))
+        page = await events_behind(store, after, newest=until)
+        if page[-1].position > until:
+            page = [event for event in page if event.position <= until]
         yield page
         after = page[-1].position
-
-
-async def _page(store: Store, after: int, until: int) -> list[StoredEvent]:
-    page = await store.read_all(after=after)
-    events = page.events
-    if not events:
-        raise StoreUnavailableError(
-            f"{store.url} shows its log up to position {after:,} only, and its newest event is at {until:,}: "
-            "if a replica answers, it lags behind; try again"
-        )
-    if events[-1].position > until:
-        events = [event for event in events if event.position <= until]
-    return events
 
 
 class Reader:

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from rehydrate.cli.asking import event_at
 from rehydrate.cli.misfit import why_misfit
 from rehydrate.domain.streams import MAX_ID_BYTES, check_id
 from rehydrate.errors import ConfigurationError, CorruptStoreError, RehydrateError
@@ -105,13 +106,14 @@ class RunProgress:
 async def take_run(store: Store, name: str) -> RunProgress:
     """Begin a run, or take it over from whoever holds it.
 
-    Raises `InvalidIdError` for a name that cannot be one, and `CorruptStoreError` if the log is not the one that the
-    run was begun on.
+    Raises `InvalidIdError` for a name that cannot be one, `CorruptStoreError` if the log is not the one that the run
+    was begun on, and `StoreUnavailableError` if that cannot be told: what was saved of the run stays, so try again.
     """
     check_id(name, "run name", MAX_NAME_BYTES)
     checkpoint, is_new = await _take(store, f"run:{name}")
     run = RunProgress(store, name, checkpoint, is_new=is_new)
-    await _check_log(store, name, checkpoint)
+    if not is_new:
+        await _check_log(store, name, checkpoint)
     await _load(store, run, f"run:{name}")
     return run
 
@@ -131,13 +133,7 @@ async def _take(store: Store, name: str) -> tuple[Checkpoint, bool]:
 
 
 async def _check_log(store: Store, name: str, checkpoint: Checkpoint) -> None:
-    if checkpoint.position == 0:
-        return
-    page = await store.read_all(after=checkpoint.position - 1, limit=1)
-    if not page.events or (page.events[0].position, page.events[0].id) != (
-        checkpoint.position,
-        checkpoint.event_id,
-    ):
+    if checkpoint.position and await event_at(store, checkpoint) is None:
         raise CorruptStoreError(
             f"run {name!r} was begun on another log: this one does not hold its event at position "
             f"{checkpoint.position}; use another name"
