@@ -24,6 +24,7 @@ from rehydrate.testing.clock import settle
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import events, fill, ids, log_events, sound_log
 from rehydrate.testing.conformance.snapshots import snapshot
+from rehydrate.testing.proxy import Proxy
 from rehydrate.testing.servers import MongoServer
 
 MIB = 1024 * 1024
@@ -157,15 +158,34 @@ async def test_a_store_of_a_newer_rehydrate_is_refused_and_left_alone(mongodb_ur
         assert "views" not in database.list_collection_names()
 
 
-async def test_a_database_of_another_program_is_refused_and_left_alone(mongodb_url: str) -> None:
+@pytest.mark.parametrize("name", ["events", "snapshots", "checkpoints", "views", "savers", "meta"])
+async def test_a_database_of_another_program_is_refused_and_left_alone(mongodb_url: str, name: str) -> None:
+    """An index of ours would refuse what it inserts from now on."""
     with MongoClient[dict[str, Any]](mongodb_url) as client:
         database = database_of(client)
-        database["events"].insert_one({"what": "theirs"})
-        assert "holds a collection events of another program" in await refusal(mongodb_url)
-        assert database.list_collection_names() == ["events"]
+        database[name].insert_many([{"what": "theirs"}, {"what": "theirs, too"}])
+        assert f"holds a collection {name} of another program" in await refusal(mongodb_url)
+        assert database.list_collection_names() == [name]
+        assert len(list(database[name].list_indexes())) == 1
     store = await open_store(with_parameter(mongodb_url, "prefix=bank_"))
     await fill(store, "account-1", 1)
     await store.close()
+
+
+async def test_who_opens_while_another_one_makes_the_store_and_appends_takes_it_for_a_store(
+    mongodb_url: str,
+) -> None:
+    async with Proxy(mongodb_url) as proxy:
+        held = proxy.hold("find", where=lambda message: b"meta" not in message.data)
+        opening_late = asyncio.create_task(open_store(proxy.url))
+        await held.reached()
+        faster = await open_store(mongodb_url)
+        await fill(faster, "account-1", 1)
+        held.release()
+        late = await opening_late
+        assert await fill(late, "account-1", 1) == [Appended(2, 2)]
+        await late.close()
+        await faster.close()
 
 
 async def test_stores_with_different_prefixes_share_a_database_and_nothing_else(mongodb_url: str) -> None:

@@ -52,6 +52,7 @@ READ: dict[str, tuple[Command, int]] = {
     "list_views": (COMMANDS.list_views("consumer 7", "view", "view 3", 10), 12),
     "savers_of": (COMMANDS.savers_of("consumer 7"), 1),
     "read_schema": (COMMANDS.read_schema(), 1),
+    "any_of": (COMMANDS.any_of("events"), 1),
 }
 """Each with the most keys that it may look at."""
 PLACE: Command = {"_id": "consumer 7", "epoch": 2, "position": 9}
@@ -150,6 +151,7 @@ async def test_every_question_and_every_change_is_explained_here() -> None:
     """A command that is added comes with its plan."""
     without_a_plan = {
         *(
+            "collections",
             "create_collections",
             "create_indexes",
             "index_of_events",

@@ -46,11 +46,11 @@ class Commands:
 
     # ---- opening
 
+    def collections(self) -> Sequence[str]:
+        return (self.events, self.snapshots, self.checkpoints, self.views, self.savers, self.meta)
+
     def create_collections(self) -> list[Command]:
-        return [
-            {"create": name, "writeConcern": self._durable}
-            for name in (self.events, self.snapshots, self.checkpoints, self.views, self.savers, self.meta)
-        ]
+        return [{"create": name, "writeConcern": self._durable} for name in self.collections()]
 
     def create_indexes(self) -> list[Command]:
         """All indexes beside those on `_id`; making one that is there costs nothing."""
@@ -66,6 +66,10 @@ class Commands:
 
     def indexes_of_events(self) -> Command:
         return {"listIndexes": self.events, "cursor": {}, "maxTimeMS": self._milliseconds}
+
+    def any_of(self, collection: str) -> Command:
+        """A document of a collection, if there is one."""
+        return self._find(collection, {}, sort={"_id": 1}, limit=1, projection={"_id": 1})
 
     def read_schema(self) -> Command:
         return self._find(self.meta, {"_id": "schema"}, limit=1)

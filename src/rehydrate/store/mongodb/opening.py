@@ -81,19 +81,30 @@ async def _prepare(driver: Driver, commands: Commands, store: str) -> None:
 
 async def _is_new(driver: Driver, commands: Commands, store: str) -> bool:
     """Whether there is no store yet; raises if it is newer than this program, or another program's database."""
-    found = (await driver.read(commands.read_schema()))["cursor"]["firstBatch"]
-    if found:
-        version = found[0].get("version")
-        if version != SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{store} was written by a newer Rehydrate (schema {version}, this one knows {SCHEMA_VERSION}): "
-                "upgrade Rehydrate"
-            )
+    if await _is_there(driver, commands, store):
         return False
-    newest = (await driver.read(commands.newest()))["cursor"]["firstBatch"]
-    if newest:
+    for collection in commands.collections():
+        if not (await driver.read(commands.any_of(collection)))["cursor"]["firstBatch"]:
+            continue
+        # Another process may have made the store meanwhile, and appended: it says so before there is anything in it.
+        if await _is_there(driver, commands, store):
+            return False
         raise ConfigurationError(
-            f"{store} holds a collection {commands.events} of another program: choose another database, or a prefix="
+            f"{store} holds a collection {collection} of another program: choose another database, or a prefix="
+        )
+    return True
+
+
+async def _is_there(driver: Driver, commands: Commands, store: str) -> bool:
+    """Whether there is a store, of this schema."""
+    found = (await driver.read(commands.read_schema()))["cursor"]["firstBatch"]
+    if not found:
+        return False
+    version = found[0].get("version")
+    if version != SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{store} was written by a newer Rehydrate (schema {version}, this one knows {SCHEMA_VERSION}): "
+            "upgrade Rehydrate"
         )
     return True
 
