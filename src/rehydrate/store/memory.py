@@ -194,7 +194,7 @@ class MemoryStore:
         near: int | None = None,  # noqa: ARG002
         may_lag: bool = False,  # noqa: ARG002
     ) -> StreamPage:
-        stored = self._memory.streams.get(stream, [])
+        stored, limit = self._memory.streams.get(stream, []), max(limit, 0)
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
@@ -208,7 +208,7 @@ class MemoryStore:
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
     ) -> LogPage:
-        log = self._memory.log
+        log, limit = self._memory.log, max(limit, 0)
         events: list[StoredEvent] = []
         position, event_id = after, ""
         for event in log[after : after + (limit if where is None else MAX_SCAN)]:

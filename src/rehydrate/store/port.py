@@ -3,8 +3,8 @@
 A store moves bytes; it knows neither codec nor runtime. What each promises is proved by the conformance kit in
 `rehydrate.testing.conformance`, and `docs/backends.md` shows how to write one. `store/memory.py` is the shortest.
 
-Two rules hold throughout. Where reading resumes is `after=`, exclusive and never below 0. And no exception of a driver escapes: what a
-call raises is in `rehydrate.errors`.
+Three rules hold throughout. Where reading resumes is `after=`, exclusive and never below 0. A `limit=` of 0 or less is answered with
+nothing, or with a `ValueError`, and never with all. And no exception of a driver escapes: what a call raises is in `rehydrate.errors`.
 """
 
 from __future__ import annotations

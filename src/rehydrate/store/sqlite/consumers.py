@@ -104,4 +104,4 @@ def load_view(connection: sqlite3.Connection, name: str, key: str) -> bytes | No
 def list_views(
     connection: sqlite3.Connection, name: str, prefix: str, after: str, limit: int
 ) -> list[tuple[str, bytes]]:
-    return connection.execute(schema.LIST_VIEWS, (name, *name_range(prefix, after), limit)).fetchall()
+    return connection.execute(schema.LIST_VIEWS, (name, *name_range(prefix, after), max(limit, 0))).fetchall()

@@ -115,6 +115,7 @@ class Readers:
 
 def read_stream(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
+    limit = max(limit, 0)  # To SQLite a negative one means all.
     rows, is_last = _page(
         connection.execute(schema.READ_STREAM, (stream, after, limit + 1)), limit, data=4, metadata=5
     )
@@ -134,6 +135,7 @@ def replay(connection: sqlite3.Connection, stream: str, after: int) -> ReplayPag
 
 def read_all(connection: sqlite3.Connection, after: int, limit: int, where: LogFilter | None) -> LogPage:
     """A page of the log. Positions have no gaps, so that a range of them bounds how much is looked at."""
+    limit = max(limit, 0)
     end = read_head(connection).position
     upto = min(end, after + MAX_SCAN)
     filters = _filters(where)
@@ -165,7 +167,7 @@ def read_position(connection: sqlite3.Connection) -> int:
 
 def list_streams(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -> list[StreamHead]:
     """Streams by name."""
-    rows = connection.execute(schema.LIST_STREAMS, (*name_range(prefix, after), limit))
+    rows = connection.execute(schema.LIST_STREAMS, (*name_range(prefix, after), max(limit, 0)))
     return [StreamHead(*row) for row in rows]
 
 
