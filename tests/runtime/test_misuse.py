@@ -215,7 +215,7 @@ def test_an_app_of_one_aggregate_that_is_not_in_a_list_says_what_to_write() -> N
 @pytest.mark.parametrize("given", [Path("bank.db"), 7, b"memory://"])
 @pytest.mark.parametrize("what", ["store", "snapshots"])
 async def test_what_is_no_store_is_refused_with_what_to_give(given: Any, what: str) -> None:
-    stores = {"store": "memory://", what: given}
+    stores: dict[str, Any] = {"store": "memory://", what: given}
     with pytest.raises(ConfigurationError, match="is no store: give its URL"):
         async with bank_app.open(**stores):
             pass

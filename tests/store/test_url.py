@@ -73,7 +73,10 @@ async def test_another_package_registers_a_store_by_entry_point(monkeypatch: pyt
 
 
 async def test_an_unknown_scheme_names_the_known_ones() -> None:
-    assert await refusal("oracle://db") == "no store is known by oracle:// (known: memory://, mongodb://, mongodb+srv://, postgresql://, sqlite://)"
+    assert (
+        await refusal("oracle://db")
+        == "no store is known by oracle:// (known: memory://, mongodb://, mongodb+srv://, postgresql://, sqlite://)"
+    )
 
 
 @pytest.mark.parametrize("url", ["bank.db", "", "://", "sqlite:/bank.db", f"user:{SECRET}@host/db"])
