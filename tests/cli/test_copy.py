@@ -18,6 +18,7 @@ from rehydrate.store.port import (
     Store,
 )
 from rehydrate.testing.conformance.material import log_events, sound_log
+from rehydrate.testing.servers.databases import mongo_client
 from tests.bank import Deposit, account, app
 from tests.cli.conftest import KINDS, NewUrl
 from tests.cli.moving import (
@@ -230,6 +231,25 @@ async def test_a_copy_back_into_the_sealed_store_seals_nothing(pair: tuple[str, 
             with pytest.raises(ConfigurationError, match="is sealed itself, and takes no events"):
                 await copy_store(pair[1], pair[0], seal=seal)
         await fill(destination, 1, seed=2)
+
+
+async def test_a_database_of_mongodb_without_a_store_is_no_source_and_gets_no_collections(
+    new_url: NewUrl,
+) -> None:
+    url = new_url("mongodb")
+    for arguments in (
+        ("copy", url, new_url("sqlite"), "--seal"),
+        ("export", url),
+        ("streams", "--store", url),
+        ("events", "account-1", "--store", url),
+        ("verify", "--store", url),
+    ):
+        ended = await asyncio.to_thread(typed, *arguments)
+        assert (ended.code, ended.stdout) == (1, "")
+        assert "holds no store, and looking at it must not make one" in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    with mongo_client(url) as client:
+        assert client.get_default_database().list_collection_names() == []
 
 
 async def test_a_database_without_a_store_is_no_source_and_gets_no_tables(new_url: NewUrl) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.port import Store
@@ -16,7 +17,7 @@ from rehydrate.store.url import open_store
 async def existing_store(url: str) -> AsyncGenerator[Store, None]:
     """The store that a URL names, closed on the way out. Raises `ConfigurationError` if there is none yet."""
     check_exists(url)
-    store = await open_store(_without_making_tables(url))
+    store = await open_store(_making_nothing(url))
     try:
         yield store
     finally:
@@ -30,7 +31,13 @@ def check_exists(url: str) -> None:
         raise ConfigurationError(f"there is no database {parsed.path}, and looking at it must not create one")
 
 
-def _without_making_tables(url: str) -> str:
-    if not url.startswith("postgresql://") or "migrate=" in url.partition("?")[2]:
+_MAKES_NOTHING: Final = {"postgresql": "migrate", "mongodb": "create", "mongodb+srv": "create"}
+"""The parameters that tell a store not to make its tables or collections."""
+
+
+def _making_nothing(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    parameter = _MAKES_NOTHING.get(scheme)
+    if parameter is None or f"{parameter}=" in rest.partition("?")[2]:
         return url
-    return f"{url}{'&' if '?' in url else '?'}migrate=false"
+    return f"{url}{'&' if '?' in url else '?'}{parameter}=false"

@@ -45,6 +45,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     prefix: str
     """What the names of our collections begin with."""
+    create: bool
+    """Whether to make the store where there is none."""
     readers: int
     poll: float
     timeout: float
@@ -74,6 +76,7 @@ def read_address(url: StoreUrl) -> Address:
     prefix = url.text("prefix", default="")
     if not re.fullmatch(r"[A-Za-z0-9_]{0,64}", prefix):
         raise ConfigurationError(f"{url.shown}: prefix={prefix!r} must be letters, digits and '_'")
+    create = url.choice("create", ("true", "false"), default="true") == "true"
     timeout = url.seconds("timeout", default=10.0)
     readers = url.number("readers", default=8, at_least=1)
     poll = url.seconds("poll", default=0.2)
@@ -83,6 +86,7 @@ def read_address(url: StoreUrl) -> Address:
         shown=url.shown,
         database=url.path,
         prefix=prefix,
+        create=create,
         readers=readers,
         poll=poll,
         timeout=timeout,

@@ -21,12 +21,12 @@ _HOW_TO_START: Final = (
 )
 
 
-async def open_database(driver: Driver, commands: Commands, store: str) -> None:
-    """Check that a store can be kept there, and make the collections and indexes that are not there yet."""
+async def open_database(driver: Driver, commands: Commands, store: str, *, create: bool = True) -> None:
+    """Check that a store can be kept there, and, with `create`, make the collections and indexes that are missing."""
     check_server(await driver.first_contact(), store)
     await _warn_if_in_memory(driver, store)
     try:
-        await _prepare(driver, commands, store)
+        await _prepare(driver, commands, store, create=create)
     except StoreUnavailableError as error:
         if error.__cause__ is not None and failures.is_of_authentication(error.__cause__):
             raise ConfigurationError(
@@ -67,8 +67,14 @@ async def _warn_if_in_memory(driver: Driver, store: str) -> None:
         )
 
 
-async def _prepare(driver: Driver, commands: Commands, store: str) -> None:
+async def _prepare(driver: Driver, commands: Commands, store: str, *, create: bool) -> None:
     is_new = await _is_new(driver, commands, store)
+    if is_new and not create:
+        raise ConfigurationError(
+            f"{store} holds no store, and looking at it must not make one: is the name of the database right, and prefix=?"
+        )
+    if not create:
+        return
     if is_new:
         for command in commands.create_collections():
             await _create(driver, command)

@@ -14,14 +14,16 @@ and of the driver's own parameters those in `address.PASSED_ON`, with the driver
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
 from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.store.end_questions import EndQuestions
-from rehydrate.store.group_commit import Group, GroupCommit
+from rehydrate.store.group_commit import Group, GroupCommit, Outcome
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.mongodb.address import Address, read_address
 from rehydrate.store.mongodb.commands import Commands
@@ -52,6 +54,8 @@ from rehydrate.store.port import (
     check_save,
 )
 from rehydrate.store.store_url import StoreUrl
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -86,10 +90,11 @@ class MongoStore:
 
     def __init__(self, address: Address, clock: Clock) -> None:
         self.url = address.shown
+        self._address = address
         commands = Commands(address.prefix, address.timeout)
         connections = Connections()
         self._commands = commands
-        self._calls = Calls()
+        self._calls = Calls(self.url)
         self._appending = Driver(address, connections=1, listener=connections)
         self._driver = Driver(address, connections=address.readers + _BESIDE_READERS)
         self._log = Log(
@@ -102,14 +107,17 @@ class MongoStore:
         self._ends = EndQuestions(self._ask_ends)
         self._watch = LogWatch(self._position, address.poll)
         self._hints = Hints(self._driver, commands, self._watch.hint)
+        self._readers = address.readers
         self._turns = asyncio.Semaphore(address.readers)
+        self._patience = address.timeout
         self._closed: str | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Reach the server, and open or create the store."""
         bind_to_process(self)
-        await self._calls.run(open_database(self._driver, self._commands, self.url))
+        opening = open_database(self._driver, self._commands, self.url, create=self._address.create)
+        await self._calls.run(opening)
 
     # ---- appending
 
@@ -133,16 +141,23 @@ class MongoStore:
         await self._calls.run(self._log.seal())
 
     def _send(self, group: Group) -> None:
-        self._calls.begin(self._append(group))
+        self._calls.begin(self._log.append(group)).add_done_callback(partial(self._sent, group))
 
-    async def _append(self, group: Group) -> None:
-        try:
-            outcomes = await self._log.append(group)
-        except Exception as error:  # noqa: BLE001 - a value that cannot be stored, which must meet its owner only
-            self._groups.failed(group, _not_storable(self.url, error))
-            return
-        self._watch.notice(outcomes)
+    def _sent(self, group: Group, sending: asyncio.Task[list[Outcome]]) -> None:
+        """Every append of a group hears of its end, whatever that is: else all that come after it would wait for ever."""
+        cause = asyncio.CancelledError() if sending.cancelled() else sending.exception()
+        if cause is None:
+            outcomes = sending.result()
+            self._watch.notice(outcomes)
+        else:
+            logger.error("%s: a group of appends was broken off: %r", self.url, cause, exc_info=cause)
+            outcomes = [self._broken_off(cause) for _ in group]
         self._groups.completed(group, outcomes)
+
+    def _broken_off(self, cause: BaseException) -> StoreError:
+        error = StoreUnavailableError(f"{self.url}: this append was broken off: {cause!r}", stored=None)
+        error.__cause__ = cause
+        return error
 
     # ---- reading
 
@@ -154,7 +169,7 @@ class MongoStore:
         return await self._ends.ask(streams)
 
     async def _ask_ends(self, streams: Sequence[str]) -> list[StreamEnd]:
-        return await self._reader.ends(streams)
+        return await self._calls.run(self._reader.ends(streams))
 
     async def read_stream(
         self,
@@ -246,12 +261,14 @@ class MongoStore:
     async def _close(self) -> None:
         self._watch.close()
         await self._groups.close()
-        await self._ends.close()
         await self._hints.close()
-        await self._calls.finished()
+        # Who has asked has his answer; but a server that gives none holds nobody up for longer than it may.
+        answered = asyncio.gather(self._ends.close(), self._calls.finished())
+        await asyncio.wait([answered], timeout=self._patience)
+        self._calls.stop()
         await self._consumers.close()
-        await self._appending.close()
-        await self._driver.close()
+        await asyncio.gather(self._appending.close(), self._driver.close())
+        await answered
 
     def forked(self) -> None:
         self._closed = FORKED
@@ -264,15 +281,25 @@ class MongoStore:
             raise StoreClosedError(self._closed)
 
     async def _call(self, call: Coroutine[Any, Any, T]) -> T:
-        if self._closed is not None:
+        try:
+            await self._take_turn()
+        except BaseException:
             call.close()
-            raise StoreClosedError(self._closed)
-        return await self._calls.run(self._in_turn(call))
+            raise
+        return await self._calls.run(call, ended=self._turns.release)
 
-    async def _in_turn(self, call: Coroutine[Any, Any, T]) -> T:
-        async with self._turns:
-            return await call
-
-
-def _not_storable(store: str, error: Exception) -> StoreError:
-    return StoreUnavailableError(f"{store}: this append cannot be stored: {error}", retryable=False)
+    async def _take_turn(self) -> None:
+        """Wait for one of the connections that read. Who is cancelled meanwhile, or waits for too long, asks nothing."""
+        self._check_open()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"{self.url}: all {self._readers} connections that read (readers=) are busy"
+            ) from None
+        try:
+            self._check_open()
+        except StoreClosedError:
+            self._turns.release()
+            raise
