@@ -10,7 +10,7 @@ from rehydrate.store.port import ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.conformance.calls import CALLS, prepare
 from rehydrate.testing.conformance.checkpoints import checkpoint
-from rehydrate.testing.conformance.material import fill, sound_log
+from rehydrate.testing.conformance.material import events, fill, sound_log
 from rehydrate.testing.conformance.snapshots import snapshot
 from tests.docs.pages import ROOT, Block, blocks
 
@@ -39,6 +39,8 @@ async def test_a_role_with_the_rights_that_the_page_names_can_do_all_but_migrate
             await store.seal()
         assert not refused.value.retryable
         await fill(store, "account-1", 2)
+        done = await store.append("account-8", again := events(2), expected_version=0)
+        assert await store.append("account-8", again, expected_version=0) == done
         assert await sound_log(store) == await sound_log(owner)
     finally:
         await store.close()

@@ -17,7 +17,7 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from rehydrate.store.port import Appended, LogFilter, NewEvent, Store
+from rehydrate.store.port import LogFilter, Store
 from rehydrate.store.postgres import migrate_postgres, migrations, reader
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.store_url import StoreUrl
@@ -323,20 +323,6 @@ async def test_sealing_waits_for_what_is_under_way_and_then_nothing_comes_behind
     log = await sound_log(store)
     assert len(log) == (2 if appending.exception() else 3)
     assert log[1].id == "x"
-
-
-@pytest.mark.parametrize("recorded_at", [2**63, 2**100])
-async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store, recorded_at: int) -> None:
-    await fill(store, "account-0", 1)
-    bad = NewEvent("bad", "Deposited", b"", recorded_at=recorded_at)
-    appends = [("account-1", event("1")), ("account-2", bad), ("account-3", event("3"))]
-    first, refusal, third = await asyncio.gather(
-        *[store.append(stream, [new], expected_version=0) for stream, new in appends], return_exceptions=True
-    )
-    assert (first, third) == (Appended(1, 2), Appended(1, 3))
-    assert isinstance(refusal, StoreError)
-    assert not isinstance(refusal, StoreUnavailableError)
-    assert len(await sound_log(store)) == 3
 
 
 # ---- the two ways of a group

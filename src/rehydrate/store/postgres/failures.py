@@ -28,6 +28,8 @@ FAILURES: Final = (
 SEALED: Final = "RHY02"
 COLLISION: Final = "23505"
 """Somebody else was first with a position or a version."""
+DEADLOCK: Final = "40P01"
+"""Somebody else was first with one of two, and waited for the other. Nothing is stored."""
 LOCKED: Final = "55P03"
 _NO_SUCH_TABLE: Final = frozenset({"42P01", "3F000", "42883"})
 _WAITING_DOES_NOT_HELP: Final = frozenset({"53100", "25006", "42501", "0A000", "54000"})
@@ -55,8 +57,10 @@ def is_of_the_append(error: BaseException) -> bool:
 
 
 def is_of_a_value(error: BaseException) -> bool:
-    """Whether the driver itself cannot send a value; then it has sent nothing."""
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    """Whether the driver, or the server, cannot take a value for what it should be; then nothing was done."""
+    return isinstance(error, asyncpg.DataError) or (
+        isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    )
 
 
 def is_of_the_connection(error: BaseException) -> bool:

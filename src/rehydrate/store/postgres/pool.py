@@ -1,16 +1,16 @@
 """The connections that read, and that write what is beside the log: a few, opened when they are needed.
 
 Not the driver's own pool: that asks the server to end what a cancelled caller has begun, and waits for it before the
-connection is free again, over a network that may be gone. Here a connection that was left in the middle is dropped.
+connection is free again, over a network that may be gone. Here whoever is cancelled goes at once, and what he has begun
+goes on to its end, or to its time-out, in his place: the server would not end it either.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
 from rehydrate.store.postgres.address import Address
@@ -32,28 +32,38 @@ class Pool:
         self._free = asyncio.Semaphore(address.pool)
         self._idle: list[tuple[Connection, float]] = []
         self._used: set[Connection] = set()
+        self._connecting: set[asyncio.Task[Connection]] = set()
+        self._doing: set[asyncio.Task[Any]] = set()
+        """Whatever has its turn: it may be that nobody waits for it any more."""
         self._closed: str | None = None
 
     async def read(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         """Ask. An idle connection that turns out to be dead is replaced, unnoticed."""
-        async with self._turn():
-            while True:
-                connection, is_new = await self._take()
-                try:
-                    return await self._ask(connection, question)
-                except StoreUnavailableError as error:
-                    was_dead = connection.is_closed() and not isinstance(error.__cause__, TimeoutError)
-                    if is_new or not was_dead or self._closed is not None:
-                        raise
+        return await self._in_turn(self._read, question)
 
     async def change(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         """Do something, once; where the answer is lost it is not known whether it was done."""
-        async with self._turn():
-            connection, _ = await self._take()
-            return await self._ask(connection, question)
+        return await self._in_turn(self._change, question)
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None, None]:
+    async def _read(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        while True:
+            connection, is_new = await self._take()
+            try:
+                return await self._ask(connection, question)
+            except StoreUnavailableError as error:
+                was_dead = connection.is_closed() and not isinstance(error.__cause__, TimeoutError)
+                if is_new or not was_dead or self._closed is not None:
+                    raise
+
+    async def _change(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        connection, _ = await self._take()
+        return await self._ask(connection, question)
+
+    async def _in_turn(
+        self,
+        do: Callable[[Callable[[Connection], Awaitable[T]]], Coroutine[None, None, T]],
+        question: Callable[[Connection], Awaitable[T]],
+    ) -> T:
         try:
             async with asyncio.timeout(self._address.statement_timeout):
                 await self._free.acquire()
@@ -61,10 +71,18 @@ class Pool:
             raise StoreUnavailableError(
                 f"{self._address.place}: all {self._address.pool} connections (pool=) are busy"
             ) from None
-        try:
-            yield
-        finally:
+        if self._closed is not None:
             self._free.release()
+            raise StoreClosedError(self._closed)
+        # A task of its own: its turn ends when its session is free again, and not when its caller has gone.
+        doing = asyncio.create_task(do(question))
+        self._doing.add(doing)
+        doing.add_done_callback(self._done)
+        return await asyncio.shield(doing)
+
+    def _done(self, doing: asyncio.Task[Any]) -> None:
+        self._doing.discard(doing)
+        self._free.release()
 
     async def _ask(self, connection: Connection, question: Callable[[Connection], Awaitable[T]]) -> T:
         keep = False
@@ -95,21 +113,35 @@ class Pool:
                 self._used.add(connection)
                 return connection, False
             connection.terminate()
-        connection = await connect(self._address, replica=self._replica)
+        if self._closed is not None:
+            raise StoreClosedError(self._closed)
+        connection = await self._connect()
+        self._used.add(connection)
+        return connection, True
+
+    async def _connect(self) -> Connection:
+        connecting = asyncio.create_task(connect(self._address, replica=self._replica))
+        self._connecting.add(connecting)
+        try:
+            connection = await connecting
+        except asyncio.CancelledError:
+            if self._closed is not None:
+                raise StoreClosedError(self._closed) from None
+            raise
+        finally:
+            self._connecting.discard(connecting)
         if self._closed is not None:
             connection.terminate()
             raise StoreClosedError(self._closed)
-        self._used.add(connection)
-        return connection, True
+        return connection
 
     async def close(self, reason: str) -> None:
         """Close all; who still waits for an answer gets none."""
         self._closed = reason
         for connection in self._used:
             connection.terminate()
+        for connecting in self._connecting:
+            connecting.cancel()
         idle, self._idle = self._idle, []
         await asyncio.gather(*[disconnect(connection) for connection, _ in idle])
-
-    def abandon(self, reason: str) -> None:
-        """Touch nothing any more: this is a forked child."""
-        self._closed = reason
+        await asyncio.gather(*self._doing, return_exceptions=True)

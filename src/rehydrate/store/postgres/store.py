@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from rehydrate.clock import Clock
@@ -55,6 +56,9 @@ CAPABILITIES: Final = Capabilities(
 
 SPLIT_FROM: Final = 100
 """From so many waiting appends on the server commits one half while the outcomes of the other are handed out."""
+
+PATIENCE: Final = 1.0
+"""Seconds for which closing waits for questions. For appends it waits until they have an outcome."""
 
 _CLOSED: Final = "it is closed: open it again"
 
@@ -250,12 +254,18 @@ class PostgresStore:
 
     async def _close(self) -> None:
         self._watch.close()
-        await self._hints.close()
+        # Who asks is answered, if the server answers soon; then his question is ended with its connection.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._ends.close()
+        pools = {self._primary, self._replica}
+        await asyncio.gather(
+            self._hints.close(), self._close_writer(), *[pool.close(_CLOSED) for pool in pools]
+        )
+
+    async def _close_writer(self) -> None:
         await self._groups.close()
-        await self._ends.close()
         await self._writer.close()
-        for pool in {self._primary, self._replica}:
-            await pool.close(_CLOSED)
 
     def forked(self) -> None:
         self._closed = FORKED

@@ -31,6 +31,7 @@ from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect
 from rehydrate.store.postgres.failures import (
     COLLISION,
+    DEADLOCK,
     FAILURES,
     LOCKED,
     SEALED,
@@ -51,6 +52,8 @@ MAX_COLLISIONS: Final = 100
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect."""
+_LEADS_NOWHERE: Final = frozenset({COLLISION, DEADLOCK, SEALED})
+"""Nothing was stored, and the next attempt tells why."""
 _WHO_IS_IT: Final = 0.8
 """After this part of the time-out for locks somebody looks who holds it."""
 
@@ -136,11 +139,12 @@ class Writer:
                 outcomes = await self._append_locked(connection, group)
         except FAILURES as error:
             raise self._refusal(error, connection) from error
-        except StoreError:
+        except (StoreError, _Unfit):
             raise
-        except Exception as error:
-            # A value that cannot even be sent; it must meet its owner only.
-            raise _Unfit(str(error)) from error
+        except BaseException:
+            # A mistake of this program, after which it is not known what was stored.
+            self._drop()
+            raise
         finally:
             watch.cancel()
         if self._is_alone:
@@ -173,16 +177,18 @@ class Writer:
                 rows.append((stream, version, event.id, event.type, event.data, event.metadata, at))
             position += len(append.events)
             outcomes.append(Appended(version, position))
+        must_be = _sendable(must_be_there) if must_be_there else None
+        new_events = _sendable(rows)
         try:
             stored = await connection.fetchval(
                 sql.APPEND_NEXT,
                 self._position,
                 self._id,
-                json_text(must_be_there) if must_be_there else None,
-                json_text(rows),
+                must_be,
+                new_events,
             )
         except asyncpg.PostgresError as error:
-            if code_of(error) in {COLLISION, SEALED}:
+            if code_of(error) in _LEADS_NOWHERE:
                 return None
             raise
         if not stored:
@@ -193,8 +199,8 @@ class Writer:
     async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
         """The way on which the database tells what became of each append."""
         now = self._wall()
-        appends = json_text([(append.stream, append.expected_version, append.last_id) for append in group])
-        rows = json_text(
+        appends = _sendable([(append.stream, append.expected_version, append.last_id) for append in group])
+        rows = _sendable(
             [
                 (
                     append.stream,
@@ -214,7 +220,7 @@ class Writer:
             try:
                 found = await connection.fetchrow(sql.APPEND_LOCKED, self._position, self._id, appends, rows)
             except asyncpg.PostgresError as error:
-                if code_of(error) not in {COLLISION, SEALED}:
+                if code_of(error) not in _LEADS_NOWHERE:
                     raise
             else:
                 assert found is not None
@@ -328,6 +334,14 @@ class Writer:
 
 class _Unfit(Exception):
     """One of the appends of a group cannot be stored, whichever it is."""
+
+
+def _sendable(values: Sequence[object]) -> str:
+    """A list as JSON. What cannot even be sent must meet its owner only."""
+    try:
+        return json_text(values)
+    except Exception as error:
+        raise _Unfit(str(error)) from error
 
 
 _Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]

@@ -1,0 +1,97 @@
+"""How a group ends in which something goes wrong: by somebody else, by a value, by a mistake of this program."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+import asyncpg
+import pytest
+
+from rehydrate.errors import StoreError, StoreUnavailableError
+from rehydrate.store.port import Appended, NewEvent, Store
+from rehydrate.store.postgres.writer import Writer
+from rehydrate.store.url import open_store
+from rehydrate.testing.conformance.material import event, events, fill, sound_log
+
+WAITS = """
+    SELECT EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE application_name = 'rehydrate' AND wait_event_type = 'Lock' AND datname = current_database()
+    )
+"""
+
+
+@pytest.fixture
+async def stranger(postgres_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Somebody who uses the database without Rehydrate."""
+    stranger = await asyncpg.connect(postgres_url)
+    yield stranger
+    await stranger.close()
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Store]:
+    store = await open_store(postgres_url)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("before", [0, 3], ids=["the locked way", "the way without a lock"])
+async def test_whoever_loses_a_deadlock_is_stored_in_a_second_attempt(
+    postgres_url: str, store: Store, stranger: "asyncpg.Connection[asyncpg.Record]", before: int
+) -> None:
+    """As two writers can where an index was built anew, so that each finds the other's row in another order."""
+    await fill(store, "account-1", before)
+    watcher = await asyncpg.connect(postgres_url)
+    await stranger.execute("SET deadlock_timeout = '1min'")  # So that it is the other one who finds it.
+    transaction = stranger.transaction()
+    await transaction.start()
+    insert = "INSERT INTO rehydrate.events VALUES ($1, $2, 1, $2, 'T', '', '', 0)"
+    await stranger.execute(insert, before + 2, "account-8")
+    new = events(2)
+    appending = asyncio.create_task(store.append("account-1", new, expected_version=before))
+    while not await watcher.fetchval(WAITS):  # noqa: ASYNC110 - the database has no event for it
+        await asyncio.sleep(0)
+    await stranger.execute(insert, before + 1, "account-9")
+    await transaction.rollback()
+    assert await appending == Appended(before + 2, before + 2)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    while not await watcher.fetchval(deadlocks):  # noqa: ASYNC110 - the server counts when it has time
+        await asyncio.sleep(0)
+    await watcher.close()
+
+
+async def test_a_mistake_after_the_server_has_answered_leaves_it_unknown_whether_it_was_stored(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known to be stored nowhere is what could not even be sent."""
+    store = await open_store(postgres_url)
+    await fill(store, "account-1", 1)
+    new = [event()]
+
+    def mistaken(*_: object) -> None:
+        raise ArithmeticError("a mistake of this program")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "_learn", mistaken)
+        with pytest.raises(StoreUnavailableError, match="a mistake of this program") as unknown:
+            await store.append("account-1", new, expected_version=1)
+    assert unknown.value.stored is None
+    assert await store.append("account-1", new, expected_version=1) == Appended(2, 2)
+    assert len(await sound_log(store)) == 2
+    await store.close()
+
+
+@pytest.mark.parametrize("data", ["no base64!", [object()]], ids=["by the server", "before it is sent"])
+async def test_a_value_that_is_refused_meets_its_owner_only(store: Store, data: object) -> None:
+    """As of a caller who does not mind the types."""
+    await fill(store, "account-0", 1)
+    bad = NewEvent("bad", "Deposited", cast("bytes", data))
+    appends = [("account-1", event("1")), ("account-2", bad), ("account-3", event("3"))]
+    first, refusal, third = await asyncio.gather(
+        *[store.append(stream, [new], expected_version=0) for stream, new in appends], return_exceptions=True
+    )
+    assert (first, third) == (Appended(1, 2), Appended(1, 3))
+    assert isinstance(refusal, StoreError)
+    assert not isinstance(refusal, StoreUnavailableError)
+    assert len(await sound_log(store)) == 3
