@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson import encode
@@ -60,8 +60,8 @@ async def test_appends_that_together_are_larger_than_a_message_are_all_stored(st
     assert sorted(one.position for one in done) == list(range(4_000, 56_001, 4_000))
 
 
-async def test_an_event_whose_time_is_no_number_for_mongodb_meets_its_owner_only(store: Store) -> None:
-    wrong = NewEvent("wrong", "Opened", b"", recorded_at=2**63)
+async def test_an_event_whose_data_are_no_bytes_for_mongodb_meets_its_owner_only(store: Store) -> None:
+    wrong = NewEvent("wrong", "Opened", cast(bytes, bytearray(b"{}")))
     outcomes = await asyncio.gather(
         store.append("account-1", events(1), expected_version=0),
         store.append("account-2", [wrong], expected_version=0),

@@ -30,7 +30,8 @@ class Calls:
     Who is cancelled cancels only the wait: a call that is stopped in the middle costs the driver its connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: str) -> None:
+        self._store = store
         self._running: set[asyncio.Task[Any]] = set()
 
     def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -39,16 +40,35 @@ class Calls:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def run(self, call: Coroutine[Any, Any, T]) -> T:
+    async def run(self, call: Coroutine[Any, Any, T], ended: Callable[[], None] = lambda: None) -> T:
+        """The answer of a call; `ended` is called when it ends, which may be after who waits for it was cancelled."""
         task = self.begin(call)
-        # Who was cancelled does not look how it ended.
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return await asyncio.shield(task)
+
+        def end(task: asyncio.Task[T]) -> None:
+            ended()
+            if not task.cancelled():
+                task.exception()  # Who was cancelled does not look how it ended.
+
+        task.add_done_callback(end)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if task.cancelled() and me is not None and not me.cancelling():
+                raise StoreUnavailableError(
+                    f"{self._store}: this call was stopped before its answer came", stored=None
+                ) from None
+            raise
 
     async def finished(self) -> None:
         """Return when none is under way any more."""
         while self._running:
             await asyncio.wait(self._running)
+
+    def stop(self) -> None:
+        """Stop those that are still under way."""
+        for task in self._running:
+            task.cancel()
 
 
 class Driver:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from bson import encode
 from bson.errors import InvalidDocument
 from pymongo.errors import (
-    AutoReconnect,
     ConnectionFailure,
-    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -20,7 +19,6 @@ from rehydrate.errors import InvalidIdError, StoreError, StoreUnavailableError
 DUPLICATE_KEY: Final = 11_000
 MAX_TIME_EXPIRED: Final = 50
 WRITE_CONFLICT: Final = 112
-NO_SUCH_TRANSACTION: Final = 251
 COLLECTION_UUID_MISMATCH: Final = 361
 NAMESPACE_EXISTS: Final = 48
 _AUTHENTICATION: Final = frozenset({11, 13, 18, 8_000})
@@ -67,8 +65,6 @@ def as_store_error(error: Exception, where: str, reason: str, *, writing: bool) 
     message = f"{where}: {reason}"
     if isinstance(error, _NEVER_SENT):
         return StoreUnavailableError(message)
-    if isinstance(error, AutoReconnect | NotPrimaryError):
-        return StoreUnavailableError(message, stored=None if writing else False)
     if isinstance(error, OperationFailure):
         return StoreUnavailableError(
             message,
@@ -95,6 +91,19 @@ def raise_if_no_bson(error: Exception) -> None:
         raise ValueError("a number must be below 2**63") from None
     if isinstance(error, InvalidDocument):
         raise ValueError(f"this is no document for MongoDB: {error}") from None
+
+
+def why_no_bson(document: dict[str, Any]) -> str:
+    """Why BSON cannot hold a document; empty if it can."""
+    try:
+        encode(document)
+    except OF_THE_DRIVER as error:
+        try:
+            raise_if_no_bson(error)
+        except ValueError as reason:
+            return str(reason)
+        return str(error)
+    return ""
 
 
 def refusals(reply: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from rehydrate.errors import StoreError
 from rehydrate.store.mongodb.commands import Commands
@@ -12,11 +13,11 @@ from rehydrate.store.mongodb.driver import Driver, ForgottenError
 
 logger = logging.getLogger(__name__)
 
-_LISTEN_FOR = 1.0
+_LISTEN_FOR: Final = 1.0
 """Seconds for which the server holds back an empty answer."""
-_AT_MOST_EVERY = 0.005
+_AT_MOST_EVERY: Final = 0.005
 """Seconds between two hints: who writes fast is not to be told of each insert."""
-_REOPEN_AFTER = 1.0
+_REOPEN_AFTER: Final = 1.0
 """Seconds after which a change stream that broke is opened anew."""
 
 

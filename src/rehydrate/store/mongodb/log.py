@@ -106,10 +106,7 @@ class Log:
         self._chance = random.Random()
 
     async def append(self, group: Group) -> list[Outcome]:
-        """Insert what may be inserted of a group, and say of each what became of it.
-
-        Raises only what an append deserves that cannot be stored at all.
-        """
+        """Insert what may be inserted of a group, and say of each what became of it."""
         todo = _Open(group, list(range(len(group))))
         async with self._turn:
             await self._until_done(todo)
@@ -258,6 +255,10 @@ class Log:
             if error.stored is None:
                 todo.sent.update(indexes)
             raise
+        except ValueError:
+            if not self._set_aside(todo, indexes, documents):
+                raise
+            return True
         for index, document in zip(indexes[:stored], documents[:stored], strict=True):
             version = document["version"] + document["count"] - 1
             known.moves_to(document, document["events"][0]["id"])
@@ -266,6 +267,16 @@ class Log:
         if refusal is None:
             return True
         return await self._refused(todo, indexes[stored], refusal, known)
+
+    def _set_aside(self, todo: _Open, indexes: Sequence[int], documents: Sequence[Document]) -> bool:
+        """Answer those that cannot even be sent, and have kept the others from being sent; whether there are any."""
+        found = False
+        for index, document in zip(indexes, documents, strict=True):
+            if reason := failures.why_no_bson(document):
+                found = True
+                reason = f"{self._store}: this append cannot be stored: {reason}"
+                todo.is_done(index, StoreUnavailableError(reason, stored=False, retryable=False))
+        return found
 
     async def _write(self, documents: Sequence[Document], known: _Known) -> tuple[int, Document | None]:
         """Insert documents behind what is known; how many went in, and why the next one did not.

@@ -6,7 +6,7 @@ prefix=             what the names of the collections begin with, so that severa
 readers=8           connections that read; appends have one of their own
 poll=0.2            seconds between two looks for events of other processes, while anybody waits for them and the
                     change stream does not tell
-timeout=10.0        seconds for the server to answer, and to be found
+timeout=10.0        seconds for the server to answer, and to be found, and for one of the readers to be free
 
 and of the driver's own parameters those in `address.PASSED_ON`, with the driver's meaning.
 """
