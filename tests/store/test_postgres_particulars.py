@@ -415,6 +415,7 @@ async def test_what_durability_and_order_rest_on_is_set_whatever_the_server_was_
             "synchronous_commit": "off",
             "fsync": "off",
             "default_transaction_isolation": "serializable",
+            "client_min_messages": "error",
             "lock_timeout": "0",
         }
     )
@@ -428,6 +429,7 @@ async def test_what_durability_and_order_rest_on_is_set_whatever_the_server_was_
             "transaction_isolation",
             "lock_timeout",
             "search_path",
+            "client_min_messages",
         )
     }
     assert shown == {
@@ -435,6 +437,7 @@ async def test_what_durability_and_order_rest_on_is_set_whatever_the_server_was_
         "transaction_isolation": "read committed",
         "lock_timeout": "5s",
         "search_path": "rehydrate, pg_temp",
+        "client_min_messages": "warning",
     }
     (warning,) = [record.getMessage() for record in caplog.records]
     assert "the server runs with fsync off" in warning

@@ -96,6 +96,8 @@ def read_address(url: StoreUrl) -> Address:
         raise ConfigurationError(
             f"{url.shown}: schema={schema!r} must be at most 48 of the letters a-z, digits and underscores"
         )
+    if schema.startswith("pg_") or schema == "information_schema":
+        raise ConfigurationError(f"{url.shown}: schema={schema!r} is PostgreSQL's own: choose another name")
     replica = url.text("replica", default="")
     address = Address(
         shown=url.shown,

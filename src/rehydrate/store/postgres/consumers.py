@@ -11,7 +11,7 @@ from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
 from rehydrate.store.postgres.failures import check_name
 from rehydrate.store.postgres.json_text import json_text
-from rehydrate.store.postgres.reader import name_range
+from rehydrate.store.postgres.reader import name_range, within
 
 
 async def save_snapshot(connection: Connection, snapshot: StoredSnapshot, keep: int) -> None:
@@ -100,5 +100,5 @@ async def list_views(
     connection: Connection, name: str, prefix: str, after: str, limit: int
 ) -> list[tuple[str, bytes]]:
     check_name(name)
-    rows = await connection.fetch(sql.LIST_VIEWS, name, *name_range(prefix, after), limit)
+    rows = await connection.fetch(sql.LIST_VIEWS, name, *name_range(prefix, after), within(limit))
     return [(key, data) for key, data in rows]

@@ -41,8 +41,8 @@ BEYOND_ALL_NAMES: Final = "\U0010ffff" * 256
 async def read_stream(connection: Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
     check_name(stream)
-    limit = min(limit, MAX_PAGE)
-    rows = await connection.fetch(sql.READ_STREAM, stream, after, limit + 1, MAX_PAGE_BYTES)
+    limit = within(limit, MAX_PAGE)
+    rows = await connection.fetch(sql.READ_STREAM, stream, within(after), limit + 1, MAX_PAGE_BYTES)
     is_last = _cut(rows, limit)
     events: list[StoredEvent] = []
     for some in _slices(rows):
@@ -58,7 +58,7 @@ async def read_stream(connection: Connection, stream: str, after: int, limit: in
 async def replay(connection: Connection, stream: str, after: int) -> ReplayPage:
     """A page of a stream, without what rehydration does not need."""
     check_name(stream)
-    rows = await connection.fetch(sql.REPLAY, stream, after, PAGE_SIZE + 1, MAX_PAGE_BYTES)
+    rows = await connection.fetch(sql.REPLAY, stream, within(after), PAGE_SIZE + 1, MAX_PAGE_BYTES)
     is_last = _cut(rows, PAGE_SIZE)
     if not rows:
         return ReplayPage([], "", "", 0, is_last)
@@ -68,11 +68,11 @@ async def replay(connection: Connection, stream: str, after: int) -> ReplayPage:
 
 async def read_all(connection: Connection, after: int, limit: int, where: LogFilter | None) -> LogPage:
     """A page of the log."""
-    limit = min(limit, MAX_PAGE)
+    limit = within(limit, MAX_PAGE)
     filters = _filters(where)
     if any(wanted is not None for wanted in filters):
         return await _read_filtered(connection, after, limit, filters)
-    rows = await connection.fetch(sql.READ_ALL, after, limit + 1, MAX_PAGE_BYTES)
+    rows = await connection.fetch(sql.READ_ALL, within(after), limit + 1, MAX_PAGE_BYTES)
     is_last = _cut(rows, limit)
     events = await _events(rows)
     if not events:
@@ -83,8 +83,9 @@ async def read_all(connection: Connection, after: int, limit: int, where: LogFil
 async def _read_filtered(
     connection: Connection, after: int, limit: int, filters: Sequence[str | None]
 ) -> LogPage:
-    upto = min(after + MAX_SCAN, MAX_POSITION)
-    rows = await connection.fetch(sql.READ_FILTERED, after, limit + 1, MAX_PAGE_BYTES, upto, *filters)
+    start = within(after)
+    upto = within(start + MAX_SCAN)
+    rows = await connection.fetch(sql.READ_FILTERED, start, limit + 1, MAX_PAGE_BYTES, upto, *filters)
     if not rows:
         return LogPage([], after, "", is_last=True)  # The log is empty.
     head, upto, upto_id = rows[0]["head"], rows[0]["upto"], rows[0]["upto_id"]
@@ -114,8 +115,13 @@ async def read_ends(connection: Connection, streams: Sequence[str]) -> list[Stre
 
 async def list_streams(connection: Connection, prefix: str, after: str, limit: int) -> list[StreamHead]:
     """Streams by name."""
-    rows = await connection.fetch(sql.LIST_STREAMS, *name_range(prefix, after), limit)
+    rows = await connection.fetch(sql.LIST_STREAMS, *name_range(prefix, after), within(limit))
     return [StreamHead(stream, version) for stream, version in rows]
+
+
+def within(number: int, most: int = MAX_POSITION) -> int:
+    """A limit, or where to read on, as the database has room for: nothing is below 0, or above all positions."""
+    return max(0, min(number, most))
 
 
 def name_range(prefix: str, after: str) -> tuple[str, str, str]:

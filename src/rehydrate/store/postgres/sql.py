@@ -31,8 +31,8 @@ COMMIT_SYNCHRONOUSLY: Final = """
 STILL_THERE: Final = "SELECT"
 
 HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
-CREATE_SCHEMA: Final = "CREATE SCHEMA {schema}"
-"""The name is checked: letters, digits and underscores."""
+CREATE_SCHEMA: Final = 'CREATE SCHEMA "{schema}"'
+"""The name is checked: letters, digits and underscores; quoted, for it may be a word of SQL."""
 HAS_TABLES: Final = """
     SELECT coalesce(bool_or(relname = 'events'), false) AS events,
            coalesce(bool_or(relname = 'migrations'), false) AS migrations
@@ -80,7 +80,8 @@ READ_ALL: Final = """
         FROM events WHERE position > $1 ORDER BY position LIMIT $2
     ) AS page WHERE bytes - size < $3 ORDER BY position
 """
-# A filter is a JSON list of names, or NULL. Positions have no gaps, so a range of them bounds how much is looked at. One
+# A filter is a JSON list of names, or NULL. Positions have no gaps here, as docs/postgresql.md shows, so a range of them
+# bounds how much is looked at, and there is an event at its end. One
 # statement, so that the end of the log and what is before it are of one moment. `IN (SELECT ...)` below an OR is a
 # hashed list to look each name up in; where it could become a join it might not go along the positions.
 READ_FILTERED: Final = """
