@@ -1,6 +1,7 @@
 """What MongoDB holds in one document, one message and one reply, and how the store stays below it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from rehydrate.errors import (
 from rehydrate.store.group_commit import PendingAppend
 from rehydrate.store.mongodb import MongoStore
 from rehydrate.store.mongodb.log import EVENT_OVERHEAD, as_document
-from rehydrate.store.port import Appended, LogFilter, NewEvent, Store, ViewChange
+from rehydrate.store.port import Appended, LogFilter, NewEvent, Store, StreamPage, ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.conformance.appends import HeardOnce
 from rehydrate.testing.conformance.checkpoints import checkpoint
@@ -122,6 +123,40 @@ async def test_numbers_beyond_64_bits_are_refused(store: Store) -> None:
     ):
         with pytest.raises(ValueError, match=r"below 2\*\*63"):
             await ask()
+
+
+@pytest.mark.parametrize("limit", [1, 1_000, sys.maxsize, 2**70])
+async def test_the_highest_numbers_there_could_be_are_asked_for_like_any_other(
+    store: Store, limit: int
+) -> None:
+    await fill(store, "account-1", 3)
+    where = LogFilter(types=frozenset({"Happened"}))
+    for after in (2**63 - 3, 2**63 - 2, 2**63 - 1):
+        for filtered in (None, where):
+            page = await store.read_all(after=after, limit=limit, where=filtered)
+            assert (page.events, page.position, page.is_last) == ([], after, True)
+        assert await store.read_stream("account-1", after=after, limit=limit) == StreamPage([], is_last=True)
+        assert (await store.replay("account-1", after=after)).is_last
+    for filtered in (None, where):
+        page = await store.read_all(limit=limit, where=filtered)
+        assert len(page.events) == min(limit, 3)
+        assert page.is_last == (limit >= 3)
+    assert len((await store.read_stream("account-1", limit=limit)).events) == min(limit, 3)
+    assert len(await store.streams(limit=limit)) == 1
+    assert await store.list_views("balances", limit=limit) == []
+
+
+async def test_a_name_that_is_no_text_is_the_name_of_nothing(store: Store) -> None:
+    """Who asks together with somebody who has such a name has his answer all the same."""
+    await fill(store, "account-1", 3)
+    asking = [store.versions(names) for names in (["\ud800"], ["account-1"], ["account-1", "account-\ud800"])]
+    assert await asyncio.gather(*asking) == [[0], [3], [3, 0]]
+    no, yes = frozenset({"\ud800"}), frozenset({"\ud800", "account", "account-1", "Happened"})
+    for nothing in (LogFilter(streams=no), LogFilter(aggregates=no), LogFilter(types=no)):
+        page = await store.read_all(where=nothing)
+        assert (page.events, page.position, page.is_last) == ([], 3, True)
+    for everything in (LogFilter(streams=yes), LogFilter(aggregates=yes), LogFilter(types=yes)):
+        assert len((await store.read_all(where=everything)).events) == 3
 
 
 async def test_a_filter_that_is_too_large_to_be_sent_is_applied_all_the_same(

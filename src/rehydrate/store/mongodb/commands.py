@@ -436,12 +436,29 @@ def _matching(where: LogFilter | None) -> Command:
         return {}
     every: list[Command] = []
     if where.streams and _fits(where.streams):
-        every.append({"stream": {"$in": sorted(where.streams)}})
+        every.append({"stream": {"$in": _texts(where.streams)}})
     if where.aggregates and _fits(where.aggregates):
-        every.append({"$or": [names for name in sorted(where.aggregates) for names in _of_aggregate(name)]})
+        names = [name for aggregate in _texts(where.aggregates) for name in _of_aggregate(aggregate)]
+        every.append({"$or": names or [{"stream": {"$in": []}}]})
     if where.types and _fits(where.types):
-        every.append({"events.type": {"$in": sorted(where.types)}})
+        every.append({"events.type": {"$in": _texts(where.types)}})
     return {"$and": every} if every else {}
+
+
+def _texts(names: Collection[str]) -> list[str]:
+    """Those that a stored event could have."""
+    return sorted(filter(is_text, names))
+
+
+def is_text(name: str) -> bool:
+    """Whether it holds no lone surrogate, which MongoDB does not take."""
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of_aggregate(name: str) -> list[Command]:

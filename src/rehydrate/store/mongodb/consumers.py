@@ -31,6 +31,8 @@ _MAX_UPDATE_BYTES: Final = 12 * 1024 * 1024
 MAX_DATA_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024
 """Of one document, beside names and numbers."""
 
+_MAX_VIEWS: Final = 1_000_000
+"""How many are asked for at once."""
 _LOST_CONNECTIONS: Final = 2
 """So many in a row are waited out within one call."""
 
@@ -159,12 +161,12 @@ class Consumers:
 
     async def list_views(self, name: str, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         views: list[tuple[str, bytes]] = []
-        while (left := limit - len(views)) > 0:
+        while (left := min(limit - len(views), _MAX_VIEWS)) > 0:
             found, is_whole = await self._driver.read_all_of(
                 self._commands.list_views(name, prefix, after, left)
             )
             views += [(view["key"], view["data"]) for view in found]
-            if is_whole:
+            if is_whole and len(found) < left:
                 break
             after = views[-1][0]
         return views

@@ -9,7 +9,7 @@ import msgspec
 
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.mongodb import failures
-from rehydrate.store.mongodb.commands import SEALED, Commands
+from rehydrate.store.mongodb.commands import SEALED, Commands, is_text
 from rehydrate.store.mongodb.driver import Document, Driver
 from rehydrate.store.mongodb.log import end_of
 from rehydrate.store.port import (
@@ -30,6 +30,10 @@ MAX_SCAN: Final = 10_000
 """How many events of the log a page looks at, matched or not."""
 MAX_STREAMS: Final = 5_000
 """How many streams one question is about."""
+MAX_LIMIT: Final = 1_000_000
+"""How many documents are asked for at most, whatever the limit: a reply does not hold as many."""
+MAX_NUMBER: Final = 2**63 - 1
+"""The highest position and version there could be."""
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -53,7 +57,7 @@ class Reader:
 
     async def read_stream(self, stream: str, after: int, limit: int) -> StreamPage:
         documents, is_whole = await self._documents_of(stream, after, limit)
-        page = _Page(limit)
+        page = _Page(_bounded(limit))
         for document in documents:
             if not page.take(document, _events_of(document, above_version=after)):
                 break
@@ -93,8 +97,10 @@ class Reader:
     ) -> tuple[list[Document], bool]:
         """The documents with the events behind a version, one event more than the limit; whether these are all."""
         # Versions have no gaps, so that a range of them bounds how much is fetched.
-        between = self._commands.stream_between(stream, after, after + max(limit, 0) + 1, narrow=narrow)
-        documents, is_whole = await self._fetch(between)
+        upto = min(after + _bounded(limit) + 1, max(after, MAX_NUMBER))
+        documents, is_whole = await self._fetch(
+            self._commands.stream_between(stream, after, upto, narrow=narrow)
+        )
         if after > 0 and not (documents and documents[0]["version"] == after + 1):
             # The page begins in the middle of an append. Asked in this order: what is behind that append was seen
             # above, so it is here, too.
@@ -106,7 +112,10 @@ class Reader:
         """The last event of each stream."""
         found: dict[str, StreamEnd] = {}
         for start in range(0, len(streams), MAX_STREAMS):
-            asked = list(dict.fromkeys(streams[start : start + MAX_STREAMS]))
+            # A name that is no text is the name of no stream, and those who ask together with it have their answers.
+            asked = list(filter(is_text, dict.fromkeys(streams[start : start + MAX_STREAMS])))
+            if not asked:
+                continue
             # A primary that others have replaced does not know it at once, and would answer from the past. Where there
             # is nobody else, there is nothing to confirm, and it would wait 100 ms for the journal's next flush.
             heads = self._commands.heads(asked, confirmed=self._driver.may_fail_over())
@@ -118,7 +127,7 @@ class Reader:
         """Streams by name."""
         if limit <= 0:
             return []
-        found, _ = await self._fetch(self._commands.streams(prefix, after, limit))
+        found, _ = await self._fetch(self._commands.streams(prefix, after, _bounded(limit)))
         names = [document["stream"] for document in found]
         heads: dict[str, int] = {}
         for start in range(0, len(names), MAX_STREAMS):
@@ -131,8 +140,11 @@ class Reader:
     async def read_all(self, after: int, limit: int, where: LogFilter | None) -> LogPage:
         if where is not None and (where.streams or where.aggregates or where.types):
             return await self._read_filtered(after, limit, where)
+        if after == MAX_NUMBER:
+            return LogPage([], after, "", is_last=True)
         # Positions have no gaps, either.
-        last = after + max(limit, 0) + 1
+        limit = _bounded(limit)
+        last = min(after + limit + 1, max(after + 1, MAX_NUMBER))
         documents, is_whole = await self._fetch(self._commands.log_between(after + 1, last, last - after))
         if after > 0 and not (documents and documents[0]["_id"] == after + 1):
             documents = [*(await self._fetch(self._commands.log_around(after)))[0], *documents]
@@ -166,7 +178,8 @@ class Reader:
             if begun.position > after:
                 first = begun.first
         upto = end if end.position <= after + scan else await self._end_around(after + scan)
-        fetched = max(limit, 0) + 1
+        limit = _bounded(limit)
+        fetched = limit + 1
         documents, is_whole = await self._fetch(self._commands.log_between(first, upto.first, fetched, where))
         page = _Page(limit)
         for document in documents:
@@ -197,6 +210,10 @@ class Reader:
 
     async def _fetch(self, command: Document) -> tuple[list[Document], bool]:
         return await self._driver.read_all_of(command)
+
+
+def _bounded(limit: int) -> int:
+    return min(max(limit, 0), MAX_LIMIT)
 
 
 _NOTHING: Final = _End(0, 0, "")
