@@ -94,7 +94,7 @@ class _Hiding(Mutant):
         near: int | None = None,
         may_lag: bool = False,
     ) -> StreamPage:
-        stored = self._shown(self._memory.streams.get(stream, []))
+        stored, limit = self._shown(self._memory.streams.get(stream, [])), max(limit, 0)
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))
 
     async def read_all(
@@ -289,6 +289,15 @@ class LastPageTooEarly(Mutant):
     ) -> StreamPage:
         page = await super().read_stream(stream, after=after, limit=limit)
         return StreamPage(page.events, is_last=True)
+
+
+class NegativeLimitMeansAll(Mutant):
+    """Takes a negative limit for none, as some databases do."""
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
+    ) -> LogPage:
+        return await super().read_all(after=after, limit=PAGE_SIZE if limit < 0 else limit, where=where)
 
 
 class WakeMissed(Mutant):

@@ -139,6 +139,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
         },
         set(),
     ),
+    "NegativeLimitMeansAll": ({"a_limit_of_nothing_is_refused_or_answered_with_nothing"}, set()),
     "WakeMissed": (
         {
             "an_append_while_somebody_begins_to_wait_is_never_missed",

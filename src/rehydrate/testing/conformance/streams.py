@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from rehydrate.errors import StoreError
-from rehydrate.store.port import ReplayPage, Store, StoredEvent, StreamHead
+from rehydrate.store.port import LogFilter, ReplayPage, Store, StoredEvent, StreamHead, ViewChange
+from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import (
     event,
@@ -199,15 +201,28 @@ class StreamLaws(StoreUnderTest):
 
     @law()
     async def test_a_limit_of_nothing_is_refused_or_answered_with_nothing(self, store: Store) -> None:
-        """It never means all, and leads nobody to believe that the end was reached."""
-        await fill(store, "account-1", 3)
-        try:
-            page = await store.read_stream("account-1", limit=0)
-            log = await store.read_all(limit=0)
-        except (ValueError, StoreError):
-            return
-        assert (page.events, page.is_last) == ([], False)
-        assert (log.events, log.is_last, log.position) == ([], False, 0)
+        """It never means all, and leads nobody to believe that the end was reached; a negative one neither."""
+        await fill(store, "account-1", 10)
+        await fill(store, "account-2", 1)
+        new = checkpoint("balances", 1)
+        await store.save_checkpoint(
+            new, previous=None, views=[ViewChange("ada", b"1"), ViewChange("bob", b"2")]
+        )
+        mine = LogFilter(streams=frozenset({"account-1"}))
+        for limit in (0, -1, -5, -(2**31), -(2**63)):
+            # Each by itself: that one is refused proves nothing of the next.
+            with suppress(ValueError):
+                page = await store.read_stream("account-1", limit=limit)
+                assert (page.events, page.is_last) == ([], False)
+            with suppress(ValueError):
+                log = await store.read_all(limit=limit)
+                assert (log.events, log.is_last, log.position) == ([], False, 0)
+            with suppress(ValueError):
+                assert (await store.read_all(limit=limit, where=mine)).events == []
+            with suppress(ValueError):
+                assert await store.streams(prefix="account-", limit=limit) == []
+            with suppress(ValueError):
+                assert await store.list_views("balances", limit=limit) == []
 
 
 async def _two_streams(store: Store, count: int) -> None:
