@@ -2,7 +2,8 @@
 
 Not the driver's own pool: that asks the server to end what a cancelled caller has begun, and waits for it before the
 connection is free again, over a network that may be gone. Here whoever is cancelled goes at once, and what he has begun
-goes on to its end, or to its time-out, in his place: the server would not end it either.
+keeps its connection until it has ended, or its time is up: a session that is left in the middle goes on at the server,
+and another one beside it would be one too many.
 """
 
 from __future__ import annotations
