@@ -34,19 +34,37 @@ async def store(mongodb_url: str) -> AsyncIterator[Store]:
     await store.close()
 
 
+def largest_append() -> list[NewEvent]:
+    """As many events as there may be, as large as they may be together, with the longest names."""
+    limits = MongoStore.capabilities
+    names = [f"{n:04}{'é' * 254}" for n in range(limits.max_append_events)]
+    new = [NewEvent(name, "é" * 256, b"", b"", recorded_at=2**62) for name in names]
+    new[-1] = NewEvent(names[-1], "é" * 256, bytes(limits.max_append_bytes), b"", recorded_at=2**62)
+    return new
+
+
+async def test_the_largest_append_is_stored_behind_another_one(store: Store) -> None:
+    """The command asks for the one before it, and has room for that."""
+    longest = f"{'a' * 128}-{'é' * 256}"
+    await store.append(longest, largest_append()[:1], expected_version=0)
+    new = largest_append()[1:]
+    assert await store.append(longest, new, expected_version=1) == Appended(4_096, 4_096)
+    assert (await store.append(longest, events(1), expected_version=4_096)).position == 4_097
+    page = await store.read_stream(longest, after=4_095)
+    assert [len(one.data) for one in page.events] == [MongoStore.capabilities.max_append_bytes]
+    assert (await store.read_stream(longest, after=4_096)).is_last
+
+
 def test_the_largest_append_that_is_taken_is_a_document_that_mongodb_takes() -> None:
     limits = MongoStore.capabilities
-    name = "é" * 256
-    one = NewEvent(name, name, b"", b"", recorded_at=2**62)
-    largest = [one] * (limits.max_append_events - 1)
-    largest.append(NewEvent(name, name, bytes(limits.max_append_bytes), b"", recorded_at=2**62))
+    largest = largest_append()
     append = PendingAppend("x" * 641, largest, 2**40, HeardOnce(), limits.max_append_bytes)
     size = len(encode(as_document(append, 2**50, 2**62)))
     assert size < LARGEST_DOCUMENT
     assert size < append.size + (len(largest) + 1) * EVENT_OVERHEAD
 
 
-async def test_appends_that_together_are_larger_than_a_message_are_all_stored(store: Store) -> None:
+async def test_appends_that_together_are_larger_than_a_command_are_all_stored(store: Store) -> None:
     """Many small events have more names than bytes."""
     name = "n" * 500
     appending = [

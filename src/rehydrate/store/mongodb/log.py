@@ -29,8 +29,8 @@ from rehydrate.store.mongodb.commands import SEALED, Commands
 from rehydrate.store.mongodb.driver import Connections, Document, Driver, ForgottenError, SameLog
 from rehydrate.store.port import Appended, StreamEnd
 
-MAX_COMMAND_BYTES: Final = 40 * 1024 * 1024
-"""A message to the server has 48 MB."""
+MAX_COMMAND_BYTES: Final = 15 * 1024 * 1024
+"""The server takes 48 MB, but the driver sends no command of more than 16 MiB, whatever is in it."""
 EVENT_OVERHEAD: Final = 1_200
 """Bytes of an event beside data and metadata, at most: id, type, and the names of the fields."""
 MAX_FOLLOWED: Final = 500
