@@ -10,7 +10,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from rehydrate.errors import ConfigurationError
+from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.store.mongodb.log import Log
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle
@@ -136,6 +136,13 @@ async def test_a_standalone_server_is_refused_and_told_how_to_start_a_replica_se
         await open_store(f"mongodb://127.0.0.1:{mongod.port}/bank")
     with mongod.client() as client:
         assert "bank" not in client.list_database_names()
+
+
+async def test_a_replica_set_that_was_never_begun_is_told_how_to_begin_it(mongod: Mongod) -> None:
+    await asyncio.to_thread(mongod.start, "--replSet", "rs0")
+    for options in ("timeout=1", "timeout=1&replicaSet=rs0"):
+        with pytest.raises(StoreUnavailableError, match=r"was never begun: run rs\.initiate\(\) once"):
+            await open_store(f"mongodb://127.0.0.1:{mongod.port}/bank?{options}")
 
 
 async def test_a_user_without_rights_to_write_is_told_which_role_he_needs(guarded: Mongod) -> None:

@@ -133,6 +133,7 @@ async def test_a_server_that_is_not_there_may_come_back(free_port: int) -> None:
     with pytest.raises(StoreUnavailableError) as error:
         await open_store(f"postgresql://postgres:{SECRET}@127.0.0.1:{free_port}/bank")
     assert (error.value.stored, error.value.retryable) == (False, True)
+    assert "nothing listens there: is the server running" in str(error.value)
     assert SECRET not in repr(error.value)
 
 

@@ -79,6 +79,19 @@ async def test_an_unknown_scheme_names_the_known_ones() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("postgres://localhost/bank", "postgresql"),
+        ("postgresql+asyncpg://localhost/bank", "postgresql"),
+        ("mongo://localhost/bank", "mongodb"),
+        ("file:///bank.db", "sqlite"),
+    ],
+)
+async def test_what_others_call_a_scheme_is_told_its_name_here(given: str, meant: str) -> None:
+    assert await refusal(given) == f"no store is known by {given.partition('://')[0]}://: write {meant}://"
+
+
 @pytest.mark.parametrize("url", ["bank.db", "", "://", "sqlite:/bank.db", f"user:{SECRET}@host/db"])
 async def test_what_is_no_url_is_refused_with_an_example(url: str) -> None:
     said = await refusal(url)

@@ -202,17 +202,25 @@ class Driver:
             if isinstance(error, OperationFailure | DriverConfigurationError):
                 raise ConfigurationError(self._sentence(error)) from None
             raise StoreUnavailableError(
-                f"{self._address.shown} cannot be reached: {self._sentence_of(error)}{self._nobody_left()}"
+                f"{self._address.shown} cannot be reached: {self._sentence_of(error)}{self._why_nobody()}"
             ) from None
 
     def _sentence_of(self, error: Exception) -> str:
         return self._address.without_secrets(failures.reason_of(error))
 
-    def _nobody_left(self) -> str:
-        """The driver forgets servers that are no members of the replica set that the URL names."""
-        if self._client.topology_description.server_descriptions():
-            return ""
-        return "; none of these hosts is a member of the replica set that the URL names"
+    def _why_nobody(self) -> str:
+        """What the driver has seen of the hosts that the URL names."""
+        servers = self._client.topology_description.server_descriptions().values()
+        if not servers:
+            # It forgets those that are no members of the replica set that the URL names.
+            return (
+                "; none of these hosts is a member of the replica set that the URL names (a standalone server is in none: "
+                "start it with --replSet)"
+            )
+        if any(server.server_type_name == "RSGhost" for server in servers):
+            return "; a server is there whose replica set was never begun: run rs.initiate() once in mongosh"
+        seen = next((server.error for server in servers if isinstance(server.error, Exception)), None)
+        return "" if seen is None else f" ({self._sentence_of(seen)})"
 
 
 class ChangeStream:

@@ -40,7 +40,7 @@ _NOTHING_STORED: Final = ("22", "23", "25", "40", "42", "3D", "3F", "53", "54", 
 """Classes of errors that are raised before a procedure commits. Others may come after."""
 _CORRUPT: Final = frozenset({"XX001", "XX002"})
 _WRONG_USER: Final = frozenset({"28P01", "28000"})
-_REFUSED_USER: Final = "the server refuses this user, or its password"
+_REFUSED_USER: Final = "the server refuses this user, or its password: check both in the URL"
 _NO_DATABASE: Final = "3D000"
 _POOLER: Final = frozenset({"26000", "42P05"})
 """A prepared statement is not there, or is there already: another session answers."""
@@ -137,6 +137,8 @@ def is_storable(name: str) -> bool:
 def _text(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
+    if isinstance(error, OSError) and "Connect call failed" in str(error):
+        return "nothing listens there: is the server running, and are host and port right (also those of a replica)?"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "none of its servers takes writes"
     return str(error) or type(error).__name__
