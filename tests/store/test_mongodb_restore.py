@@ -33,12 +33,15 @@ def restore_under_its_uuid(client: Any, documents: list[dict[str, Any]]) -> None
     assert made["info"]["uuid"] == uuid
 
 
+@pytest.mark.parametrize("may_update", [True, False])
 @pytest.mark.parametrize("kept", [0, 1, 3])
 async def test_a_collection_that_is_restored_under_its_uuid_is_noticed_before_anything_is_stored(
-    mongodb_url: str, client: Any, kept: int
+    mongodb_url: str, client: Any, kept: int, *, may_update: bool
 ) -> None:
     """It would leave a hole, which somebody fills later, behind a reader that has passed it."""
     store = await open_store(mongodb_url)
+    # As it is for a user who may find and insert events, and no more, after the database has told him so.
+    vars(store)["_log"]._may_update = may_update
     new = [one for _ in range(7) for one in events(1)]
     for n in range(7):
         await store.append("account-1", new[n : n + 1], expected_version=n)
