@@ -92,7 +92,9 @@ async def test_a_server_that_is_not_there_is_unavailable_and_soon() -> None:
     with pytest.raises(StoreUnavailableError) as refused:
         await open_store("mongodb://ada:secret@127.0.0.1:1/bank?timeout=0.2")
     assert time.monotonic() - begun < 3
-    said = "mongodb://127.0.0.1:1/bank cannot be reached: no primary answered in time (127.0.0.1:1: [Errno 111]"
+    said = (
+        "mongodb://127.0.0.1:1/bank cannot be reached: no primary answered in time (127.0.0.1:1: [Errno 111]"
+    )
     assert str(refused.value).startswith(said)
     assert refused.value.retryable
 
