@@ -1,11 +1,13 @@
 """A database that is set back under the hands of a store, in such a way that neither connection nor UUID shows it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from rehydrate.errors import StoreSealedError, VersionConflictError
+from rehydrate.store.mongodb.log import JUST_NOW, MANY
 from rehydrate.store.port import Appended, Store
 from rehydrate.store.url import open_store
 from rehydrate.testing.conformance.material import events, fill, ids, sound_log
@@ -67,6 +69,23 @@ async def test_appends_that_come_together_are_put_where_the_restored_log_ends(
     for n in range(3, 9):
         assert (await store.append(f"account-{n}", events(2), expected_version=0)).version == 2
     assert [one.position for one in await sound_log(store)] == list(range(1, 15))
+    await store.close()
+
+
+async def test_a_flood_that_begins_after_a_restore_is_put_where_the_restored_log_ends(
+    mongodb_url: str, client: Any
+) -> None:
+    """Many together are inserted without a question only while the last acknowledgement is fresh."""
+    store = await open_store(mongodb_url)
+    await fill(store, "account-1", 2)
+    saved = list(client.get_default_database()["events"].find())
+    together = [store.append(f"account-{n}", events(1), expected_version=0) for n in range(2, 2 + 4 * MANY)]
+    await asyncio.gather(*together)
+    restore_under_its_uuid(client, saved)
+    await asyncio.sleep(JUST_NOW)  # As long as the shortest restore takes, at least.
+    again = [store.append(f"other-{n}", events(1), expected_version=0) for n in range(4 * MANY)]
+    assert {done.version for done in await asyncio.gather(*again)} == {1}
+    assert [one.position for one in await sound_log(store)] == list(range(1, 3 + 4 * MANY))
     await store.close()
 
 

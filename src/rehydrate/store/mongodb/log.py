@@ -37,6 +37,11 @@ MAX_FOLLOWED: Final = 500
 """How many documents of others are followed at once; who is further behind begins anew at the end of the log."""
 MAX_STREAMS: Final = 1_000
 """How many streams one question is about."""
+MANY: Final = 8
+JUST_NOW: Final = 0.02
+"""So many appends that come together within so many seconds after an acknowledged one go out without asking whether that
+is still there. Asking costs a flood half of its rate, and a restore takes longer than this. Who stands still just here
+while one is made that keeps the collection's UUID is why the docs say to stop the writers for such a one."""
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.008
 _LOST_CONNECTIONS: Final = 2
@@ -54,10 +59,13 @@ class _Known(msgspec.Struct):
     is_behind: bool = False
     """Whether others have appended since."""
     sealed: bool = False
+    told_at: float = 0.0
+    """When a majority acknowledged that document as ours, on the monotonic clock; 0 if it did not."""
 
     def moves_to(self, document: Document, first_id: str) -> None:
         """That document is the last one now."""
         first = int(document["_id"])
+        self.told_at = 0.0
         self.position = first + document["count"] - 1
         self.last = (first, first_id)
         self.is_behind = False
@@ -259,9 +267,11 @@ class Log:
             if not self._set_aside(todo, indexes, documents):
                 raise
             return True
+        now = time.monotonic()
         for index, document in zip(indexes[:stored], documents[:stored], strict=True):
             version = document["version"] + document["count"] - 1
             known.moves_to(document, document["events"][0]["id"])
+            known.told_at = now
             self._heads.put(document["stream"], StreamEnd(version, document["events"][-1]["id"]))
             todo.is_done(index, Appended(version, known.position))
         if refusal is None:
@@ -281,15 +291,17 @@ class Log:
     async def _write(self, documents: Sequence[Document], known: _Known) -> tuple[int, Document | None]:
         """Insert documents behind what is known; how many went in, and why the next one did not.
 
-        Always in one command with the question whether it still is there: a database may be restored over a connection
-        that stands, and into a collection with the same UUID.
+        In one command with the question whether that still is there, for a database may be restored over a connection
+        that stands, and into a collection with the same UUID; but not in a flood, see `JUST_NOW`.
         """
         guards = 0
         command = self._commands.insert(documents, known.log)
-        if known.position and self._may_update:
+        if not known.position or (len(documents) >= MANY and time.monotonic() - known.told_at < JUST_NOW):
+            pass
+        elif self._may_update:
             guards = 1
             command = self._commands.insert_behind(*known.last, documents, known.log)
-        elif known.position and not await self._ask(self._commands.is_there(*known.last, known.log)):
+        elif not await self._ask(self._commands.is_there(*known.last, known.log)):
             raise ForgottenError
         try:
             refused = failures.refusals(await self._driver.write(command))
