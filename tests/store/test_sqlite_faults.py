@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -195,7 +196,7 @@ async def test_an_error_of_the_disk_in_the_commit_leaves_the_outcome_unknown_and
 
 
 async def test_a_value_that_cannot_be_stored_meets_its_owner_only(store: Store) -> None:
-    bad = NewEvent("bad", "Deposited", b"", recorded_at=2**63)
+    bad = NewEvent("bad", "Deposited", cast(bytes, ("no bytes",)))
     appends = [("account-1", event("1")), ("account-2", bad), ("account-3", event("3"))]
     first, refused, third = await asyncio.gather(
         *[store.append(stream, [new], expected_version=0) for stream, new in appends], return_exceptions=True
