@@ -1,6 +1,7 @@
 """Servers that are set up otherwise than a store needs them, or stricter."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from rehydrate.store.mongodb.log import Log
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import settle
 from rehydrate.testing.conformance.material import events, fill, sound_log
+from rehydrate.testing.plugin import REQUIRE_SERVERS
 from rehydrate.testing.servers import ServerNotFoundError
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import find_mongod
@@ -84,6 +86,8 @@ def mongod(mongodb_url: str) -> Iterator[Mongod]:
         started = Mongod(folder)
     except ServerNotFoundError as missing:
         folder.close()
+        if os.environ.get(REQUIRE_SERVERS, "") not in {"", "0"}:
+            pytest.fail(f"{missing} ({REQUIRE_SERVERS} is set)", pytrace=False)
         pytest.skip(f"only a server of yours: {missing}")
     yield started
     started.stop()
