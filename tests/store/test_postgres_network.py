@@ -14,8 +14,8 @@ import trustme
 from rehydrate.errors import ConfigurationError, StoreUnavailableError, VersionConflictError
 from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.store.postgres import connection, hints
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
+from rehydrate.store_url import StoreUrl
 from rehydrate.testing.clock import settle, until
 from rehydrate.testing.conformance.material import event, events, fill, ids, lot, sound_log, whole_lots
 from rehydrate.testing.proxy import Proxy

@@ -20,8 +20,8 @@ from rehydrate.errors import (
 from rehydrate.store.port import LogFilter, Store
 from rehydrate.store.postgres import migrate_postgres, migrations, reader
 from rehydrate.store.postgres.address import read_address
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
+from rehydrate.store_url import StoreUrl
 from rehydrate.testing.clock import settle
 from rehydrate.testing.conformance.material import (
     event,

@@ -11,8 +11,8 @@ import pytest
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.postgres.connection import Connection, connect
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
+from rehydrate.store_url import StoreUrl
 
 TABLES = ("events", "snapshots", "checkpoints", "views")
 FILL = """

@@ -12,8 +12,8 @@ from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError
 from rehydrate.store import url as store_url_module
 from rehydrate.store.port import Store
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import BACKENDS, Backend, open_store
+from rehydrate.store_url import StoreUrl
 
 SECRET = "s3cr3t"
 

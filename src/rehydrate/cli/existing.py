@@ -9,8 +9,8 @@ from typing import Final
 
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.port import Store
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
+from rehydrate.store_url import StoreUrl
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ from rehydrate.store.port import (
     check_save,
     is_same_place,
 )
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 MAX_SCAN: Final = 10_000
 """How many events one page of the log looks at, matched or not: a rare type must not hold up the event loop."""

@@ -19,7 +19,7 @@ import msgspec
 from rehydrate.clock import Clock, SystemClock
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.port import Store
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 OpenStore: TypeAlias = Callable[[StoreUrl, Clock], Awaitable[Store]]
 """Takes what it knows from the URL, refuses the rest, and opens the store."""

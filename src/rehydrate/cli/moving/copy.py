@@ -16,8 +16,8 @@ from rehydrate.cli.moving.copying import Advance, EventCopy
 from rehydrate.cli.run.report import many
 from rehydrate.errors import ConfigurationError, RehydrateError, StoreUnavailableError
 from rehydrate.store.port import Store
-from rehydrate.store.store_url import StoreUrl
 from rehydrate.store.url import open_store
+from rehydrate.store_url import StoreUrl
 
 OUTLOOK: Final = "what was copied stays, and the same call goes on there"
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from rehydrate.errors import ConfigurationError
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 PASSED_ON: Final = (
     "replicaSet",

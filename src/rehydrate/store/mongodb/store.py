@@ -53,7 +53,7 @@ from rehydrate.store.port import (
     append_and_wait,
     check_save,
 )
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 logger = logging.getLogger(__name__)
 

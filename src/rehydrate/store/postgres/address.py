@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from rehydrate.errors import ConfigurationError
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 DEFAULT_PORT: Final = 5432
 MAX_POOL: Final = 1_000

@@ -9,7 +9,7 @@ from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect
 from rehydrate.store.postgres.failures import FAILURES, at_open, code_of
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 _INVISIBLE: Final = "42P01"
 """A table that is there, and that this role does not see: the schema is not his to use."""

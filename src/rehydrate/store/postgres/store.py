@@ -41,7 +41,7 @@ from rehydrate.store.postgres.hints import Hints
 from rehydrate.store.postgres.migration import check_or_migrate
 from rehydrate.store.postgres.pool import Pool
 from rehydrate.store.postgres.writer import Writer
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 T = TypeVar("T")
 

@@ -50,7 +50,7 @@ from rehydrate.store.sqlite import consumers, reader
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.writer import Writer
-from rehydrate.store.store_url import StoreUrl
+from rehydrate.store_url import StoreUrl
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""WHO owns a stream where there are several nodes."""
