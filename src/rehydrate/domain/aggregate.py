@@ -76,21 +76,7 @@ class Aggregate(Generic[S, C, E]):
                 f"aggregate {self.name!r}: snapshot={self.snapshot!r} must be a Snapshot; write "
                 "snapshot=Snapshot(every=100)"
             )
-        initial: object = self.initial
-        if isinstance(initial, type):
-            raise ConfigurationError(
-                f"aggregate {self.name!r}: initial={initial.__name__} is a class; write initial={initial.__name__}()"
-            )
-        if isinstance(initial, (list, dict, set, bytearray)):
-            raise ConfigurationError(
-                f"aggregate {self.name!r}: initial={initial!r} can be changed in place, and all aggregates begin "
-                "with it; use a frozen value, such as a frozen dataclass or a tuple"
-            )
-        if _is_mutable(initial):
-            raise ConfigurationError(
-                f"aggregate {self.name!r}: initial is a {type(initial).__name__}, which can be changed in place, and all "
-                "aggregates begin with it; declare it with frozen=True"
-            )
+        check_initial(f"aggregate {self.name!r}", self.initial, "aggregates")
         for role in ("decide", "evolve"):
             function = getattr(self, role)
             if not callable(function):
@@ -107,6 +93,24 @@ class Aggregate(Generic[S, C, E]):
     def stream(self, id: str) -> str:
         """The name of the stream that holds the events of this aggregate with this id."""
         return stream_name(self.name, id)
+
+
+def check_initial(owner: str, initial: object, what: str) -> None:
+    """Raise `ConfigurationError` for what all aggregates, or all views, cannot begin with."""
+    if isinstance(initial, type):
+        raise ConfigurationError(
+            f"{owner}: initial={initial.__name__} is a class; write initial={initial.__name__}()"
+        )
+    if isinstance(initial, (list, dict, set, bytearray)):
+        raise ConfigurationError(
+            f"{owner}: initial={initial!r} can be changed in place, and all {what} begin "
+            "with it; use a frozen value, such as a frozen dataclass or a tuple"
+        )
+    if _is_mutable(initial):
+        raise ConfigurationError(
+            f"{owner}: initial is a {type(initial).__name__}, which can be changed in place, and all "
+            f"{what} begin with it; declare it with frozen=True"
+        )
 
 
 def _is_mutable(initial: object) -> bool:

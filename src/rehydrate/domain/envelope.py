@@ -52,3 +52,13 @@ class EventEnvelope(msgspec.Struct, Generic[E], frozen=True, gc=False, kw_only=T
     recorded_at: datetime
     """When the store wrote it, UTC. For people: order is by position only."""
     metadata: Metadata
+
+    @property
+    def aggregate(self) -> str:
+        """The name of the aggregate whose event this is."""
+        return self.stream.partition("-")[0]
+
+    @property
+    def aggregate_id(self) -> str:
+        """The id of that aggregate, as it was given to `dispatch`."""
+        return self.stream.partition("-")[2]
