@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 ARGS ?=
+# Much of the time of a test is waiting, for a server or a disk. Each process of tests starts servers of its own.
+TOGETHER := --numprocesses 2 --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +32,7 @@ demo: $(DEMO_READY) ## Play the bank, then this repository's history, on SQLite
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV_READY) ## Run all tests but the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 test-slow: $(DEV_READY) ## Run the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -4,6 +4,13 @@ import asyncpg
 import pytest
 
 from rehydrate.testing.conformance import StoreConformance
+from rehydrate.testing.conformance.appends import AppendLaws
+from rehydrate.testing.conformance.checkpoints import CheckpointLaws
+from rehydrate.testing.conformance.idempotency import IdempotencyLaws
+from rehydrate.testing.conformance.log import LogLaws
+from rehydrate.testing.conformance.ordering import OrderingLaws
+from rehydrate.testing.conformance.sealing import SealingLaws
+from rehydrate.testing.conformance.snapshots import SnapshotLaws
 
 _TABLES = ("events", "snapshots", "checkpoints", "views")
 
@@ -50,7 +57,25 @@ class TestPostgres(OnPostgres, StoreConformance):
     pass
 
 
-class TestPostgres16(OnPostgres, StoreConformance):
+class OnPostgres16(OnPostgres):
     @pytest.fixture
     def postgres_version(self) -> int:
         return 16
+
+
+class TestPostgres16InShort(
+    OnPostgres16,
+    AppendLaws,
+    IdempotencyLaws,
+    OrderingLaws,
+    LogLaws,
+    SnapshotLaws,
+    CheckpointLaws,
+    SealingLaws,
+):
+    """The laws that every kind of statement has a part in."""
+
+
+@pytest.mark.slow  # A minute, and nearly all that can differ between two versions of the server is in the short part.
+class TestPostgres16(OnPostgres16, StoreConformance):
+    pass
