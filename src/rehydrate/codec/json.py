@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from rehydrate.codec.digest import canonical, digest_of
+from rehydrate.codec.exact import IsExact, exact_checks
 from rehydrate.codec.records import attribute_names, is_object, is_pydantic, record_kind
 from rehydrate.codec.types import TypeWalk, is_union, members_of, plain, text
 from rehydrate.codec.upcast import REVISION_MARK, Decode, Upcaster, current_name, revisions
@@ -28,7 +29,8 @@ class JsonCodec:
     those of its class, unless it has some of its own. Raises `ConfigurationError` for a class that would not come back.
 
     `names` has the name under which each class is written, `decoders` what reads each stored name; a name that is not
-    there raises `UnknownEventError`.
+    there raises `UnknownEventError`. `exact` has, for simple classes, what tells without reading a value back that it
+    would come back as it is.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class JsonCodec:
             cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()
         }
         self.encode: Callable[[Any], bytes] = _encoder(walk).encode
+        self.exact: Mapping[type, IsExact] = exact_checks(by_name.values())
         self._is_ordered = not walk.holds_unordered
         decoders = _Decoders()
         for name, cls in (by_name | dict(aliases)).items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.exact import IsExact
+from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.errors import UnknownCommandError
 
@@ -29,6 +32,7 @@ class Blueprint(Generic[S, C, E]):
         "decoders",
         "encode",
         "evolve",
+        "exact",
         "manager",
         "most_bytes",
         "most_events",
@@ -53,6 +57,9 @@ class Blueprint(Generic[S, C, E]):
         self.names = codecs.events.names
         self.encode = codecs.events.encode
         self.decoders = codecs.events.decoders
+        self.exact: Mapping[type, IsExact] = (
+            codecs.events.exact if isinstance(codecs.events, JsonCodec) else {}
+        )
         self.command_types = frozenset(codecs.commands.names)
         self.new_id = manager.new_id
         self.most_events = manager.capabilities.max_append_events
