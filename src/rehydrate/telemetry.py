@@ -30,3 +30,11 @@ class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Actors that were unloaded."""
     snapshots: int
     """Snapshots that were saved."""
+    nodes: int = 0
+    """Processes in the cluster, as of now, this one included; 0 without a cluster."""
+    shards: int = 0
+    """Shards that this process owns, as of now."""
+    routed: int = 0
+    """Commands that were sent to other processes."""
+    served: int = 0
+    """Commands that came from other processes."""

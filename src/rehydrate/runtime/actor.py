@@ -26,6 +26,7 @@ from rehydrate.errors import (
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.catching_up import pause_then_catch_up
 from rehydrate.runtime.decision import Decision, decide, decide_into
+from rehydrate.runtime.leaving import give_back
 from rehydrate.runtime.limits import DRAIN_COMMANDS, DRAIN_EVENTS, WORK_SLICE
 from rehydrate.runtime.mailbox import STATE_QUERY, Answer, Drain, Pending, reply
 from rehydrate.runtime.phases import APPENDING, CHECKING, DECIDING, GONE, IDLE, PAUSING, RECOVERING
@@ -200,6 +201,8 @@ class AggregateActor(Generic[S, C, E]):
         drain = Drain(self.state, self.version, self.version, self.position)
         limit = max(1, DRAIN_COMMANDS >> max(0, self.conflicts - 1))
         now, began = manager.clock.monotonic(), perf_counter()
+        if now >= manager.owned_until and manager.is_lost(self):
+            return None
         while mailbox and len(drain.answers) < limit and len(drain.events) < DRAIN_EVENTS:
             # Out of the mailbox first: whatever goes wrong with a command must not be met again.
             pending = mailbox.popleft()
@@ -403,6 +406,12 @@ class AggregateActor(Generic[S, C, E]):
                 self.fail(pending, VersionConflictError(self.stream, self.version, actual))
             else:
                 again.append(pending)
+        if manager.is_detached(self):
+            self.leave()
+            manager.rest(self)
+            for pending in again:
+                give_back(self, pending)
+            return
         self.mailbox = self.mailbox or deque()
         self.mailbox.extendleft(reversed(again))
         if actual < self.version:

@@ -30,6 +30,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The first pause after a stream could not be read, or a store said that waiting does not help; it doubles."""
     hold_most: float = 60.0
     """The longest such pause."""
+    routed: int = 10_000
+    """In a cluster, commands that this process has sent to others and not heard of yet, and as many that it runs for
+    others; one more is `MailboxFullError`."""
     shutdown_timeout: float = 30.0
     """How long closing waits for what was accepted."""
 

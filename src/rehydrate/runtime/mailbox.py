@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -44,6 +45,8 @@ class Pending(msgspec.Struct):
     """What that search found."""
     digest: str | None = None
     """Of the command; taken for ids that the caller gave."""
+    moved: Callable[[], None] | None = None
+    """Whom to tell, in place of the placement, if the actor has to leave before it has decided this."""
 
     @property
     def is_waiting(self) -> bool:

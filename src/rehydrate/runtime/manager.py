@@ -28,9 +28,11 @@ from rehydrate.runtime.budget import within
 from rehydrate.runtime.counters import Counters
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.freshness import Freshness
+from rehydrate.runtime.leaving import Departures
 from rehydrate.runtime.limits import SWEEP_EVERY, Limits
 from rehydrate.runtime.mailbox import Pending
 from rehydrate.runtime.phases import IDLE
+from rehydrate.runtime.placement import Placement
 from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
@@ -61,6 +63,10 @@ class AggregateManager:
         self.capabilities = store.capabilities
         self.is_single_writer = False
         """Whether nobody else can append, so that what an actor knows is the newest without asking."""
+        self.placement: Placement | None = None
+        self.owned_until = float("inf")
+        """On the monotonic clock; from then on nothing is decided before the placement has had its say."""
+        self.departures = Departures(self)
         self.repeats = 0
         """Repeats whose first result is being read back."""
         self.counters = Counters()
@@ -101,6 +107,8 @@ class AggregateManager:
         actor = AggregateActor(blueprint, id, len(self._live))
         self._live.append(actor)
         blueprint.actors[id] = actor
+        if self.placement is not None:
+            self.placement.started(actor)
         self.occupy(actor)
         self.recover(actor)
         self._keep_looking_for_idle(blueprint.aggregate.passivate_after)
@@ -120,6 +128,8 @@ class AggregateManager:
     def rest(self, actor: Actor) -> None:
         """The actor has nothing left to do."""
         self._busy.discard(actor)
+        if self.departures:
+            self.departures.rested(actor)
         self._finish_closing()
 
     def drop(self, actor: Actor, error: RehydrateError | None = None) -> None:
@@ -131,14 +141,28 @@ class AggregateManager:
         self.rest(actor)
 
     def _forget(self, actor: Actor) -> None:
-        if actor.blueprint.actors.get(actor.id) is not actor:
-            return
-        actor.leave()
+        if not self.is_detached(actor):
+            actor.leave()
+            self.detach(actor)
+
+    def is_detached(self, actor: Actor) -> bool:
+        return actor.blueprint.actors.get(actor.id) is not actor
+
+    def detach(self, actor: Actor) -> None:
+        """Take an actor out of reach: a command that comes now starts the next one."""
         del actor.blueprint.actors[actor.id]
+        if self.placement is not None:
+            self.placement.ended(actor)
         last = self._live.pop()
         if last is not actor:
             self._live[actor.index] = last
             last.index = actor.index
+
+    def is_lost(self, actor: Actor) -> bool:
+        """What is owned has lapsed: whether this actor had to leave with it."""
+        if self.placement is not None:
+            self.placement.lapsed()
+        return self.is_detached(actor)
 
     def _sweep_deadlines(self) -> None:
         self._deadline_sweep = None

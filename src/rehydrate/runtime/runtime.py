@@ -29,6 +29,7 @@ from rehydrate.runtime.decision import describe
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
+from rehydrate.runtime.placement import Placement
 from rehydrate.runtime.rehydration import decode_event, fold_rows
 from rehydrate.runtime.turns import Turns
 from rehydrate.runtime.window import metadata_in
@@ -72,6 +73,7 @@ class Runtime:
         """Why nothing is taken any more; empty while it is."""
         bind_to_process(self)
         self._store = store
+        self._placement: Placement | None = None
         self._manager.is_single_writer = owns_store and store.capabilities.single_writer
 
     @property
@@ -181,7 +183,7 @@ class Runtime:
         id = plain_id(id)
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
         try:
-            reply = self._manager.deliver(blueprint, id, query)
+            reply = (self._placement or self._manager).deliver(blueprint, id, query)
         except Exception as error:
             self._turns.completed()
             _leave_frames(error)
@@ -225,7 +227,22 @@ class Runtime:
             rehydrated=counters.rehydrated,
             passivated=counters.passivated,
             snapshots=counters.snapshots,
+            **({} if self._placement is None else msgspec.structs.asdict(self._placement.counts())),
         )
+
+    def place(self, placement: Placement) -> None:
+        """From now on the placement decides where commands run; for whoever makes one, before any command comes."""
+        self._placement = self._manager.placement = placement
+
+    @property
+    def blueprints(self) -> Mapping[str, Blueprint[Any, Any, Any]]:
+        """What runs, by name; for a placement."""
+        return self._blueprints
+
+    @property
+    def manager(self) -> AggregateManager:
+        """What runs it; for a placement."""
+        return self._manager
 
     async def close(self) -> None:
         """Stop accepting, finish what was accepted, answer everybody; within `Limits.shutdown_timeout` seconds.
@@ -233,7 +250,11 @@ class Runtime:
         Closing twice is fine. The store stays open: `App.open` closes it.
         """
         self._closed = self._closed or "this runtime was closed: open the App again"
+        if self._placement is not None:
+            await self._placement.finish()
         await self._manager.close()
+        if self._placement is not None:
+            await self._placement.leave()
 
     def forked(self) -> None:
         """This is a child that was forked from the process that opened it: whatever is asked here is refused."""
@@ -280,6 +301,8 @@ class Runtime:
             or metadata is not None
         ):
             pending.metadata = _encode_metadata(pending, correlation_id, causation_id, metadata)
+        if self._placement is not None:
+            return self._placement.deliver(blueprint, id, pending)
         return self._manager.deliver(blueprint, id, pending)
 
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
