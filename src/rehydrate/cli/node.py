@@ -1,0 +1,91 @@
+"""`rehydrate node`: a node until Ctrl-C, which says what it does and whom it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from signal import Signals
+from typing import Final
+
+from rehydrate.cli.endings import say
+from rehydrate.cli.interrupts import CODES, listening
+from rehydrate.cluster.node import Node, NodeHealth
+
+_LOOK: Final = 1.0
+"""Seconds between two looks at how the node is."""
+
+
+async def run_node(node: Node) -> int:
+    """Run a node until a signal ends it; the exit code is 0 then."""
+    # What happens to the node is what this command is there to say.
+    logging.getLogger("rehydrate.cluster").setLevel(logging.INFO)
+    task = asyncio.ensure_future(_run(node))
+    heard: list[Signals] = []
+
+    def hear(number: Signals) -> None:
+        if heard:
+            os._exit(CODES[number])
+        heard.append(number)
+        say(f"{node.name}: ends")
+        task.cancel()
+
+    with listening(hear):
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not heard:
+                raise
+    say(f"{node.name}: has ended")
+    return 0
+
+
+async def _run(node: Node) -> None:
+    say(f"{node.name}: starts; {_what(node)}")
+    async with node:
+        say(f"{node.name}: connect to {node.shown_url}/NAME{_how(node)}")
+        seen: list[str] = []
+        while True:
+            now = _sentences(await node.health(), node)
+            for sentence in now:
+                if sentence not in seen:
+                    say(f"{node.name}: {sentence}")
+            seen = now
+            await asyncio.sleep(_LOOK)
+
+
+def _what(node: Node) -> str:
+    others = node.plan.others
+    if not others:
+        return f"alone, data in {node.data}"
+    return f"one of {node.replicas}, with {' and '.join(others)}; data in {node.data}"
+
+
+def _how(node: Node) -> str:
+    plan = node.plan
+    needed = [
+        *(["the token before the first host: nats://TOKEN@..."] if plan.token else []),
+        *([f"?tls_ca={plan.tls.authority}"] if plan.tls else []),
+    ]
+    return f" (with {' and '.join(needed)})" if needed else ""
+
+
+def _sentences(health: NodeHealth, node: Node) -> list[str]:
+    """How it is, one sentence for each thing that can change."""
+    if not health.is_ready:
+        return [f"not ready: {health.error or 'its server does not answer'}"]
+    sentences: list[str] = []
+    if node.plan.others:
+        sentences.append(
+            f"connected with {' and '.join(health.connected)}"
+            + (f", not with {' and '.join(health.missing)}" if health.missing else "")
+        )
+        sentences.append(f"the leader is {health.leader}")
+    sentences.append(
+        f"copies that have to catch up: {', '.join(health.behind)}"
+        if health.behind
+        else "all copies are current"
+    )
+    if health.error:
+        sentences.append(f"the server says: {health.error}")
+    return sentences

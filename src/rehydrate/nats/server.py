@@ -1,0 +1,235 @@
+"""A NATS server as a child of this process, which ends with it however that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from rehydrate.errors import ConfigurationError, RehydrateError
+from rehydrate.nats import monitor
+from rehydrate.nats.log import ServerLog, reason_of_end
+from rehydrate.nats.program import find_nats_server
+
+_KEEPER: Final = Path(__file__).with_name("keeper.py")
+_STOP_LIMIT: Final = 15.0
+"""Seconds until a server that was told to end has ended: longer than its keeper is patient with it."""
+_PASSED_ON: Final = ("PATH", "TMPDIR", "SystemRoot")
+"""What the server sees of our environment: nothing that could configure it."""
+
+
+class NodeFailedError(RehydrateError):
+    """A node's server did not start, or not in time: nothing was stored. A retry helps once the cause is gone."""
+
+
+class DataInUseError(NodeFailedError):
+    """Another server works on the same data."""
+
+
+class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the files of a server are."""
+
+    configuration: Path
+    log: Path
+    output: Path
+    """What it writes where it cannot write to its log."""
+    lock: Path
+    """Held as long as a server, or who watches over it, may touch the data."""
+    ports: Path
+    """The folder in which it says which ports it listens on."""
+
+
+class _Ports(msgspec.Struct, frozen=True):
+    monitoring: list[str] = []
+
+
+class ServerChild:
+    """One run of a server. It is started once, and ended once."""
+
+    def __init__(self, files: ServerFiles) -> None:
+        self.pid = 0
+        self.code: int | None = None
+        """What it ended with, as a `subprocess` says it."""
+        self._files = files
+        self._keeper: asyncio.subprocess.Process | None = None
+        self._ended = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+        self._monitor_port = 0
+        self._log = ServerLog(files.log)
+        self._lines: list[str] = []
+
+    async def start(self) -> None:
+        """Start it, without waiting until it is ready.
+
+        Raises:
+            ConfigurationError: there is no `nats-server`.
+            DataInUseError: another server works on the data.
+        """
+        program = server_program()
+        for stale in self._files.ports.glob("*.ports"):
+            stale.unlink()
+        files = self._files
+        self._keeper = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())),
+            *(str(files.lock), str(files.output), str(program), "-c", str(files.configuration)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        )
+        try:
+            said = await self._next()
+            if said[0] == "busy":
+                raise DataInUseError(
+                    f"another node works on {files.lock.parent}: end it, or give this one a folder of its own"
+                )
+            if said[0] != "started":
+                raise NodeFailedError("the server could not be started: " + self._last_words())
+            self.pid = int(said[1])
+        except BaseException:
+            await self.stop()
+            raise
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _next(self) -> list[str]:
+        assert self._keeper is not None
+        assert self._keeper.stdout is not None
+        return (await self._keeper.stdout.readline()).decode().split() or [""]
+
+    async def _listen(self) -> None:
+        said = await self._next()
+        assert self._keeper is not None
+        await self._keeper.wait()
+        if said[0] == "ended":
+            self.code = int(said[1])
+        elif sys.platform != "linux":
+            # The keeper itself was killed, and here the server does not notice.
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self._ended.set()
+
+    @property
+    def runs(self) -> bool:
+        return self._listening is not None and not self._ended.is_set()
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
+        await self._ended.wait()
+
+    async def stop(self) -> None:
+        """End it in good order, so that it hands over what it leads; at once if that takes too long."""
+        if self._keeper is None:
+            return
+        assert self._keeper.stdin is not None
+        if self._keeper.returncode is None:
+            try:
+                # Said aloud: the pipe does not close while a forked process holds it, too.
+                self._keeper.stdin.write(b"stop\n")
+                await self._keeper.stdin.drain()
+            except ConnectionError:
+                pass
+        self._keeper.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_LIMIT):
+                await self._keeper.wait()
+        except TimeoutError:
+            self._keeper.kill()
+            await self._keeper.wait()
+        if self._listening is not None:
+            await self._listening
+
+    def news(self) -> list[str]:
+        """The lines that it has written to its log since the last call."""
+        lines = self._log.more()
+        self._lines = [*self._lines, *lines][-100:]
+        return lines
+
+    def why_it_ended(self) -> str:
+        """In words, from its log and from how it ended."""
+        self.news()
+        if self.code is not None and self.code < 0:
+            return f"it was ended by {signal.Signals(-self.code).name}"
+        return self._last_words()
+
+    def _last_words(self) -> str:
+        try:
+            output = self._files.output.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            output = []
+        return reason_of_end([*output, *self._lines])
+
+    def monitor_port(self) -> int:
+        """Where it answers questions on its health; 0 while it does not say."""
+        if not self._monitor_port:
+            path = self._files.ports / f"nats-server_{self.pid}.ports"
+            try:
+                said = msgspec.json.decode(path.read_bytes(), type=_Ports)
+            except (OSError, msgspec.MsgspecError):
+                return 0
+            self._monitor_port = int(said.monitoring[0].rpartition(":")[2]) if said.monitoring else 0
+        return self._monitor_port
+
+    async def health(self) -> ServerHealth:
+        """How it is now."""
+        port = self.monitor_port()
+        return await asyncio.to_thread(_health, port) if port else ServerHealth()
+
+
+class ServerHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of itself, all of it empty while it says nothing."""
+
+    answers: bool = False
+    error: str = ""
+    """What it finds wrong with itself."""
+    connected: frozenset[str] = frozenset()
+    """The names of the others that it is connected with."""
+    leader: str = ""
+    """Who leads the cluster; empty where it stands alone, and while there is none."""
+    behind: frozenset[str] = frozenset()
+    """JetStream streams led here of which another has an old copy."""
+
+
+_PATIENCE: Final = 2.0
+
+
+def _health(port: int) -> ServerHealth:
+    told = monitor.health(port, patience=_PATIENCE)
+    if told is None:
+        return ServerHealth()
+    stored = monitor.jetstream(port, patience=_PATIENCE) or monitor.JetStream()
+    routes = monitor.routing(port, patience=_PATIENCE) or monitor.Routing()
+    return ServerHealth(
+        answers=True,
+        error=told.error,
+        connected=frozenset(route.remote_name for route in routes.routes if route.remote_name),
+        leader=stored.leaders()[""],
+        behind=frozenset(
+            stream.name
+            for account in stored.account_details
+            for stream in account.stream_detail
+            if stream.cluster and not all(copy.current for copy in stream.cluster.replicas)
+        ),
+    )
+
+
+def server_program() -> Path:
+    """The program; raises `ConfigurationError` where there is none that can be run and watched over."""
+    if os.name == "nt":
+        raise ConfigurationError(
+            "a node cannot run its server on Windows: start nats-server there yourself, and connect to it by its URL"
+        )
+    program = find_nats_server()
+    if program is None:
+        raise ConfigurationError(
+            "there is no nats-server, neither beside this Python nor on the path: pip install 'rehydrate[nats]'"
+        )
+    return program
