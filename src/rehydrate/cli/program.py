@@ -19,6 +19,7 @@ from rehydrate.cli.migrate import migrate as migrate_tables
 from rehydrate.cli.moving.copy import copy_store
 from rehydrate.cli.moving.exporting import export_events
 from rehydrate.cli.moving.importing import import_events
+from rehydrate.cli.node_command import node
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
 from rehydrate.cli.streams import show_streams
@@ -283,6 +284,9 @@ def verify(
         lambda: show_findings(store, load_app(target) if target else None, as_table=wants_table(json)),
         debug=debug,
     )
+
+
+command()(node)
 
 
 @command()
