@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from types import MappingProxyType
-from typing import Any
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rehydrate.clock import Clock, NewId
 from rehydrate.codec.aggregate import check_aggregates
@@ -17,6 +23,9 @@ from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.sync import SyncRuntime
 from rehydrate.store.port import SnapshotStore, Store
 from rehydrate.store.url import open_store
+
+_HOW_TO_OPEN = "App.open has to be entered to get the runtime: async with app.open(...) as runtime"
+_HOW_TO_OPEN_SYNC = "App.open_sync has to be entered to get the runtime: with app.open_sync(...) as runtime"
 
 
 class App:
@@ -31,13 +40,13 @@ class App:
             raise ConfigurationError(
                 f"aggregates= is the aggregate {aggregates.name!r}, and must be a list: App(aggregates=[...])"
             )
+        _check_are_aggregates(aggregates)
         self._codecs = check_aggregates(aggregates)
         self.aggregates: Mapping[str, Aggregate[Any, Any, Any]] = MappingProxyType(
             {aggregate.name: aggregate for aggregate in aggregates}
         )
 
-    @asynccontextmanager
-    async def open(
+    def open(
         self,
         store: str | Store,
         *,
@@ -45,7 +54,7 @@ class App:
         clock: Clock | None = None,
         new_id: NewId | None = None,
         limits: Limits | None = None,
-    ) -> AsyncGenerator[Runtime]:
+    ) -> AbstractAsyncContextManager[Runtime]:
         """Run the App on a store, named by URL or handed over open; on the way out everybody is answered first.
 
         Args:
@@ -58,8 +67,20 @@ class App:
         Raises `ConfigurationError` for a URL that cannot be used and `StoreUnavailableError` for a store that cannot
         be reached.
         """
+        return _Opening(self._open(store, snapshots, clock, new_id, limits))
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        store: str | Store,
+        snapshots: str | SnapshotStore | None,
+        clock: Clock | None,
+        new_id: NewId | None,
+        limits: Limits | None,
+    ) -> AsyncGenerator[Runtime]:
         for given in (store, snapshots):
             _check_is_store(given)
+        _check_are_limits(limits)
         async with AsyncExitStack() as stack:
             events = await open_store(store, clock=clock) if isinstance(store, str) else store
             if isinstance(store, str):
@@ -83,25 +104,95 @@ class App:
             stack.push_async_callback(runtime.close)
             yield runtime
 
-    @contextmanager
     def open_sync(
         self,
         store: str,
         *,
         snapshots: str | None = None,
         limits: Limits | None = None,
-    ) -> Generator[SyncRuntime]:
+    ) -> AbstractContextManager[SyncRuntime]:
         """Run the App for code that is not asyncio: the same core, on one thread of its own."""
-        with (
-            Portal() as portal,
-            portal.enter(self.open(store, snapshots=snapshots, limits=limits)) as runtime,
-        ):
+        return _SyncOpening(self._open_sync(store, snapshots, limits))
+
+    @contextmanager
+    def _open_sync(self, store: str, snapshots: str | None, limits: Limits | None) -> Generator[SyncRuntime]:
+        opening = self.open(store, snapshots=snapshots, limits=limits)
+        with Portal() as portal, portal.enter(opening) as runtime:
             yield SyncRuntime(runtime, portal)
+
+
+class _Opening(AbstractAsyncContextManager[Runtime]):
+    """What `open` returns. Whoever takes it for the runtime is told how to get that."""
+
+    def __init__(self, inside: AbstractAsyncContextManager[Runtime]) -> None:
+        self._inside = inside
+
+    async def __aenter__(self) -> Runtime:
+        return await self._inside.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._inside.__aexit__(kind, error, trace)
+
+    if not TYPE_CHECKING:  # A type checker says so by itself.
+
+        def __await__(self) -> NoReturn:
+            raise ConfigurationError(_HOW_TO_OPEN)
+
+        def __enter__(self) -> NoReturn:
+            raise ConfigurationError(_HOW_TO_OPEN)
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(_HOW_TO_OPEN, name=name, obj=self)
+
+
+class _SyncOpening(AbstractContextManager[SyncRuntime]):
+    """The same for `open_sync`."""
+
+    def __init__(self, inside: AbstractContextManager[SyncRuntime]) -> None:
+        self._inside = inside
+
+    def __enter__(self) -> SyncRuntime:
+        return self._inside.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._inside.__exit__(kind, error, trace)
+
+    if not TYPE_CHECKING:
+
+        async def __aenter__(self) -> NoReturn:
+            raise ConfigurationError(_HOW_TO_OPEN_SYNC)
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(_HOW_TO_OPEN_SYNC, name=name, obj=self)
+
+
+def _check_are_aggregates(given: object) -> None:
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(f"aggregates= is {given!r}, and must be a list: App(aggregates=[...])")
+    for each in cast("Iterable[object]", given):
+        if not isinstance(each, Aggregate):
+            raise ConfigurationError(
+                f"aggregates= holds {each!r}, which is no Aggregate: App(aggregates=[...])"
+            )
 
 
 def _check_is_store(given: object) -> None:
     """Raise `ConfigurationError` for what is neither the URL of a store nor a store, such as a path."""
     if given is not None and not isinstance(given, str) and not hasattr(given, "save_snapshot"):
         raise ConfigurationError(
-            f"{given!r} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"
+            # Not its text, which may hold a password.
+            f"a {type(given).__name__} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"
         )
+
+
+def _check_are_limits(given: object) -> None:
+    if given is not None and not isinstance(given, Limits):
+        raise ConfigurationError(f"limits={given!r} must be a Limits: limits=Limits(...)")

@@ -26,6 +26,7 @@ class StoreUrl:
     """`scheme://user:password@host/path?name=value`; each name is a parameter that the backend takes, once."""
 
     def __init__(self, url: str) -> None:
+        _check_is_text(url)
         self.scheme, separator, rest = url.partition("://")
         if not separator or not self.scheme:
             raise ConfigurationError(f"this is no URL of a store, for it has no '://': {_EXAMPLE}")
@@ -107,3 +108,9 @@ class StoreUrl:
 
     def _wrong(self, name: str, value: str, wanted: str) -> ConfigurationError:
         return ConfigurationError(f"{self.shown}: {name}={value!r} must be {wanted}")
+
+
+def _check_is_text(url: object) -> None:
+    if not isinstance(url, str):
+        # Not its text, which may hold a password.
+        raise ConfigurationError(f"a {type(url).__name__} is no URL of a store: {_EXAMPLE}")

@@ -462,6 +462,23 @@ async def test_bad_input_is_a_sentence_without_credentials(
     assert not (tmp_path / "none.db").exists()
 
 
+async def test_a_file_may_stand_alone_where_a_variable_names_the_store(
+    new_url: NewUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bank.jsonl"
+    one, other = await sqlite_with_events(new_url), new_url("sqlite")
+    monkeypatch.setenv("REHYDRATE_SRC", one)
+    assert (await asyncio.to_thread(typed, "export", file)).code == 0
+    lines = file.read_bytes()
+    assert (await asyncio.to_thread(typed, "export")).stdout.encode() == lines
+    assert (await asyncio.to_thread(typed, "export", "-")).stdout.encode() == lines
+    monkeypatch.setenv("REHYDRATE_DST", other)
+    assert (await asyncio.to_thread(typed, "import", file)).code == 0
+    assert (await asyncio.to_thread(typed, "export", other)).stdout.encode() == lines
+    missing = await asyncio.to_thread(typed, "import", tmp_path / "none.jsonl")
+    assert (missing.code, "there is no file" in missing.stderr) == (2, True)
+
+
 async def test_a_command_with_a_large_event_fits_into_a_line(new_url: NewUrl, tmp_path: Path) -> None:
     urls = new_url("memory"), new_url("memory")
     async with opened(*urls) as (source, store):

@@ -12,6 +12,7 @@ from rehydrate import open_store
 from rehydrate.cli.moving.consumers import ConsumerCopy
 from rehydrate.cli.moving.copying import EventCopy
 from rehydrate.cli.run.progress import take_run
+from rehydrate.cli.verification import Verification
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.store.port import PAGE_SIZE, Checkpoint, LogFilter, LogPage, Store, StoredEvent
 from rehydrate.testing.conformance.material import log_events
@@ -47,13 +48,13 @@ class Lag:
         self.store = store
         self._replica = replica
 
-    async def begin(self) -> StoredEvent:
+    async def begin(self, stream: str = "late-1") -> StoredEvent:
         """The last event that the replica does not show."""
         await self._replica.execute("SELECT pg_wal_replay_pause()")
         while await self._replica.fetchval("SELECT pg_get_wal_replay_pause_state()") != "paused":  # noqa: ASYNC110
             await asyncio.sleep(0)
-        await self.store.append("late-1", by_command("late", 3), expected_version=0)
-        page = await self.store.read_stream("late-1", after=2)
+        await self.store.append(stream, by_command(stream, 3), expected_version=0)
+        page = await self.store.read_stream(stream, after=2)
         assert (await self.store.read_all()).position < page.events[0].position
         return page.events[0]
 
@@ -115,6 +116,23 @@ async def test_a_consumer_is_copied_when_the_replica_shows_its_event(lag: Lag, n
         assert there is not None
         assert (await event_of(destination, there))[2] == event.id
         assert len(await log_events(destination)) == 5
+
+
+async def test_a_log_that_a_lagging_replica_shows_late_is_not_taken_for_a_shorter_one(
+    lag: Lag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await lag.begin()
+    await place(lag.store, "balances", event)
+    seen = Seen(lag.store, lag.end)
+    verification = Verification(seen.as_store, None, lambda done, total: None)
+    await verification.check()
+    assert seen.lagged >= 1
+    assert (verification.events, verification.findings) == (5, [])
+    await lag.begin("later-1")
+    monkeypatch.setattr("rehydrate.cli.asking.PAUSES", (0.0,) * 3)
+    with pytest.raises(StoreUnavailableError, match="if a replica answers, it lags behind; try again"):
+        await Verification(lag.store, None, lambda done, total: None).check()
+    await lag.end()
 
 
 async def test_a_replica_that_lags_for_long_is_said_to_and_never_taken_for_another_log(

@@ -156,6 +156,28 @@ async def test_data_that_is_no_json_comes_as_base64_and_json_on_several_lines_on
     assert set(third["data"]) == {"base64"}
 
 
+@pytest.mark.parametrize(
+    ("year", "recorded_at", "shown"),
+    [
+        (9999, "9999-12-31T23:59:59.999999Z", "9999-12-31 23:59:59"),
+        (10_000, 253_402_300_800_000_000, "253402300800000000"),
+        (-300_000, -(2**63), "-9223372036854775808"),
+    ],
+)
+async def test_a_time_beyond_the_years_of_four_digits_is_shown_as_microseconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int, recorded_at: str | int, shown: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/odd.db"
+    store = await open_store(url)
+    stored = recorded_at if isinstance(recorded_at, int) else 253_402_300_799_999_999
+    await store.append("odd-1", [NewEvent("e1", "A", b"1", recorded_at=stored)], expected_version=0)
+    await store.close()
+    (event,) = (await to_thread(typed, "events", "odd-1", "--store", url)).answers
+    assert event["recorded_at"] == recorded_at
+    monkeypatch.setattr("rehydrate.cli.program.wants_table", is_not_json)
+    assert shown in (await to_thread(typed, "events", "odd-1", "--store", url)).stdout
+
+
 # ---- state
 
 

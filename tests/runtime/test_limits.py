@@ -110,13 +110,29 @@ async def test_where_no_actor_is_idle_a_new_one_is_refused() -> None:
     async with staged(limits=Limits(max_live=2)) as stage:
         stage.script.add("replay", Hang(), Hang())
         sent = [stage.bank.dispatch_nowait(account, name, Deposit(1)) for name in ("ada", "bob")]
-        with pytest.raises(MailboxFullError, match="live aggregates, none of them idle") as full:
+        with pytest.raises(MailboxFullError, match="live aggregates, none of them seen idle") as full:
             await stage.bank.dispatch(account, "eve", Deposit(1))
         assert full.value.limit == 2
         await settle()
         stage.store.release()
         assert [(await future).version for future in sent] == [1, 1]
         assert (await stage.bank.dispatch(account, "eve", Deposit(1))).version == 1
+
+
+async def test_where_hardly_any_actor_is_idle_each_new_one_looks_at_some_and_the_next_goes_on_from_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rehydrate.runtime.manager._SCAN_SLICE", 2)
+    async with staged(limits=Limits(max_live=4)) as stage:
+        stage.script.add("replay", Hang(), Hang(), Hang())
+        sent = [stage.bank.dispatch_nowait(account, name, Deposit(1)) for name in ("ada", "bob", "eve")]
+        await stage.bank.dispatch(account, "idle", Deposit(1))
+        with pytest.raises(MailboxFullError, match="none of them seen idle"):
+            await stage.bank.dispatch(account, "joe", Deposit(1))
+        assert (await stage.bank.dispatch(account, "joe", Deposit(1))).version == 1
+        assert stage.bank.statistics().live == 4
+        stage.store.release()
+        assert [(await future).version for future in sent] == [1, 1, 1]
 
 
 async def test_an_actor_that_is_deciding_is_never_unloaded_for_another() -> None:

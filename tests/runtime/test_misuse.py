@@ -212,6 +212,42 @@ def test_an_app_of_one_aggregate_that_is_not_in_a_list_says_what_to_write() -> N
         App(aggregates=wrong)
 
 
+@pytest.mark.parametrize("given", [None, 7, ["account"], [[account]], "account"])
+def test_what_is_no_list_of_aggregates_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape("App(aggregates=[...])")):
+        App(aggregates=given)
+
+
+async def test_limits_of_another_type_are_refused() -> None:
+    wrong: Any = {"mailbox": 10}
+    with pytest.raises(ConfigurationError, match="must be a Limits"):
+        async with bank_app.open("memory://", limits=wrong):
+            pass
+
+
+async def test_who_takes_what_open_returns_for_the_runtime_is_told_how_to_get_that() -> None:
+    opening: Any = bank_app.open("memory://")
+    how = re.escape("async with app.open(...) as runtime")
+    with pytest.raises(ConfigurationError, match=how):
+        await opening
+    with pytest.raises(AttributeError, match=how):
+        await opening.dispatch(account, "ada", Deposit(1))
+    with pytest.raises(ConfigurationError, match=how), opening:
+        pass
+    async with opening as bank:
+        assert (await bank.dispatch(account, "ada", Deposit(1))).version == 1
+
+
+async def test_who_takes_what_open_sync_returns_for_the_runtime_is_told_how_to_get_that() -> None:
+    opening: Any = bank_app.open_sync("memory://")
+    how = re.escape("with app.open_sync(...) as runtime")
+    with pytest.raises(AttributeError, match=how):
+        opening.dispatch(account, "ada", Deposit(1))
+    with pytest.raises(ConfigurationError, match=how):
+        async with opening:
+            pass
+
+
 @pytest.mark.parametrize("given", [Path("bank.db"), 7, b"memory://"])
 @pytest.mark.parametrize("what", ["store", "snapshots"])
 async def test_what_is_no_store_is_refused_with_what_to_give(given: Any, what: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,9 @@ def _register(monkeypatch: pytest.MonkeyPatch, point: EntryPoint) -> None:
         return iter([point] if group == point.group else [])
 
     monkeypatch.setattr(store_url_module, "entry_points", points)
+
+
+@pytest.mark.parametrize("given", [Path("bank.db"), None, b"memory://"])
+async def test_what_is_no_text_is_no_url(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no URL of a store: a store's URL looks like"):
+        await open_store(given)

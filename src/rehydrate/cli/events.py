@@ -42,7 +42,7 @@ class EventLine(msgspec.Struct, frozen=True):
     position: int
     id: str
     type: str
-    recorded_at: datetime
+    recorded_at: datetime | int
     data: msgspec.Raw
     metadata: msgspec.Raw
 
@@ -122,11 +122,19 @@ def _as_row(event: StoredEvent) -> list[str]:
     return [
         f"{event.version:,}",
         f"{event.position:,}",
-        f"{_recorded_at(event):%Y-%m-%d %H:%M:%S}",
+        _shown(_recorded_at(event)),
         event.type,
         event.data.decode(errors="backslashreplace"),
     ]
 
 
-def _recorded_at(event: StoredEvent) -> datetime:
-    return _EPOCH + timedelta(microseconds=event.recorded_at)
+def _recorded_at(event: StoredEvent) -> datetime | int:
+    """When it was stored; the microseconds since 1970 where the year has no four digits, as in what export writes."""
+    try:
+        return _EPOCH + timedelta(microseconds=event.recorded_at)
+    except OverflowError:
+        return event.recorded_at
+
+
+def _shown(moment: datetime | int) -> str:
+    return str(moment) if isinstance(moment, int) else f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -44,6 +44,17 @@ def _check_target(target: str | None) -> str | None:
     return target
 
 
+_SRC: Final = "REHYDRATE_SRC"
+_DST: Final = "REHYDRATE_DST"
+
+
+def _store_and_file(given: str, file: str | None, variable: str) -> tuple[str, str]:
+    """The URL and the file of a call. A file that stands alone is of the store that the variable names."""
+    if file is None and "://" not in given and (named := os.environ.get(variable)):
+        return named, given
+    return given, file or "-"
+
+
 def _check_file(file: str) -> str:
     if file != "-" and not os.access(file, os.R_OK):
         raise typer.BadParameter(f"there is no file {file!r} that can be read")
@@ -310,7 +321,7 @@ def copy(
         str,
         typer.Argument(
             metavar="SRC",
-            envvar="REHYDRATE_SRC",
+            envvar=_SRC,
             help="The URL of the store that is copied; it may be in use.",
             show_default=False,
         ),
@@ -319,7 +330,7 @@ def copy(
         str,
         typer.Argument(
             metavar="DST",
-            envvar="REHYDRATE_DST",
+            envvar=_DST,
             help="The URL of an empty store, or of one that an earlier call has begun to fill.",
             show_default=False,
         ),
@@ -353,19 +364,19 @@ def export(
         str,
         typer.Argument(
             metavar="SRC",
-            envvar="REHYDRATE_SRC",
+            envvar=_SRC,
             help="The URL of the store; it may be in use.",
             show_default=False,
         ),
     ],
     file: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FILE|-",
             help="A file that is not there yet; - or nothing writes to stdout.",
             show_default=False,
         ),
-    ] = "-",
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write all events as JSON lines, in the order of the log. Checkpoints, views and snapshots stay.
@@ -375,8 +386,11 @@ def export(
     rehydrate export sqlite:///bank.db bank.jsonl
 
     rehydrate export sqlite:///bank.db | gzip > bank.jsonl.gz
+
+    REHYDRATE_SRC=sqlite:///bank.db rehydrate export bank.jsonl
     """
-    perform(lambda: export_events(source, file), debug=debug)
+    url, target = _store_and_file(source, file, _SRC)
+    perform(lambda: export_events(url, target), debug=debug)
 
 
 @command(name="import")
@@ -385,20 +399,19 @@ def import_(
         str,
         typer.Argument(
             metavar="DST",
-            envvar="REHYDRATE_DST",
+            envvar=_DST,
             help="The URL of an empty store, or of one that an earlier call has begun to fill.",
             show_default=False,
         ),
     ],
     file: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FILE|-",
             help="What export has written; - or nothing reads stdin.",
-            callback=_check_file,
             show_default=False,
         ),
-    ] = "-",
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Store the events that export has written, under their ids, versions and times, and read them back.
@@ -410,6 +423,9 @@ def import_(
     rehydrate import sqlite:///copy.db bank.jsonl
 
     zcat bank.jsonl.gz | rehydrate import sqlite:///copy.db
+
+    REHYDRATE_DST=sqlite:///copy.db rehydrate import bank.jsonl
     """
-    with opened(file, asking_for="events") as given:
-        perform(lambda: import_events(destination, given), debug=debug)
+    url, source = _store_and_file(destination, file, _DST)
+    with opened(_check_file(source), asking_for="events") as given:
+        perform(lambda: import_events(url, given), debug=debug)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from rehydrate.app import App
+from rehydrate.cli.asking import events_behind
 from rehydrate.cli.fold import Fold
 from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.domain.streams import split_stream_name
@@ -61,7 +62,10 @@ class Verification:
         self._advance = advance
 
     async def check(self) -> None:
-        """Look at the store as it is now; what others append meanwhile is left out."""
+        """Look at the store as it is now; what others append meanwhile is left out.
+
+        Raises `StoreUnavailableError` if the log is not shown up to its head within seconds: a replica may lag behind.
+        """
         checkpoints = await self._store.list_checkpoints()
         # After the checkpoints: each of them stands at an event that the log has up to here.
         head = await self._store.head()
@@ -107,15 +111,16 @@ class Verification:
     async def _log(self, head: Head) -> AsyncIterator[StoredEvent]:
         after = 0
         while after < head.position:
-            page = await self._store.read_all(after=after)
-            for event in page.events:
+            events = await events_behind(self._store, after, newest=head.position)
+            for event in events:
                 if event.position <= head.position:
                     self.events += 1
                     yield event
-            self._advance(page.position, 2 * head.position)
-            if page.is_last or page.position <= after:
+            read = events[-1].position
+            self._advance(read, 2 * head.position)
+            if read <= after:
                 return
-            after = page.position
+            after = read
 
     def _check_version(self, event: StoredEvent) -> None:
         seen = self.streams.get(event.stream)

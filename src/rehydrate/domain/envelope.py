@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Generic, TypeAlias, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -11,6 +11,8 @@ E = TypeVar("E", covariant=True)
 
 Scalar: TypeAlias = str | int | float | bool | None
 """What a user's own metadata fields may hold."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CommandResult(msgspec.Struct, Generic[E], frozen=True, gc=False):
@@ -50,7 +52,7 @@ class EventEnvelope(msgspec.Struct, Generic[E], frozen=True, gc=False, kw_only=T
     version: int
     position: int
     recorded_at: datetime
-    """When the store wrote it, UTC. For people: order is by position only."""
+    """When the store wrote it, UTC: `moment`. For people: order is by position only."""
     metadata: Metadata
 
     @property
@@ -62,3 +64,12 @@ class EventEnvelope(msgspec.Struct, Generic[E], frozen=True, gc=False, kw_only=T
     def aggregate_id(self) -> str:
         """The id of that aggregate, as it was given to `dispatch`."""
         return self.stream.partition("-")[2]
+
+
+def moment(microseconds: int) -> datetime:
+    """So long after 1970, UTC. What no `datetime` can say is the nearest that it can: no time makes an event unreadable."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        nearest = datetime.max if microseconds > 0 else datetime.min  # noqa: DTZ901 - it gets its zone below
+        return nearest.replace(tzinfo=UTC)

@@ -45,7 +45,7 @@ Actor = AggregateActor[Any, Any, Any]
 _LAST_MOMENT = 1.0
 """Seconds that cancelled tasks have to end when a runtime closes."""
 _SCAN_SLICE = 2_000
-"""Actors that are looked at for idleness in one callback."""
+"""Actors that are looked at for idleness in one go."""
 
 
 class AggregateManager:
@@ -213,7 +213,8 @@ class AggregateManager:
     def _evict_one(self, stream: str) -> None:
         """Make room for one more: the longest idle of a sample goes."""
         sample: list[Actor] = []
-        for _ in range(len(self._live) if len(self._busy) < len(self._live) else 0):
+        # Where hardly any is idle, the next command looks on from here: none may hold up all others.
+        for _ in range(min(len(self._live), _SCAN_SLICE) if len(self._busy) < len(self._live) else 0):
             self._hand = (self._hand + 1) % len(self._live)
             actor = self._live[self._hand]
             if actor.phase == IDLE:
@@ -221,7 +222,7 @@ class AggregateManager:
                 if len(sample) == 16:
                     break
         if not sample:
-            raise MailboxFullError(stream, self.limits.max_live, "live aggregates, none of them idle,")
+            raise MailboxFullError(stream, self.limits.max_live, "live aggregates, none of them seen idle,")
         self._passivate(min(sample, key=lambda actor: actor.idle_since))
 
     # ------------------------------------------------------------ recovery
