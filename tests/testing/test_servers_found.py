@@ -125,7 +125,7 @@ found._package = lambda *names: None
 """
 
 
-def _run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run_pytest(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run those tests with nothing but Rehydrate's own plugin: no pytest-asyncio."""
     (folder / "test_stores.py").write_text(_TESTS, "utf-8")
     path = os.pathsep.join(path for path in sys.path if path)
@@ -133,7 +133,7 @@ def _run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess
         name: value for name, value in os.environ.items() if not name.startswith(("REHYDRATE_", "PYTEST_"))
     }
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-W", "error", "-rP", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-W", "error", "-rP", "-p", "no:cacheprovider", *options],
         check=False,
         cwd=folder,
         env=kept
@@ -153,9 +153,10 @@ def test_the_fixtures_work_without_any_other_plugin(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_a_server_that_cannot_be_had_is_a_loud_skip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-p", "xdist.plugin", "--numprocesses", "2")])
+def test_a_server_that_cannot_be_had_is_a_loud_skip(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "conftest.py").write_text(_HIDDEN, "utf-8")
-    done = _run_pytest(tmp_path, PATH="")
+    done = _run_pytest(tmp_path, *options, PATH="")
     assert "2 skipped" in done.stdout, done.stdout
     assert done.returncode == 0
     _, _, summary = done.stdout.partition("servers that tests were skipped for")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import pytest
 
@@ -27,6 +27,7 @@ P = ParamSpec("P")
 S = TypeVar("S", "PostgresServer", "MongoServer", "NatsServer")
 
 _missing = pytest.StashKey[set[str]]()
+_HANDED_ON: Final = "rehydrate_missing_servers"
 
 pytest.register_assert_rewrite("rehydrate.testing.conformance")
 
@@ -36,6 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "processes: a law of the conformance kit that starts, stops and kills processes of its own"
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One process of several, under pytest-xdist, hands on what it missed."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        missing = session.config.stash[_missing]
+        output[_HANDED_ON] = sorted(missing)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_missing].update(getattr(node, "workeroutput", {}).get(_HANDED_ON, ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
