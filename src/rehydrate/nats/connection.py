@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -88,6 +88,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
         self._inbox = ""
+        self._listening: dict[str, Callable[[Msg], Awaitable[None]]] = {}
         self._calls: dict[str, _Call] = {}
         self._numbered = 0
         self._outgoing: deque[_Message] = deque()
@@ -134,9 +135,24 @@ class Connection:
         return self._connected.is_set()
 
     @property
+    def closed(self) -> str | None:
+        """Why it is closed, if it is."""
+        return self._closed
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of a message, with its headers, that the server takes."""
+        return 0 if self._client is None else self._client.max_payload
+
+    @property
     def server_info(self) -> Mapping[str, Any]:
         """What the server says of itself when one connects to it."""
         return self.client._server_info  # pyright: ignore[reportPrivateUsage]
+
+    async def listen(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> None:
+        """Have each message of a subject handed over, from now on and after each reconnection."""
+        self._listening[subject] = heard
+        await self.client.subscribe(subject, cb=heard)  # pyright: ignore[reportUnknownMemberType]
 
     # ---- asking
 
@@ -295,6 +311,8 @@ class Connection:
             await client.subscribe(  # pyright: ignore[reportUnknownMemberType]
                 self._inbox + "*", cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
             )
+            for subject, heard in self._listening.items():
+                await client.subscribe(subject, cb=heard)  # pyright: ignore[reportUnknownMemberType]
         except BaseException:
             connecting.cancel()
             await asyncio.wait([connecting])

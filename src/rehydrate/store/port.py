@@ -33,6 +33,10 @@ MAX_TIME: Final = 2**63 - 1
 ExpectedVersion: TypeAlias = int | Literal["any version", "stream exists"]
 
 
+NO_LIMIT: Final = 2**63 - 1
+"""For what a store takes any number of."""
+
+
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event to write."""
 
@@ -184,6 +188,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_append_events: int
     max_append_bytes: int
     """Of data and metadata of one append, together."""
+    max_view_changes: int = NO_LIMIT
+    """How many views may change with one checkpoint."""
 
 
 class AppendWaiter(Protocol):
@@ -224,7 +230,7 @@ class CheckpointStore(Protocol):
 
         `previous` is what this consumer last loaded or saved (`None`: there was nothing). False when the store holds
         another epoch or position than that: nothing was changed, somebody took over. Raises `ValueError` when the
-        place would move back: below the previous position or epoch.
+        place would move back, below the previous position or epoch, or when more views change than the store takes.
         """
         ...
 
@@ -431,9 +437,19 @@ def check_append(capabilities: Capabilities, stream: str, events: Sequence[NewEv
         raise AppendTooLargeError(stream, "bytes", size, capabilities.max_append_bytes)
 
 
-def check_save(checkpoint: Checkpoint, previous: Checkpoint | None, views: Sequence[ViewChange]) -> None:
+def check_save(
+    checkpoint: Checkpoint,
+    previous: Checkpoint | None,
+    views: Sequence[ViewChange],
+    *,
+    limit: int = NO_LIMIT,
+) -> None:
     """Raise what a checkpoint that no store may save deserves, before anything is sent."""
     check_id(checkpoint.name, "name of a consumer")
+    if len(views) > limit:
+        raise ValueError(
+            f"{len(views):,} views change with checkpoint {checkpoint.name!r}, and this store takes {limit:,}: save more often"
+        )
     for view in views:
         check_id(view.key, "key of a view")
     if previous is not None and (

@@ -44,6 +44,7 @@ BACKENDS: Final[dict[str, Backend]] = {
     "memory": Backend("rehydrate.store.memory", "open_memory"),
     "mongodb": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
     "mongodb+srv": Backend("rehydrate.store.mongodb", "open_mongodb", extra="mongodb"),
+    "nats": Backend("rehydrate.store.nats", "open_nats", extra="nats"),
     "postgresql": Backend(
         "rehydrate.store.postgres", "open_postgres", extra="postgres", migrate="migrate_postgres"
     ),

@@ -1,0 +1,105 @@
+"""What the leader knows of single streams: where they end, and which message holds a version."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from rehydrate.errors import CorruptStoreError
+from rehydrate.store.nats.envelope import Envelope, unpack
+from rehydrate.store.nats.jetstream import JetStream, Message
+from rehydrate.store.nats.subjects import Subjects
+
+_AT_ONCE: Final = 256
+"""How many questions are under way at a time."""
+EVERYTHING: Final = ">"
+
+
+class KnownEnd(msgspec.Struct, frozen=True, gc=False):
+    """Where a stream ends."""
+
+    version: int
+    number: int
+    """Of its last message."""
+    event_id: str
+
+
+NOTHING: Final = KnownEnd(0, 0, "")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An append as it lies in the log."""
+
+    stream: str
+    number: int
+    """Which message it is."""
+    envelope: Envelope
+
+    @property
+    def end(self) -> KnownEnd:
+        """Where its stream ends, if it is the last one."""
+        return KnownEnd(self.envelope.last_version, self.number, self.envelope.last_id)
+
+
+class History:
+    """Questions to the leader about streams."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._in = subjects.events_stream
+
+    def subject(self, stream: str) -> str:
+        return self._subjects.events(stream)
+
+    def entry(self, message: Message) -> Entry:
+        envelope = unpack(message.data, f"message {message.number} of {self._in}")
+        return Entry(self._subjects.stream_of(message.subject), message.number, envelope)
+
+    async def newest(self) -> Entry | None:
+        """The newest append of all."""
+        return self._entry(await self._jetstream.last(self._in, EVERYTHING))
+
+    async def last(self, stream: str) -> Entry | None:
+        """The newest append of a stream."""
+        return self._entry(await self._jetstream.last(self._in, self.subject(stream)))
+
+    async def next(self, pattern: str, number: int) -> Entry | None:
+        """The first append of a subject or pattern from a number on."""
+        return self._entry(await self._jetstream.next(self._in, pattern, number))
+
+    async def ends(self, streams: Sequence[str]) -> list[KnownEnd]:
+        """Where streams end."""
+        ends: dict[str, KnownEnd] = {}
+        asked = list(dict.fromkeys(streams))
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
+            for stream, last in zip(part, await asyncio.gather(*map(self.last, part)), strict=True):
+                ends[stream] = NOTHING if last is None else last.end
+        return [ends[stream] for stream in streams]
+
+    async def find(self, stream: str, version: int, upto: int) -> Entry:
+        """The append that holds a version, among the messages up to a number, the last of the stream or one behind."""
+        subject = self.subject(stream)
+        # Messages of one subject lie in the order of their versions: halve the numbers between which it must lie.
+        low, high = 1, upto
+        while low <= high:
+            middle = (low + high) // 2
+            entry = await self.next(subject, middle)
+            if entry is None or entry.envelope.version > version:
+                high = middle - 1
+            elif entry.envelope.last_version < version:
+                low = entry.number + 1
+            else:
+                return entry
+        raise CorruptStoreError(f"version {version} of {stream} is missing: run `rehydrate verify`")
+
+    async def is_sealed(self) -> bool:
+        info = await self._jetstream.api(f"STREAM.INFO.{self._in}")
+        return bool(info["config"].get("sealed"))
+
+    def _entry(self, message: Message | None) -> Entry | None:
+        return None if message is None else self.entry(message)

@@ -1,0 +1,182 @@
+"""What is asked of JetStream, as it goes over the wire: its leaders for what must be true, any replica for pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from rehydrate.errors import StoreClosedError, StoreUnavailableError
+from rehydrate.nats.connection import Connection, NotAnswered, NotAnsweredError
+from rehydrate.store.nats.failures import END_OF_BATCH, NO_MESSAGE, NOT_FOUND, ApiError, JetStreamError
+
+FIRST_PATIENCE: Final = 1.0
+"""Seconds until a question is asked again; each further one has twice as many. An election leaves them unanswered."""
+PAUSE: Final = 0.05
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A stored message."""
+
+    subject: str
+    number: int
+    """Which message of its JetStream stream it is, from 1 on."""
+    data: bytes
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive messages, as a replica has them."""
+
+    messages: list[Message]
+    is_end: bool
+    """Whether the replica had no more."""
+
+
+class PubAck(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a message that is to be stored."""
+
+    seq: int = 0
+    error: ApiError | None = None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    subject: str
+    seq: int
+    data: bytes = b""
+
+
+class _GotMessage(msgspec.Struct, frozen=True):
+    message: _Stored | None = None
+    error: ApiError | None = None
+
+
+decode_ack: Final = msgspec.json.Decoder(PubAck).decode
+_decode_message: Final = msgspec.json.Decoder(_GotMessage).decode
+_encode: Final = msgspec.json.encode
+
+
+class JetStream:
+    """Questions to JetStream. They are asked again until the time is over, for a leader may be missing for seconds."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._shown = connection.address.shown
+        self._timeout = connection.address.timeout
+        self._loop = asyncio.get_running_loop()
+
+    # ---- messages
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """The newest message of a subject, or `>`, as the leader knows it."""
+        return await self._message(stream, {"last_by_subj": subject})
+
+    async def next(self, stream: str, subject: str, number: int) -> Message | None:
+        """The first message of a subject or pattern from a number on, as the leader knows it."""
+        return await self._message(stream, {"seq": number, "next_by_subj": subject})
+
+    async def _message(self, stream: str, body: Mapping[str, Any]) -> Message | None:
+        answer = _decode_message(await self._ask(f"$JS.API.STREAM.MSG.GET.{stream}", body))
+        if answer.message is not None:
+            return Message(answer.message.subject, answer.message.seq, answer.message.data)
+        error = answer.error or ApiError()
+        if error.err_code == NO_MESSAGE:
+            return None
+        raise self.refused(JetStreamError(error))
+
+    async def batch(self, stream: str, subject: str, number: int, limit: int, max_bytes: int) -> Batch:
+        """Messages of a subject or pattern from a number on, as any replica has them."""
+        body = _encode({"seq": number, "batch": limit, "next_by_subj": subject, "max_bytes": max_bytes})
+        give_up = self._loop.time() + self._timeout
+        patience = FIRST_PATIENCE
+        while True:
+            collected = _Collected(self._loop)
+            self._connection.call(
+                f"$JS.API.DIRECT.GET.{stream}", body, collected.answered, timeout=min(patience, self._timeout)
+            )
+            failed = await collected.ended
+            if failed is None:
+                return Batch(collected.messages, collected.is_end)
+            await self._pause(failed, give_up)
+            patience *= 2
+
+    # ---- the rest of the API
+
+    async def api(self, operation: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the API. Raises `JetStreamError` where it refuses, `StoreUnavailableError` where nobody answers."""
+        payload = await self._ask(f"$JS.API.{operation}", body)
+        answer: dict[str, Any] = msgspec.json.decode(payload)
+        if "error" in answer:
+            raise JetStreamError(msgspec.convert(answer["error"], ApiError))
+        return answer
+
+    async def subjects(self, stream: str, pattern: str) -> list[str]:
+        """All subjects of a pattern that have messages, in any order."""
+        found: list[str] = []
+        while True:
+            info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            page: dict[str, int] = info["state"].get("subjects") or {}
+            found += page
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
+    def refused(self, error: JetStreamError) -> StoreUnavailableError:
+        """An answer that nobody has provided for."""
+        return StoreUnavailableError(f"{self._shown}: JetStream refuses: {error}", retryable=error.is_passing)
+
+    async def _ask(self, subject: str, body: Mapping[str, Any] | None) -> bytes:
+        """Ask until there is an answer; whatever it is, the question can be asked twice."""
+        payload = b"" if body is None else _encode(body)
+        give_up = self._loop.time() + self._timeout
+        patience = FIRST_PATIENCE
+        while True:
+            try:
+                message = await self._connection.ask(subject, payload, timeout=min(patience, self._timeout))
+            except NotAnsweredError as error:
+                await self._pause(NotAnswered(error.reason, error.is_sent), give_up)
+                patience *= 2
+            else:
+                return message.data
+
+    async def _pause(self, failed: NotAnswered, give_up: float) -> None:
+        if self._connection.closed is not None:
+            raise StoreClosedError(self._connection.closed)
+        if self._loop.time() + PAUSE > give_up:
+            raise StoreUnavailableError(f"{self._shown} gives no answer: {failed.reason}")
+        await asyncio.sleep(PAUSE)
+
+
+class _Collected:
+    """The messages of one batch, as they come in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.messages: list[Message] = []
+        self.is_end = False
+        self.ended: asyncio.Future[NotAnswered | None] = loop.create_future()
+
+    def answered(self, message: Msg | NotAnswered) -> bool:
+        if isinstance(message, NotAnswered):
+            self._end(message)
+            return False
+        headers = message.headers or {}
+        if "Nats-Sequence" in headers:
+            self.messages.append(
+                Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
+            )
+            return True
+        status = headers.get("Status")
+        if status == END_OF_BATCH:
+            self.is_end = headers.get("Nats-Num-Pending") == "0"
+            self._end(None)
+        elif status == NOT_FOUND:
+            self.is_end = True
+            self._end(None)
+        else:
+            self._end(NotAnswered(f"status {status} {headers.get('Description', '')}", is_sent=True))
+        return False
+
+    def _end(self, failed: NotAnswered | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(failed)

@@ -1,0 +1,106 @@
+"""Snapshots: the messages of one subject per stream, of which the last counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from rehydrate.store.nats.jetstream import JetStream
+from rehydrate.store.nats.keeping import Keeper, Unknown
+from rehydrate.store.nats.subjects import Subjects
+from rehydrate.store.port import StoredSnapshot
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Saved(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+    version: int
+    position: int
+    event_id: str
+    schema: int
+    fingerprint: str
+    data: bytes
+    recorded_at: int
+
+
+_decode: Final = msgspec.msgpack.Decoder(_Saved).decode
+_FORMAT: Final = 1
+
+
+class Snapshots:
+    """The snapshots of one opened store."""
+
+    def __init__(self, jetstream: JetStream, keeper: Keeper, subjects: Subjects) -> None:
+        self._jetstream = jetstream
+        self._keeper = keeper
+        self._subjects = subjects
+        self._in = subjects.snapshots_stream
+
+    async def save(self, snapshot: StoredSnapshot, keep: int) -> None:
+        subject = self._subjects.snapshots(snapshot.stream)
+        data = _encode(
+            _Saved(
+                _FORMAT,
+                snapshot.version,
+                snapshot.position,
+                snapshot.event_id,
+                snapshot.schema,
+                snapshot.fingerprint,
+                snapshot.data,
+                snapshot.recorded_at,
+            )
+        )
+        self._keeper.check_size(f"a snapshot of {snapshot.stream}", data)
+        # Where one is kept, it takes the others' place by itself.
+        headers = {"Nats-Rollup": "sub"} if keep == 1 else None
+        attempts = self._keeper.attempts()
+        while True:
+            last = await self._jetstream.last(self._in, subject)
+            if (
+                last is not None
+                and (saved := _read(last.data)) is not None
+                and saved.version > snapshot.version
+            ):
+                return
+            try:
+                number = await self._keeper.store(
+                    subject, data, last=0 if last is None else last.number, headers=headers
+                )
+            except Unknown as error:
+                await attempts.pause(error)
+                continue
+            if number is not None:
+                break
+            await attempts.pause("another snapshot was saved at the same time")
+        if keep > 1 and last is not None:
+            await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": subject, "keep": keep})
+
+    async def load(self, stream: str) -> StoredSnapshot | None:
+        last = await self._jetstream.last(self._in, self._subjects.snapshots(stream))
+        saved = None if last is None else _read(last.data)
+        if saved is None:
+            return None
+        return StoredSnapshot(
+            stream=stream,
+            version=saved.version,
+            position=saved.position,
+            event_id=saved.event_id,
+            schema=saved.schema,
+            fingerprint=saved.fingerprint,
+            data=saved.data,
+            recorded_at=saved.recorded_at,
+        )
+
+    async def delete(self, stream: str) -> None:
+        await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": self._subjects.snapshots(stream)})
+
+
+def _read(data: bytes) -> _Saved | None:
+    """None for what this program cannot read: then the events are replayed, and a new one takes its place."""
+    try:
+        saved = _decode(data)
+    except msgspec.DecodeError:
+        return None
+    return saved if saved.format == _FORMAT else None
