@@ -9,9 +9,11 @@ from typing import Any, Final, TypeVar
 
 from rehydrate.codec.difference import difference
 from rehydrate.codec.json import JsonCodec, JsonValueCodec
+from rehydrate.codec.rejections import rejections_of
 from rehydrate.codec.types import members_of, text
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.codec import Codec
+from rehydrate.domain.rejection import Rejection
 from rehydrate.errors import ConfigurationError
 
 _SELF: Final[object] = typing.Self
@@ -27,6 +29,8 @@ class AggregateCodecs:
     """`None` where the state cannot be stored, which is an error only for an aggregate with snapshots."""
     none_is_a_state: bool
     """Whether `evolve` may return None, as far as it says what it returns."""
+    rejections: Mapping[str, type[Rejection]]
+    """Its refusals by name."""
 
     @classmethod
     def of(cls, aggregate: Aggregate[Any, Any, Any]) -> AggregateCodecs:
@@ -36,6 +40,7 @@ class AggregateCodecs:
             commands=_commands(aggregate),
             state=_state(aggregate),
             none_is_a_state=aggregate.initial is None or _may_return_none(aggregate),
+            rejections=rejections_of(aggregate),
         )
 
 

@@ -1,0 +1,159 @@
+"""One command that is run somewhere: its copies, and what may be said of it when some of them were never answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rehydrate.cluster.table import WIRE, Ownership
+from rehydrate.cluster.wire import COMMAND, STATE, Request
+from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.domain.envelope import CommandResult
+from rehydrate.domain.rejection import Rejection
+from rehydrate.errors import ActorCrashedError, DuplicateCommandError, OutcomeUnknownError
+from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.decision import describe
+from rehydrate.runtime.mailbox import STATE_QUERY, Pending
+
+
+class Ask:
+    """A command, or a question for a state, until its caller has an answer."""
+
+    __slots__ = (
+        "blueprint",
+        "caused_at",
+        "command",
+        "data",
+        "has_lost_copies",
+        "held",
+        "id",
+        "is_over",
+        "is_running_here",
+        "kind",
+        "open",
+        "pending",
+        "sent",
+        "shard",
+        "since",
+        "stream",
+        "tries",
+        "waits_for",
+    )
+
+    def __init__(
+        self, blueprint: Blueprint[Any, Any, Any], id: str, shard: int, pending: Pending, position: int
+    ) -> None:
+        self.blueprint = blueprint
+        self.id = id
+        self.shard = shard
+        self.pending = pending
+        self.stream = blueprint.aggregate.stream(id)
+        self.kind = STATE if pending.command is STATE_QUERY else COMMAND
+        self.caused_at = pending.caused_at if pending.is_given else position
+        """A position before which no copy can have run; of an id that the caller chose only the caller can tell."""
+        self.command = ""
+        self.data: bytes | None = None
+        self.sent = 0
+        """Copies that went to other nodes."""
+        self.open: dict[int, Ownership] = {}
+        """Those that may still be run, and the owner that each was sent to."""
+        self.has_lost_copies = False
+        """Whether a copy may have been run by a node that is gone and has never answered."""
+        self.held: Any = None
+        """An outcome by which nothing was stored, until no other copy can store anything."""
+        self.waits_for = ""
+        """The node whose answer is waited for."""
+        self.since = 0.0
+        self.tries = 0
+        self.is_running_here = False
+        self.is_over = False
+
+    def encode(self) -> None:
+        """Make the bytes that cross the wire.
+
+        Raises `ActorCrashedError` for a command that cannot be encoded.
+        """
+        codecs: AggregateCodecs = self.blueprint.codecs
+        if self.kind == STATE:
+            # Where the state cannot cross, this is not called.
+            assert codecs.state is not None
+            self.data = codecs.state.fingerprint.encode()
+            return
+        command = self.pending.command
+        self.command = codecs.commands.names[type(command)]
+        try:
+            self.data = codecs.commands.encode(command)
+        except Exception as error:
+            reason = f"it cannot be encoded for the node that owns it: {describe(error)}"
+            raise ActorCrashedError(self.stream, type(command).__name__, reason) from error
+
+    def copy(self, revision: int, remaining: float) -> Request:
+        """One more copy for the owner of that revision."""
+        pending = self.pending
+        assert self.data is not None
+        return Request(
+            WIRE,
+            self.kind,
+            self.shard,
+            revision,
+            self.blueprint.name,
+            self.id,
+            pending.command_id,
+            self.command,
+            self.data,
+            remaining,
+            self.sent > 0,
+            pending.is_given,
+            pending.digest,
+            self.caused_at,
+            pending.metadata,
+        )
+
+    def run_here(self, remaining: float) -> Pending:
+        """The command for an actor of this process."""
+        pending = self.pending
+        is_repeat = self.sent > 0 and self.kind == COMMAND
+        return Pending(
+            pending.command,
+            pending.command_id,
+            remaining,
+            is_given=pending.is_given or is_repeat,
+            caused_at=self.caused_at if pending.is_given or is_repeat else None,
+            metadata=pending.metadata,
+            digest=pending.digest,
+        )
+
+    def close_copies(self, node: str) -> bool:
+        """The node will run none of them any more. Whether there were some."""
+        closed = [copy for copy, owner in self.open.items() if owner.node == node]
+        for copy in closed:
+            del self.open[copy]
+        return bool(closed)
+
+    def must_hold(self, outcome: Any) -> bool:
+        """Whether an outcome is true only once no other copy can store anything.
+
+        It was decided on a state that holds no copy of the command, and so were all before it; a copy that has not been
+        decided yet might come to something else.
+        """
+        return self.kind == COMMAND and bool(self.open) and _stores_nothing(outcome)
+
+    def final(self, outcome: Any) -> Any:
+        """What the caller is told: that nothing was stored is not said by a run that does not speak for the others."""
+        if (
+            self.kind == COMMAND
+            and (self.open or self.has_lost_copies)
+            and isinstance(outcome, Exception)
+            and not _stores_nothing(outcome)
+            and not isinstance(outcome, (OutcomeUnknownError, DuplicateCommandError))
+        ):
+            unknown = OutcomeUnknownError(self.stream, self.pending.command_id)
+            unknown.__cause__ = outcome
+            return unknown
+        return outcome
+
+
+def _stores_nothing(outcome: Any) -> bool:
+    """Whether it was decided, on a state that holds no copy of the command, that there is nothing to store."""
+    if isinstance(outcome, CommandResult):
+        return not outcome.events
+    return isinstance(outcome, (Rejection, ActorCrashedError))
