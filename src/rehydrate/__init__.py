@@ -9,7 +9,10 @@ from rehydrate.clock import Clock, NewId, SystemClock
 from rehydrate.codec import JsonCodec
 from rehydrate.domain.aggregate import Aggregate, Snapshot
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata
+from rehydrate.domain.policy import Park, Retry, Skip, Stop
+from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
+from rehydrate.domain.subscription import NEWEST, Subscription
 from rehydrate.errors import (
     ActorCrashedError,
     AppendTooLargeError,
@@ -22,6 +25,8 @@ from rehydrate.errors import (
     InvalidIdError,
     MailboxFullError,
     OutcomeUnknownError,
+    ProjectionBuildingError,
+    ProjectionError,
     RehydrateError,
     StoreClosedError,
     StoreError,
@@ -33,13 +38,16 @@ from rehydrate.errors import (
     UnknownCommandError,
     UnknownEventError,
     VersionConflictError,
+    ViewTimeoutError,
 )
+from rehydrate.runtime.consumers import Subscribed
 from rehydrate.runtime.limits import Limits
+from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.sync import SyncRuntime
 from rehydrate.store.port import ANY_VERSION, STREAM_EXISTS
 from rehydrate.store.url import open_store
-from rehydrate.telemetry import Statistics
+from rehydrate.telemetry import ConsumerStatistics, Statistics
 
 __all__ = [
     "ANY_VERSION",
@@ -52,6 +60,7 @@ __all__ = [
     "CommandResult",
     "CommandTimeoutError",
     "ConfigurationError",
+    "ConsumerStatistics",
     "CorruptStoreError",
     "DispatchError",
     "DuplicateCommandError",
@@ -61,19 +70,30 @@ __all__ = [
     "Limits",
     "MailboxFullError",
     "Metadata",
+    "NEWEST",
     "NewId",
     "OutcomeUnknownError",
+    "Park",
+    "Parked",
+    "Projection",
+    "ProjectionBuildingError",
+    "ProjectionError",
     "RehydrateError",
     "Rejection",
+    "Retry",
     "Runtime",
     "STREAM_EXISTS",
+    "Skip",
     "Snapshot",
     "Statistics",
+    "Stop",
     "StoreClosedError",
     "StoreError",
     "StoreSealedError",
     "StoreUnavailableError",
     "StreamQuarantinedError",
+    "Subscribed",
+    "Subscription",
     "SyncRuntime",
     "SystemClock",
     "UndecodableEventError",
@@ -81,5 +101,6 @@ __all__ = [
     "UnknownCommandError",
     "UnknownEventError",
     "VersionConflictError",
+    "ViewTimeoutError",
     "open_store",
 ]

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rehydrate.clock import Clock, NewId
 from rehydrate.codec.aggregate import check_aggregates
+from rehydrate.codec.projection import check_projections
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.projection import Projection
+from rehydrate.domain.subscription import Subscription, check_subscriptions
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.portal import Portal
@@ -35,7 +38,13 @@ class App:
     come back equal from the store.
     """
 
-    def __init__(self, *, aggregates: Sequence[Aggregate[Any, Any, Any]]) -> None:
+    def __init__(
+        self,
+        *,
+        aggregates: Sequence[Aggregate[Any, Any, Any]],
+        projections: Sequence[Projection[Any, Any]] = (),
+        subscriptions: Sequence[Subscription] = (),
+    ) -> None:
         if isinstance(aggregates, Aggregate):
             raise ConfigurationError(
                 f"aggregates= is the aggregate {aggregates.name!r}, and must be a list: App(aggregates=[...])"
@@ -44,6 +53,17 @@ class App:
         self._codecs = check_aggregates(aggregates)
         self.aggregates: Mapping[str, Aggregate[Any, Any, Any]] = MappingProxyType(
             {aggregate.name: aggregate for aggregate in aggregates}
+        )
+        for given, name in ((projections, "projections"), (subscriptions, "subscriptions")):
+            if isinstance(given, Projection | Subscription):
+                raise ConfigurationError(f"{name}= must be a list: App({name}=[...])")
+        views = check_projections(projections, self.aggregates)
+        self.projections: Mapping[str, Projection[Any, Any]] = MappingProxyType(
+            {projection.name: projection for projection in projections}
+        )
+        self._views = {name: (projection, views[name]) for name, projection in self.projections.items()}
+        self.subscriptions: Mapping[str, Subscription] = MappingProxyType(
+            check_subscriptions(subscriptions, self.aggregates)
         )
 
     def open(
@@ -54,6 +74,8 @@ class App:
         clock: Clock | None = None,
         new_id: NewId | None = None,
         limits: Limits | None = None,
+        consumers: bool = True,
+        cluster: str | None = None,
     ) -> AbstractAsyncContextManager[Runtime]:
         """Run the App on a store, named by URL or handed over open; on the way out everybody is answered first.
 
@@ -63,11 +85,15 @@ class App:
             clock: Where time comes from, for tests.
             new_id: Where ids of events and commands come from, for tests.
             limits: The bounds of this runtime.
+            consumers: Whether this process competes for running the projections and subscriptions.
+            cluster: `nats://host:port/NAME`: share the aggregates out among all processes that open this cluster, so
+                that each has one live actor; the store must be one that they all reach.
 
         Raises `ConfigurationError` for a URL that cannot be used and `StoreUnavailableError` for a store that cannot
         be reached.
         """
-        return _Opening(self._open(store, snapshots, clock, new_id, limits))
+        opening = self._open(store, snapshots, clock, new_id, limits, consumers=consumers, cluster=cluster)
+        return _Opening(opening)
 
     @asynccontextmanager
     async def _open(
@@ -77,6 +103,9 @@ class App:
         clock: Clock | None,
         new_id: NewId | None,
         limits: Limits | None,
+        *,
+        consumers: bool,
+        cluster: str | None,
     ) -> AsyncGenerator[Runtime]:
         for given in (store, snapshots):
             _check_is_store(given)
@@ -100,8 +129,15 @@ class App:
                 new_id=new_id,
                 limits=limits,
                 owns_store=isinstance(store, str),
+                projections=self._views,
             )
             stack.push_async_callback(runtime.close)
+            if cluster is not None:
+                await stack.enter_async_context(_joined(runtime, cluster, clock, new_id))
+            for subscription in self.subscriptions.values():
+                runtime.consumers.subscribe(subscription)
+            if consumers:
+                runtime.consumers.start()
             yield runtime
 
     def open_sync(
@@ -110,13 +146,23 @@ class App:
         *,
         snapshots: str | None = None,
         limits: Limits | None = None,
+        consumers: bool = True,
+        cluster: str | None = None,
     ) -> AbstractContextManager[SyncRuntime]:
         """Run the App for code that is not asyncio: the same core, on one thread of its own."""
-        return _SyncOpening(self._open_sync(store, snapshots, limits))
+        return _SyncOpening(self._open_sync(store, snapshots, limits, consumers=consumers, cluster=cluster))
 
     @contextmanager
-    def _open_sync(self, store: str, snapshots: str | None, limits: Limits | None) -> Generator[SyncRuntime]:
-        opening = self.open(store, snapshots=snapshots, limits=limits)
+    def _open_sync(
+        self,
+        store: str,
+        snapshots: str | None,
+        limits: Limits | None,
+        *,
+        consumers: bool,
+        cluster: str | None,
+    ) -> Generator[SyncRuntime]:
+        opening = self.open(store, snapshots=snapshots, limits=limits, consumers=consumers, cluster=cluster)
         with Portal() as portal, portal.enter(opening) as runtime:
             yield SyncRuntime(runtime, portal)
 
@@ -182,6 +228,19 @@ def _check_are_aggregates(given: object) -> None:
             raise ConfigurationError(
                 f"aggregates= holds {each!r}, which is no Aggregate: App(aggregates=[...])"
             )
+
+
+def _joined(
+    runtime: Runtime, cluster: str, clock: Clock | None, new_id: NewId | None
+) -> AbstractAsyncContextManager[None]:
+    # Imported where it is asked for: a program without a cluster needs nothing of NATS.
+    try:
+        from rehydrate.cluster.placement import joined
+    except ImportError as error:
+        raise ConfigurationError(
+            f"cluster= needs what is not installed ({error}): pip install 'rehydrate[nats]'"
+        ) from error
+    return joined(runtime, cluster, clock=clock, new_id=new_id)
 
 
 def _check_is_store(given: object) -> None:

@@ -15,8 +15,10 @@ message is built from them and ends with what to do. A business refusal is not h
     │   ├── VersionConflictError      AppendTooLargeError
     │   ├── StoreUnavailableError     StoreClosedError          StoreSealedError
     │   └── CorruptStoreError
-    └── CodecError
-        ├── UnknownEventError         UndecodableEventError
+    ├── CodecError
+    │   ├── UnknownEventError         UndecodableEventError
+    └── ProjectionError
+        ├── ProjectionBuildingError   ViewTimeoutError
 """
 
 from __future__ import annotations
@@ -265,3 +267,34 @@ class UndecodableEventError(CodecError):
         super().__init__(f"an event of type {type!r} cannot be decoded: {reason}")
         self.type = type
         self.reason = reason
+
+
+class ProjectionError(RehydrateError):
+    """A view cannot be read now; nothing was stored, nothing is lost."""
+
+
+class ProjectionBuildingError(ProjectionError):
+    """The views of this revision are not complete yet. Nothing was stored; retry when it has caught up."""
+
+    def __init__(self, projection: str, revision: int, position: int, head: int) -> None:
+        super().__init__(
+            f"projection {projection!r} revision {revision} is being built: it is at position {position:,} of "
+            f"{head:,}; try again later, and see that a process runs it"
+        )
+        self.projection = projection
+        self.revision = revision
+        self.position = position
+        self.head = head
+
+
+class ViewTimeoutError(ProjectionError):
+    """The projection did not come to the position in time. Nothing was stored; a retry waits again."""
+
+    def __init__(self, projection: str, at_least: int, position: int, seconds: float) -> None:
+        super().__init__(
+            f"projection {projection!r} is at position {position:,} and did not come to {at_least:,} within "
+            f"{seconds:g} s; wait longer, or see that a process runs it"
+        )
+        self.projection = projection
+        self.at_least = at_least
+        self.position = position

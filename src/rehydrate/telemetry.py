@@ -5,6 +5,27 @@ from __future__ import annotations
 import msgspec
 
 
+class ConsumerStatistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One consumer, as this process sees it."""
+
+    name: str
+    """Of its checkpoint; that of a projection ends with its revision, as in `balances@1`."""
+    kind: str
+    """`"projection"` or `"subscription"`."""
+    state: str
+    """`"running"`; `"waiting"` while another process runs it; `"paused"`, `"stopped"`, `"failing"`, `"closed"`."""
+    reason: str
+    """Why it is stopped or failing."""
+    position: int
+    """Up to where it has handled the log, while it runs here."""
+    lag: int
+    """How many positions it is behind the newest that it has seen."""
+    parked: int
+    """Events that are set aside."""
+    handled: int
+    """Events that it was given, since it exists."""
+
+
 class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Counts of one runtime: `live` to `mailbox_depth` as of now, the others since it was opened."""
 
@@ -38,3 +59,5 @@ class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Commands that were sent to other processes."""
     served: int = 0
     """Commands that came from other processes."""
+    consumers: tuple[ConsumerStatistics, ...] = ()
+    """Projections and subscriptions of this runtime."""

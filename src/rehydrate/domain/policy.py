@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rehydrate.errors import ConfigurationError
 
@@ -11,6 +11,9 @@ from rehydrate.errors import ConfigurationError
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Stand still at the event, say so in the log and in the statistics, and go on when somebody resumes it."""
+
+
+STOP: Final = Stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Retry:
     """Seconds of the first pause."""
     most: float = 30.0
     """Seconds of the longest pause."""
-    then: Stop | Skip | Park = Stop()
+    then: Stop | Skip | Park = STOP
 
     def __post_init__(self) -> None:
         if self.times < 1:

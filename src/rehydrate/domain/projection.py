@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from rehydrate.domain.aggregate import Aggregate, check_initial
 from rehydrate.domain.envelope import EventEnvelope
-from rehydrate.domain.policy import Park, Skip, Stop
+from rehydrate.domain.policy import STOP, Park, Skip, Stop
 from rehydrate.domain.subscription import check_consumer_name
 from rehydrate.errors import ConfigurationError
 
@@ -52,21 +52,24 @@ class Projection(Generic[V, E]):
     """The aggregates whose events it gets, in the order in which they were stored."""
     revision: int = 1
     """Raise it when the views come to be others: they are then built anew, beside those of the revision before."""
-    on_error: Stop | Skip | Park = Stop()
+    on_error: Stop | Skip | Park = STOP
     """What becomes of an event that `evolve` fails at: a pure function fails again, so there is no `Retry`."""
 
     def __post_init__(self) -> None:
         check_consumer_name("projection", self.name)
         check_initial(f"projection {self.name!r}", self.initial, "views")
         if self.initial is None:
-            raise self._refused("initial is None, which stands for no view; give the value that a view begins with")
+            raise self._refused(
+                "initial is None, which stands for no view; give the value that a view begins with"
+            )
         for role in ("key", "evolve"):
             function = getattr(self, role)
             if not callable(function) or inspect.iscoroutinefunction(function):
                 raise self._refused(f"{role} must be a plain function")
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
-        if not isinstance(self.revision, int) or self.revision < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        revision: object = self.revision
+        if not isinstance(revision, int) or revision < 1:
             raise self._refused(f"revision={self.revision!r} must be at least 1")
         if not isinstance(self.on_error, Stop | Skip | Park):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise self._refused(f"on_error={self.on_error!r} must be Stop(), Skip() or Park()")

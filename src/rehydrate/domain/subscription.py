@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from rehydrate.domain.aggregate import Aggregate
-from rehydrate.domain.policy import ErrorPolicy, Park, Retry, Skip, Stop
+from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop
 from rehydrate.domain.streams import check_id, check_stream
 from rehydrate.errors import ConfigurationError
 
@@ -22,7 +22,8 @@ _CONSUMER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 def check_consumer_name(kind: str, name: str) -> None:
     """Raise `ConfigurationError` unless the name can be that of a consumer."""
-    if not isinstance(name, str) or not _CONSUMER_NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: object = name
+    if not isinstance(given, str) or not _CONSUMER_NAME.fullmatch(given):
         raise ConfigurationError(
             f"a {kind} cannot be named {name!r}: use letters, digits, '_', '.' and '-', at most 128, and begin with "
             "a letter or '_'"
@@ -54,7 +55,7 @@ class Subscription:
     """How many events, of different keys, are handled at the same time."""
     batch: int | None = None
     """How many events the handler gets at once, at most; by default it gets each alone."""
-    on_error: ErrorPolicy = Stop()
+    on_error: ErrorPolicy = STOP
     after: After = 0
     """Where it begins when it has no place yet: behind this position, by default at the first event; or `NEWEST`."""
 
@@ -67,8 +68,11 @@ class Subscription:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise self._refused(f"{field}={value!r} must be at least 1")
         if not isinstance(self.on_error, Stop | Skip | Park | Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise self._refused(f"on_error={self.on_error!r} must be a value: Stop(), Skip(), Park() or Retry()")
-        if self.after != NEWEST and (not isinstance(self.after, int) or self.after < 0):
+            raise self._refused(
+                f"on_error={self.on_error!r} must be a value: Stop(), Skip(), Park() or Retry()"
+            )
+        after: object = self.after
+        if after != NEWEST and (not isinstance(after, int) or after < 0):
             raise self._refused(f"after={self.after!r} must be a position, or NEWEST")
         for field in ("aggregates", "streams", "types"):
             if isinstance(getattr(self, field), (str, type, Aggregate)):
@@ -81,6 +85,33 @@ class Subscription:
 
     def _refused(self, reason: str) -> ConfigurationError:
         return ConfigurationError(f"subscription {self.name!r}: {reason}")
+
+
+def check_subscriptions(
+    subscriptions: Sequence[Subscription], aggregates: Mapping[str, Aggregate[Any, Any, Any]]
+) -> Mapping[str, Subscription]:
+    """The subscriptions by name. Raises `ConfigurationError` for what cannot work together."""
+    by_name: dict[str, Subscription] = {}
+    for subscription in subscriptions:
+        if subscription.name in by_name:
+            raise ConfigurationError(
+                f"two subscriptions are named {subscription.name!r}: a name is the key to a place in the log"
+            )
+        check_aggregates_of(subscription, aggregates)
+        by_name[subscription.name] = subscription
+    return by_name
+
+
+def check_aggregates_of(
+    subscription: Subscription, aggregates: Mapping[str, Aggregate[Any, Any, Any]]
+) -> None:
+    """Raise `ConfigurationError` for an aggregate that the App does not have."""
+    for aggregate in subscription.aggregates:
+        if aggregates.get(aggregate.name) is not aggregate:
+            raise ConfigurationError(
+                f"subscription {subscription.name!r}: {aggregate.name!r} is not one of the App's aggregates; add it to "
+                "App(aggregates=[...])"
+            )
 
 
 def check_key(key: object, kind: str) -> str:

@@ -35,6 +35,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     others; one more is `MailboxFullError`."""
     shutdown_timeout: float = 30.0
     """How long closing waits for what was accepted."""
+    takeover_after: float = 10.0
+    """How long the holder of a consumer's name may show no life until another process takes over."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:

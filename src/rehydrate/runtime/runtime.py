@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from threading import get_ident
 from typing import Any, TypeVar, cast
 
@@ -14,8 +13,11 @@ from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata, Scalar
+from rehydrate.domain.policy import STOP, ErrorPolicy
+from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id, plain_id
+from rehydrate.domain.subscription import After, Subscription
 from rehydrate.errors import (
     ActorCrashedError,
     ConfigurationError,
@@ -25,22 +27,23 @@ from rehydrate.errors import (
 )
 from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.consumers import Consumers, Projections, Subscribed
 from rehydrate.runtime.decision import describe
+from rehydrate.runtime.envelopes import Envelopes, envelope
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
+from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.placement import Placement
-from rehydrate.runtime.rehydration import decode_event, fold_rows
+from rehydrate.runtime.rehydration import fold_rows
 from rehydrate.runtime.turns import Turns
-from rehydrate.runtime.window import metadata_in
-from rehydrate.store.port import SnapshotStore, Store, StoredEvent, every_event
+from rehydrate.store.port import PAGE_SIZE, SnapshotStore, Store, every_event
 from rehydrate.telemetry import Statistics
 
 S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+V = TypeVar("V")
 
 
 class Runtime:
@@ -56,12 +59,12 @@ class Runtime:
         new_id: NewId | None = None,
         limits: Limits | None = None,
         owns_store: bool = False,
+        projections: Projections | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._timeout = self._limits.timeout
-        self._manager = AggregateManager(
-            store, snapshots, clock=clock or SystemClock(), new_id=new_id or unique_ids(), limits=self._limits
-        )
+        clock, new_id = clock or SystemClock(), new_id or unique_ids()
+        self._manager = AggregateManager(store, snapshots, clock=clock, new_id=new_id, limits=self._limits)
         self._blueprints = {
             name: Blueprint(aggregate, its_codecs, self._manager)
             for name, (aggregate, its_codecs) in codecs.items()
@@ -75,6 +78,8 @@ class Runtime:
         self._store = store
         self._placement: Placement | None = None
         self._manager.is_single_writer = owns_store and store.capabilities.single_writer
+        envelopes = Envelopes({name: its_codecs.events for name, (_, its_codecs) in codecs.items()})
+        self.consumers = Consumers(store, clock, self._limits, new_id, envelopes, projections or {})
 
     @property
     def store(self) -> Store:
@@ -210,7 +215,103 @@ class Runtime:
         if after < 0 or (limit is not None and limit < 0):
             raise ValueError(f"after={after!r} and limit={limit!r} cannot be below 0")
         async for event in every_event(self._store, aggregate.stream(id), after=after, limit=limit):
-            yield _envelope(blueprint, event)
+            yield envelope(blueprint.decoders, event)
+
+    def subscribe(
+        self,
+        name: str,
+        handler: Callable[[Any], object],
+        *,
+        aggregates: Sequence[Aggregate[Any, Any, Any]] = (),
+        streams: Sequence[str] = (),
+        types: Sequence[type] = (),
+        partition_by: Callable[[Any], str] | None = None,
+        workers: int = 1,
+        batch: int | None = None,
+        on_error: ErrorPolicy = STOP,
+        after: After = 0,
+    ) -> Subscribed:
+        """Have a handler called for events, in order, at least once each, from where it was when it ran last.
+
+        It competes for its name with other processes. See `Subscription`, whose fields these are, and with which a
+        subscription is declared in the `App` instead.
+
+        Raises `ConfigurationError` where a field cannot work, or a consumer of this runtime has that name.
+        """
+        subscription = Subscription(
+            name=name,
+            handler=handler,
+            aggregates=aggregates,
+            streams=streams,
+            types=types,
+            partition_by=partition_by,
+            workers=workers,
+            batch=batch,
+            on_error=on_error,
+            after=after,
+        )
+        self._check_usable()
+        return Subscribed(self.consumers, self.consumers.subscribe(subscription))
+
+    async def view(
+        self,
+        projection: Projection[V, Any],
+        key: str,
+        *,
+        at_least: int | None = None,
+        timeout: float | None = None,
+    ) -> V:
+        """The view of a key; for one that no event has changed, what views begin with.
+
+        Args:
+            at_least: Wait until every event up to this position is in the views: the `position` of a `CommandResult`
+                reads your own write.
+            timeout: Seconds to wait for that; `Limits.timeout` if not given.
+
+        Raises:
+            ProjectionBuildingError: the views of this revision are not complete yet.
+            ViewTimeoutError: the projection did not come to `at_least` in time.
+            StoreUnavailableError: the store cannot work now.
+        """
+        self._check_usable()
+        return await self.consumers.views.one(projection, key, at_least, timeout or self._timeout)
+
+    async def views(
+        self,
+        projection: Projection[V, Any],
+        *,
+        prefix: str = "",
+        after: str = "",
+        limit: int = PAGE_SIZE,
+        at_least: int | None = None,
+        timeout: float | None = None,
+    ) -> list[tuple[str, V]]:
+        """Keys and views in the code point order of the keys, behind the key `after`, at most `limit`.
+
+        Raises what `view` raises, and `ValueError` for a `limit` below 0.
+        """
+        self._check_usable()
+        return await self.consumers.views.page(
+            projection, prefix, after, limit, at_least, timeout or self._timeout
+        )
+
+    async def parked(self, consumer: str) -> list[Parked]:
+        """The events that a subscription or projection has set aside, in the order of the log."""
+        self._check_usable()
+        return await self.consumers.parked(consumer)
+
+    async def replay(self, consumer: str, key: str | None = None) -> int:
+        """Handle what is parked, of one key or of all, in order; returns how many events were handled.
+
+        A key whose events were all handled is free again. At one that fails again its key stays as it is.
+        """
+        self._check_usable()
+        return await self.consumers.replay(consumer, key)
+
+    async def drop(self, consumer: str, key: str | None = None) -> int:
+        """Forget what is parked, of one key or of all; returns how many events were dropped."""
+        self._check_usable()
+        return await self.consumers.drop(consumer, key)
 
     def statistics(self) -> Statistics:
         """Counts of what runs and of what has been done."""
@@ -227,6 +328,7 @@ class Runtime:
             rehydrated=counters.rehydrated,
             passivated=counters.passivated,
             snapshots=counters.snapshots,
+            consumers=self.consumers.statistics(),
             **({} if self._placement is None else msgspec.structs.asdict(self._placement.counts())),
         )
 
@@ -249,6 +351,8 @@ class Runtime:
 
         Closing twice is fine. The store stays open: `App.open` closes it.
         """
+        # First the consumers: what a handler has in hand may send commands.
+        await self.consumers.close()
         self._closed = self._closed or "this runtime was closed: open the App again"
         if self._placement is not None:
             await self._placement.finish()
@@ -305,12 +409,15 @@ class Runtime:
             return self._placement.deliver(blueprint, id, pending)
         return self._manager.deliver(blueprint, id, pending)
 
-    def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
+    def _check_usable(self) -> None:
         if self._closed:
             raise StoreClosedError(self._closed)
         # What `get_running_loop` would say, without its question to the system for the number of this process.
         if get_ident() != self._thread or not self._loop.is_running():
             raise StoreClosedError("this runtime belongs to another event loop: open the App in this one")
+
+    def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
+        self._check_usable()
         try:
             blueprint = self._blueprints.get(aggregate.name)
         except AttributeError:
@@ -380,19 +487,6 @@ def _encode_metadata(
     if back != user:
         raise ConfigurationError(f"metadata={metadata!r} does not come back as it is: it would be {back!r}")
     return encoded
-
-
-def _envelope(blueprint: Blueprint[Any, Any, E], event: StoredEvent) -> EventEnvelope[E]:
-    return EventEnvelope(
-        event=decode_event(blueprint.decoders, event),
-        id=event.id,
-        type=event.type,
-        stream=event.stream,
-        version=event.version,
-        position=event.position,
-        recorded_at=_EPOCH + timedelta(microseconds=event.recorded_at),
-        metadata=metadata_in(event),
-    )
 
 
 def _leave_frames(error: Exception) -> None:

@@ -1,0 +1,144 @@
+"""All consumers of one runtime: made from what the App declares, started together, closed before anything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from rehydrate.clock import Clock
+from rehydrate.codec.json import JsonValueCodec
+from rehydrate.domain.projection import Projection
+from rehydrate.domain.subscription import Subscription
+from rehydrate.errors import ConfigurationError
+from rehydrate.runtime.consumer import Consumer, Work
+from rehydrate.runtime.envelopes import Envelopes
+from rehydrate.runtime.limits import Limits
+from rehydrate.runtime.parking import Parked, list_parked
+from rehydrate.runtime.projector import Projector
+from rehydrate.runtime.subscriber import Subscriber
+from rehydrate.runtime.viewing import Views
+from rehydrate.store.port import Store
+from rehydrate.telemetry import ConsumerStatistics
+
+Projections = Mapping[str, tuple[Projection[Any, Any], JsonValueCodec]]
+
+
+class Consumers:
+    """The consumers of one runtime, by the names of their checkpoints."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        limits: Limits,
+        new_id: Callable[[], str],
+        envelopes: Envelopes,
+        projections: Projections,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._new_id = new_id
+        self._envelopes = envelopes
+        self._all: dict[str, Consumer] = {}
+        self._are_started = False
+        for projection, codec in projections.values():
+            self.add(Projector(projection, codec, envelopes))
+        self.views = Views(store, clock, projections, self._all)
+
+    def add(self, work: Work) -> Consumer:
+        """Have a consumer for this work; it runs from when the others do."""
+        if work.name in self._all:
+            raise ConfigurationError(
+                f"two consumers are named {work.name!r}: a name is the key to a place in the log"
+            )
+        consumer = Consumer(work, self._store, clock=self._clock, limits=self._limits, holder=self._new_id())
+        self._all[work.name] = consumer
+        if self._are_started:
+            consumer.start()
+        return consumer
+
+    def subscribe(self, subscription: Subscription) -> Consumer:
+        """Have a consumer for a subscription."""
+        return self.add(Subscriber(subscription, self._envelopes))
+
+    def start(self) -> None:
+        """Let all of them compete for their names, and those that are added later."""
+        self._are_started = True
+        for consumer in self._all.values():
+            consumer.start()
+
+    async def remove(self, consumer: Consumer) -> None:
+        """Close one and forget it; its place in the log stays."""
+        await consumer.close()
+        if self._all.get(consumer.work.name) is consumer:
+            del self._all[consumer.work.name]
+
+    async def close(self) -> None:
+        """Let them finish what is in hand and hand over their names, within the limit."""
+        running = [consumer for consumer in self._all.values() if consumer.is_started]
+        if not running:
+            return
+
+        def give_up() -> None:
+            for consumer in running:
+                consumer.give_up()
+
+        timer = self._clock.call_later(self._limits.shutdown_timeout, give_up)
+        try:
+            await asyncio.gather(*[consumer.close() for consumer in running])
+        finally:
+            timer.cancel()
+            give_up()
+
+    def statistics(self) -> tuple[ConsumerStatistics, ...]:
+        return tuple(consumer.statistics() for consumer in self._all.values())
+
+    # ---- what is parked
+
+    async def parked(self, name: str) -> list[Parked]:
+        """What a consumer has parked, in the order of the log."""
+        return await list_parked(self._store, self._named(name).work.name)
+
+    async def replay(self, name: str, key: str | None) -> int:
+        """Handle again what is parked, of one key or of all."""
+        consumer = self._named(name)
+        return await consumer.do(lambda tenure: consumer.work.replay(tenure, key))
+
+    async def drop(self, name: str, key: str | None) -> int:
+        """Forget what is parked, of one key or of all."""
+        consumer = self._named(name)
+        return await consumer.do(lambda tenure: consumer.work.drop(tenure, key))
+
+    def _named(self, name: str) -> Consumer:
+        known = {consumer.work.name: consumer for consumer in self._all.values()}
+        # A projection is called what it is declared as: this process has one revision of it.
+        known |= {its.partition("@")[0]: consumer for its, consumer in known.items() if "@" in its}
+        if name not in known:
+            raise ConfigurationError(
+                f"no consumer {name!r} in this App (it has: {', '.join(self._all) or 'none'})"
+            )
+        return known[name]
+
+
+class Subscribed:
+    """A subscription that runs, made by `Runtime.subscribe`; it ends with the runtime, or when it is closed."""
+
+    def __init__(self, consumers: Consumers, consumer: Consumer) -> None:
+        self._consumers = consumers
+        self._consumer = consumer
+
+    def statistics(self) -> ConsumerStatistics:
+        """Where it is, and what it is doing."""
+        return self._consumer.statistics()
+
+    async def close(self) -> None:
+        """Finish what is in hand, save the place, and hand the name over."""
+        await self._consumers.remove(self._consumer)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

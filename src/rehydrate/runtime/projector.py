@@ -1,0 +1,350 @@
+"""What runs a projection: reads the log in pages, folds, and saves the changed views with the checkpoint as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from rehydrate.codec.json import JsonValueCodec
+from rehydrate.domain.envelope import EventEnvelope
+from rehydrate.domain.policy import Park, Skip
+from rehydrate.domain.projection import RESERVED, Projection
+from rehydrate.domain.subscription import check_key
+from rehydrate.errors import ConfigurationError, InvalidIdError
+from rehydrate.runtime.decision import describe
+from rehydrate.runtime.envelopes import Envelopes
+from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
+from rehydrate.runtime.tenure import StoppedError, Tenure
+from rehydrate.store.port import PAGE_SIZE, LogFilter, LogPage, Store, StoredEvent, ViewChange
+
+_log = logging.getLogger(__name__)
+
+CACHED_VIEWS: Final = 20_000
+"""How many views a projector keeps in memory."""
+MOST_CHANGES: Final = 900
+"""How many views are saved with one checkpoint at most, where the store does not say what it takes."""
+_FOLD_SLICE: Final = 256
+"""Events that are folded between two turns of the event loop."""
+_LOADS: Final = 32
+"""Views that are loaded at the same time."""
+SAVE_EVERY: Final = 1.0
+"""Seconds after which a place is saved at which nothing changed."""
+SAVE_EVENTS: Final = 10_000
+"""Positions after which a place is saved at which nothing changed."""
+
+_NEAR: Final = 10_000
+"""A projection that is no more than so many positions behind is not being built any more."""
+
+_ABSENT: Final = object()
+
+
+class _Step(NamedTuple):
+    """An event, and the views that it changes."""
+
+    event: StoredEvent
+    envelope: EventEnvelope[Any] | None
+    keys: tuple[str, ...]
+    error: Exception | None = None
+    """Why it cannot be told which views it changes."""
+
+
+class Projector:
+    """The work of one projection."""
+
+    kind = "projection"
+
+    def __init__(self, projection: Projection[Any, Any], codec: JsonValueCodec, envelopes: Envelopes) -> None:
+        self.name = projection.consumer
+        self.projection = projection
+        self._codec = codec
+        self._envelopes = envelopes
+        self._where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
+        self._views: OrderedDict[str, Any] = OrderedDict()
+        """The views that were used last; `_ABSENT` for a key that has none."""
+        self._has_all = False
+        """Whether every view that is stored is also in memory."""
+        self._parked = ParkedEvents()
+        self._changed: dict[str, Any] = {}
+        self._most = MOST_CHANGES
+        self._done = 0, ""
+        """Up to where the log is folded: a position and the id of the event there."""
+        self._saved_at = 0.0
+
+    async def first(self, store: Store) -> tuple[int, str]:  # noqa: ARG002
+        """A projection is of all events."""
+        return 0, ""
+
+    async def enter(self, tenure: Tenure) -> None:
+        kept = tenure.kept
+        if tenure.checkpoint.position and kept.fingerprint != self._codec.fingerprint:
+            raise ConfigurationError(
+                f"projection {self.projection.name!r}: the type of its views is another than the one that is stored; "
+                f"declare revision={self.projection.revision + 1}, which is built beside this one"
+            )
+        tenure.keep(fingerprint=self._codec.fingerprint)
+        self._views.clear()
+        self._changed.clear()
+        # A projection that begins has no views yet, and one whose views all fit has to ask for none.
+        self._has_all = tenure.checkpoint.position == 0
+        self._parked = ParkedEvents(await list_parked(tenure.store, self.name))
+        self._most = getattr(tenure.store.capabilities, "max_view_changes", MOST_CHANGES + 1) - 1
+        self._done = tenure.checkpoint.position, tenure.checkpoint.event_id
+        self._saved_at = tenure.clock.monotonic()
+        tenure.progress.parked = len(self._parked)
+
+    async def run(self, tenure: Tenure) -> None:
+        reading = asyncio.ensure_future(self._read(tenure, self._done[0]))
+        try:
+            while True:
+                await tenure.attend()
+                page = await reading
+                tenure.check_closing()
+                if not page.is_last:
+                    # Read on while this page is folded and saved.
+                    reading = asyncio.ensure_future(self._read(tenure, page.position))
+                await self._fold(tenure, page)
+                if page.is_last:
+                    await self._at_the_end(tenure)
+                    reading = asyncio.ensure_future(self._read(tenure, self._done[0]))
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _read(self, tenure: Tenure, after: int) -> Coroutine[Any, Any, LogPage]:
+        return tenure.read(after=after, where=self._where, limit=PAGE_SIZE)
+
+    async def _at_the_end(self, tenure: Tenure) -> None:
+        """Everything is folded: wait for more."""
+        unsaved = self._done[0] > tenure.checkpoint.position
+        await tenure.more(after=self._done[0], within=SAVE_EVERY if unsaved else None)
+        await self._save_place(tenure)
+
+    # ---- folding
+
+    async def _fold(self, tenure: Tenure, page: LogPage) -> None:
+        steps = [self._prepared(event) for event in page.events]
+        await self._load(tenure, {key: None for step in steps for key in step.keys})
+        for number, step in enumerate(steps, 1):
+            try:
+                new = self._folded(tenure, step)
+                if len(self._changed) + len(new) + self._parked.unsaved > self._most:
+                    await self._save(tenure)
+            except StoppedError:
+                # What came before it counts, and the place shows where it stands still.
+                await self._save(tenure)
+                raise
+            self._take(new)
+            self._done = step.event.position, step.event.id
+            tenure.progress.handled += 1
+            if number % _FOLD_SLICE == 0:
+                await asyncio.sleep(0)
+        if page.event_id:
+            self._done = page.position, page.event_id
+        is_built = tenure.kept.built or page.is_last or await self._is_near_the_end(tenure)
+        if self._changed or self._parked.unsaved or is_built != tenure.kept.built:
+            await self._save(tenure, built=is_built)
+        else:
+            await self._save_place(tenure)
+        self._forget_some()
+
+    async def _is_near_the_end(self, tenure: Tenure) -> bool:
+        """Whether this has caught up as far as it ever will while others write all the time."""
+        if self._done[0] < tenure.progress.head:
+            return False
+        tenure.progress.head = (await tenure.persist(tenure.store.head)).position
+        return tenure.progress.head - self._done[0] <= _NEAR
+
+    async def _save_place(self, tenure: Tenure) -> None:
+        """Nothing changed up to here, which readers in this process may know at once, and others before long."""
+        position = self._done[0]
+        behind = position - tenure.checkpoint.position
+        if behind and (behind >= SAVE_EVENTS or tenure.clock.monotonic() - self._saved_at >= SAVE_EVERY):
+            await self._save(tenure)
+        else:
+            tenure.progress.move(position)
+
+    def _prepared(self, event: StoredEvent) -> _Step:
+        try:
+            envelope = self._envelopes.of(event)
+            return _Step(event, envelope, self._keys(envelope))
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+            return _Step(event, None, (), error)
+
+    def _folded(self, tenure: Tenure, step: _Step) -> dict[str, Any]:
+        """The views that one event changes, as they are after it."""
+        event = step.event
+        if step.error is not None:
+            # Without a key it cannot be told whose later events it would hold back, so it cannot be parked either.
+            if not isinstance(self.projection.on_error, Skip):
+                raise self._stopped(event, step.error) from step.error
+            self._say_skipped(event, step.error)
+        new: dict[str, Any] = {}
+        for key in step.keys:
+            if key in self._parked:
+                self._park(tenure, event, key, "")
+                continue
+            try:
+                new[key] = self._evolved(key, step.envelope)
+            except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+                self._failed(tenure, event, key, error)
+        if len(new) > self._most:
+            raise StoppedError(
+                f"{_place(event)} changes {len(new):,} views, and the store saves {self._most:,} with one checkpoint"
+            )
+        return new
+
+    def _keys(self, envelope: EventEnvelope[Any]) -> tuple[str, ...]:
+        keys = self.projection.key(envelope)
+        if keys is None:
+            return ()
+        if isinstance(keys, str):
+            return (_checked(keys),)
+        return tuple(dict.fromkeys(_checked(key) for key in keys))
+
+    def _evolved(self, key: str, envelope: EventEnvelope[Any] | None) -> Any:
+        assert envelope is not None
+        view = self._views[key]
+        return self.projection.evolve(self.projection.initial if view is _ABSENT else view, envelope)
+
+    def _take(self, new: dict[str, Any]) -> None:
+        for key, view in new.items():
+            self._views[key] = self._changed[key] = _ABSENT if view is None else view
+
+    # ---- views in memory
+
+    async def _load(self, tenure: Tenure, needed: Iterable[str]) -> None:
+        """Have these views in memory, and see to it that they stay for now."""
+        views = self._views
+        missing: list[str] = []
+        for key in needed:
+            if key in views:
+                views.move_to_end(key)
+            else:
+                missing.append(key)
+        if self._has_all:
+            for key in missing:
+                views[key] = _ABSENT
+            return
+        for some in _in_lots(missing, _LOADS):
+            found = await asyncio.gather(
+                *[tenure.persist(partial(tenure.store.load_view, self.name, key)) for key in some]
+            )
+            for key, data in zip(some, found, strict=True):
+                views[key] = _ABSENT if data is None else self._codec.decode(data)
+
+    def _forget_some(self) -> None:
+        """Keep the memory bounded, once everything that changed is saved."""
+        while len(self._views) > CACHED_VIEWS:
+            self._views.popitem(last=False)
+            self._has_all = False
+
+    # ---- saving
+
+    async def _save(self, tenure: Tenure, *, built: bool | None = None) -> None:
+        changes = [
+            ViewChange(key, None if view is _ABSENT else self._encoded(key, view))
+            for key, view in self._changed.items()
+        ]
+        self._changed.clear()
+        tenure.progress.parked = len(self._parked)
+        position, event_id = self._done
+        await tenure.save(position, event_id, views=[*changes, *self._parked.take_changes()], built=built)
+        self._saved_at = tenure.clock.monotonic()
+
+    def _encoded(self, key: str, view: Any) -> bytes:
+        try:
+            return self._codec.encode(view)
+        except Exception as error:
+            raise StoppedError(
+                f"the view of {key!r} cannot be stored after position {self._done[0]:,}: {describe(error)}"
+            ) from error
+
+    # ---- what it fails at
+
+    def _failed(self, tenure: Tenure, event: StoredEvent, key: str, error: Exception) -> None:
+        match self.projection.on_error:
+            case Park(most=most) if len(self._parked) < most:
+                _log.error(
+                    "projection %s: %s is parked for the view of %r: %s",
+                    self.name,
+                    _place(event),
+                    key,
+                    describe(error),
+                )
+                self._park(tenure, event, key, describe(error))
+            case Skip():
+                self._say_skipped(event, error)
+            case _:
+                raise self._stopped(event, error) from error
+
+    def _park(self, tenure: Tenure, event: StoredEvent, key: str, reason: str) -> None:
+        policy = self.projection.on_error
+        if isinstance(policy, Park) and len(self._parked) >= policy.most:
+            raise StoppedError(f"{policy.most:,} events are parked already; replay or drop them")
+        self._parked.add(key, event, reason, tenure.clock.wall())
+
+    def _say_skipped(self, event: StoredEvent, error: Exception) -> None:
+        _log.warning("projection %s: %s is skipped: %s", self.name, _place(event), describe(error))
+
+    def _stopped(self, event: StoredEvent, error: Exception) -> StoppedError:
+        return StoppedError(f"{_place(event)} cannot be folded: {describe(error)}")
+
+    # ---- errands
+
+    async def replay(self, tenure: Tenure, key: str | None) -> int:
+        """Fold what is parked, of one key or of all; returns how many events were."""
+        done = 0
+        for one in [key] if key is not None else self._parked.keys():
+            await self._load(tenure, [one])
+            for parked in self._parked.of(one):
+                if not await self._replay_one(tenure, parked):
+                    break
+                done += 1
+                if len(self._changed) + self._parked.unsaved >= self._most - 1:
+                    await self._save(tenure)
+            await self._save(tenure)
+        return done
+
+    async def _replay_one(self, tenure: Tenure, parked: Parked) -> bool:
+        event = await tenure.event_at(parked.position)
+        try:
+            if event is None or event.id != parked.event_id:
+                raise LookupError(f"the log does not hold event {parked.event_id!r} at its position")
+            self._take({parked.key: self._evolved(parked.key, self._envelopes.of(event))})
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+            self._parked.failed_again(parked, describe(error))
+            return False
+        self._parked.release(parked)
+        return True
+
+    async def drop(self, tenure: Tenure, key: str | None) -> int:
+        """Forget what is parked, of one key or of all; returns how many events were."""
+        done = 0
+        for one in [key] if key is not None else self._parked.keys():
+            for parked in self._parked.of(one):
+                self._parked.release(parked)
+                done += 1
+                if self._parked.unsaved >= self._most:
+                    await self._save(tenure)
+        await self._save(tenure)
+        return done
+
+
+def _checked(key: object) -> str:
+    key = check_key(key, "key of a view")
+    if key.startswith(RESERVED):
+        raise InvalidIdError("key of a view", "it begins with U+0001, which is for Rehydrate's own")
+    return key
+
+
+def _place(event: StoredEvent) -> str:
+    return f"{event.stream} version {event.version} ({event.type}) at position {event.position:,}"
+
+
+def _in_lots(keys: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

@@ -1,0 +1,144 @@
+"""Reading views: those of the revision that this process declares, and not before its own write is in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from rehydrate.clock import Clock
+from rehydrate.codec.json import JsonValueCodec
+from rehydrate.domain.projection import RESERVED, Projection
+from rehydrate.domain.streams import plain_id
+from rehydrate.errors import ConfigurationError, CorruptStoreError, ProjectionBuildingError, ViewTimeoutError
+from rehydrate.runtime.consumer import Consumer
+from rehydrate.runtime.decision import describe
+from rehydrate.runtime.tenure import kept_in, sleep
+from rehydrate.store.port import Checkpoint, Store
+
+V = TypeVar("V")
+
+_FIRST: Final = f"{RESERVED}\U0010ffff"
+"""All keys of views come behind this, and all that is kept beside them before."""
+_POLL: Final = 0.02
+"""Seconds between two looks at the checkpoint of a projector in another process."""
+_POLL_BESIDE: Final = 0.25
+"""The same where the projector runs here and says itself how far it is."""
+
+
+class Views:
+    """The views of the projections of one App."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        projections: Mapping[str, tuple[Projection[Any, Any], JsonValueCodec]],
+        consumers: Mapping[str, Consumer],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._projections = projections
+        self._consumers = consumers
+
+    async def one(self, projection: Projection[V, Any], key: str, at_least: int | None, timeout: float) -> V:
+        """The view of a key, or what views begin with."""
+        codec = self._codec(projection)
+        key = plain_id(key, "key of a view")
+        if at_least is not None:
+            await self._reach(projection, at_least, timeout)
+        # The view first: where the checkpoint says afterwards that it is built, it was when the view was read.
+        data = None if key.startswith(RESERVED) else await self._store.load_view(projection.consumer, key)
+        await self._check_built(projection, codec)
+        return projection.initial if data is None else _decoded(projection, codec, key, data)
+
+    async def page(
+        self,
+        projection: Projection[V, Any],
+        prefix: str,
+        after: str,
+        limit: int,
+        at_least: int | None,
+        timeout: float,
+    ) -> list[tuple[str, V]]:
+        """Keys and views, by key."""
+        codec = self._codec(projection)
+        if limit < 0:
+            raise ValueError(f"limit={limit!r} cannot be below 0")
+        if at_least is not None:
+            await self._reach(projection, at_least, timeout)
+        found = await self._store.list_views(
+            projection.consumer, prefix=prefix, after=max(after, _FIRST), limit=limit
+        )
+        await self._check_built(projection, codec)
+        return [(key, _decoded(projection, codec, key, data)) for key, data in found]
+
+    def _codec(self, projection: Projection[Any, Any]) -> JsonValueCodec:
+        known = self._projections.get(projection.name)
+        if known is None or known[0] is not projection:
+            listed = ", ".join(self._projections) or "none"
+            raise ConfigurationError(
+                f"projection {projection.name!r} is not one of this App's (it has: {listed}); add it to "
+                "App(projections=[...])"
+            )
+        return known[1]
+
+    async def _check_built(self, projection: Projection[Any, Any], codec: JsonValueCodec) -> None:
+        checkpoint = await self._store.load_checkpoint(projection.consumer)
+        if checkpoint is None or not (kept := kept_in(checkpoint)).built:
+            head = await self._store.head()
+            if head.position:
+                position = checkpoint.position if checkpoint else 0
+                raise ProjectionBuildingError(projection.name, projection.revision, position, head.position)
+        elif kept.fingerprint != codec.fingerprint:
+            raise ConfigurationError(
+                f"projection {projection.name!r}: the type of its views is another than the one that is stored; "
+                f"declare revision={projection.revision + 1}"
+            )
+
+    async def _reach(self, projection: Projection[Any, Any], at_least: int, timeout: float) -> None:
+        """Return when every event up to that position is in the views."""
+        due = self._clock.monotonic() + timeout
+        consumer = self._consumers[projection.consumer]
+        while True:
+            if consumer.state == "running" and consumer.progress.position >= at_least and consumer.is_built:
+                return
+            checkpoint = await self._store.load_checkpoint(projection.consumer)
+            position, built = _where(checkpoint)
+            if position >= at_least and built:
+                return
+            left = due - self._clock.monotonic()
+            if left <= 0:
+                if not built:
+                    head = await self._store.head()
+                    raise ProjectionBuildingError(
+                        projection.name, projection.revision, position, head.position
+                    )
+                raise ViewTimeoutError(projection.name, at_least, position, timeout)
+            poll = _POLL_BESIDE if consumer.state == "running" else _POLL
+            await self._either(consumer, at_least, min(left, poll))
+
+    async def _either(self, consumer: Consumer, position: int, seconds: float) -> None:
+        """Return when the projector in this process is there, or after some time."""
+        waits = [asyncio.ensure_future(sleep(self._clock, seconds))]
+        if consumer.progress.position < position:
+            waits.append(asyncio.ensure_future(consumer.progress.reach(position)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _where(checkpoint: Checkpoint | None) -> tuple[int, bool]:
+    return (0, False) if checkpoint is None else (checkpoint.position, kept_in(checkpoint).built)
+
+
+def _decoded(projection: Projection[V, Any], codec: JsonValueCodec, key: str, data: bytes) -> V:
+    try:
+        view: V = codec.decode(data)
+    except Exception as error:
+        raise CorruptStoreError(
+            f"projection {projection.name!r}: the view of {key!r} cannot be read: {describe(error)}; reset it"
+        ) from error
+    return view
