@@ -61,8 +61,8 @@ class _History:
         """Of each account, at each version."""
         self.by_id: defaultdict[str, list[Attempt]] = defaultdict(list)
         for attempt in attempts:
-            if attempt.asked.command_id:
-                self.by_id[attempt.asked.command_id].append(attempt)
+            if attempt.asked.is_command:
+                self.by_id[attempt.asked.id].append(attempt)
 
     def gaps(self) -> Iterable[Violation]:
         """Positions rise, and the versions of each stream run 1, 2, 3."""
@@ -130,7 +130,7 @@ class _History:
         for asked, answer in self._with_version():
             known = _newest_before(newest[asked.account], asked.at)
             # A repeat is answered with the first result, which may be an old one.
-            is_repeat = isinstance(answer, Stored) and self.by_id[asked.command_id][0].asked.n != asked.n
+            is_repeat = isinstance(answer, Stored) and self.by_id[asked.id][0].asked.n != asked.n
             if not is_repeat and answer.version < known + isinstance(answer, Stored):
                 yield Violation("stale", f"{asked} got {answer}, when version {known} had been told already")
 

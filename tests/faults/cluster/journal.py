@@ -22,12 +22,16 @@ class Asked(msgspec.Struct, frozen=True, tag="asked", kw_only=True):
     """The attempt's number in this journal."""
     at: float
     account: str
-    command_id: str = ""
-    """Empty for a question about the state."""
+    id: str
+    """The same for all attempts at one command, or at one question about the state."""
     amount: int = 0
-    """What the command is to change the balance by."""
+    """What the command is to change the balance by; 0 for a question about the state."""
     parts: int = 1
     """In how many events."""
+
+    @property
+    def is_command(self) -> bool:
+        return self.amount != 0
 
 
 class Stored(msgspec.Struct, frozen=True, tag="stored"):
@@ -85,7 +89,7 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._asked = 0
 
-    def ask(self, account: str, *, command_id: str = "", amount: int = 0, parts: int = 1) -> int:
+    def ask(self, account: str, id: str, *, amount: int = 0, parts: int = 1) -> int:
         """An attempt begins now; its number, for `write`."""
         self._asked += 1
         self.write(
@@ -93,7 +97,7 @@ class Journal:
                 n=self._asked,
                 at=time.monotonic(),
                 account=account,
-                command_id=command_id,
+                id=id,
                 amount=amount,
                 parts=parts,
             )

@@ -65,15 +65,13 @@ def _rate(answered: Sequence[float], begin: float, end: float) -> float:
 
 def _waits(attempts: Sequence[Attempt]) -> list[_Wait]:
     waits: list[_Wait] = []
-    by_command: dict[str, _Wait] = {}
+    by_id: dict[str, _Wait] = {}
     for attempt in attempts:
         asked, answer = attempt.asked, attempt.answer
-        wait = by_command.get(asked.command_id)
+        wait = by_id.get(asked.id)
         if wait is None:
-            wait = _Wait(asked.account, asked.at)
+            wait = by_id[asked.id] = _Wait(asked.account, asked.at)
             waits.append(wait)
-            if asked.command_id:
-                by_command[asked.command_id] = wait
         if answer is not None and not isinstance(answer, Failed):
             wait.answered = answer.at
     return waits

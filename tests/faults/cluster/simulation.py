@@ -49,28 +49,28 @@ class Simulation:
                 n=self._asked,
                 at=self._now,
                 account=repeats.account,
-                command_id=repeats.command_id,
+                id=repeats.id,
                 amount=repeats.amount,
                 parts=repeats.parts,
             )
         account = self._chance.choice(self._accounts)
         if self._chance.random() < 0.2:
-            return Asked(n=self._asked, at=self._now, account=account)
+            return Asked(n=self._asked, at=self._now, account=account, id=f"q{self._asked}")
         parts = self._chance.choice([1, 1, 3])
         amount = parts * self._chance.randint(1, 9) if parts > 1 else self._chance.choice([5, 9, -3, -20])
         return Asked(
             n=self._asked,
             at=self._now,
             account=account,
-            command_id=f"c{self._asked}",
+            id=f"c{self._asked}",
             amount=amount,
             parts=parts,
         )
 
     def _decide(self, asked: Asked) -> Answer:
-        name, id = asked.account, asked.command_id
+        name, id = asked.account, asked.id
         version, balance = self._versions[name], self._balances[name]
-        if not id:
+        if not asked.is_command:
             return Shown(asked.n, 0, version, balance)
         if id not in self._results:
             if balance + asked.amount < 0:
@@ -101,7 +101,7 @@ class Simulation:
             case Failed():
                 raise AssertionError
         self.attempts.append(Attempt(asked, answer))
-        if isinstance(answer, Failed) and asked.command_id:
+        if isinstance(answer, Failed) and asked.is_command:
             caller.repeats = asked
         caller.asked = caller.decided = None
 

@@ -53,7 +53,7 @@ def appended(log: Log, entry: Entry, **changes: object) -> None:
 
 def an_acknowledged_command_is_lost(chance: random.Random, attempts: Attempts, log: Log) -> None:
     place, _ = one_of(chance, acknowledged(attempts))
-    id = attempts[place].asked.command_id
+    id = attempts[place].asked.id
     log[:] = [entry for entry in log if entry.command_id != id]
 
 
@@ -63,7 +63,7 @@ def a_command_is_doubled(chance: random.Random, attempts: Attempts, log: Log) ->
 
 
 def an_unanswered_command_is_doubled(chance: random.Random, attempts: Attempts, log: Log) -> None:
-    stored = {attempts[place].asked.command_id for place, _ in acknowledged(attempts)}
+    stored = {attempts[place].asked.id for place, _ in acknowledged(attempts)}
     unknown = [entry for entry in log if entry.command_id not in stored]
     assume(unknown)
     appended(log, chance.choice(unknown))
@@ -102,17 +102,17 @@ def a_refused_command_is_stored(chance: random.Random, attempts: Attempts, log: 
     refused = [attempt.asked for attempt in attempts if isinstance(attempt.answer, Refused)]
     assume(refused and log)
     asked = chance.choice(refused)
-    appended(log, Entry(0, asked.account, 0, asked.command_id, asked.amount))
+    appended(log, Entry(0, asked.account, 0, asked.id, asked.amount))
 
 
 def a_command_is_stored_that_was_said_not_to_be(chance: random.Random, attempts: Attempts, log: Log) -> None:
     place, _answer = one_of(chance, acknowledged(attempts))
-    id = attempts[place].asked.command_id
+    id = attempts[place].asked.id
     for other, attempt in enumerate(attempts):
-        if attempt.asked.command_id == id and attempt.answer is not None:
+        if attempt.asked.id == id and attempt.answer is not None:
             denied = Failed(attempt.asked.n, attempt.answer.at, "CommandTimeoutError", stored=False)
             attempts[other] = replaced(attempt, answer=denied)
-        assume(attempt.asked.command_id != id or attempt.answer is not None)
+        assume(attempt.asked.id != id or attempt.answer is not None)
 
 
 def nobody_sent_an_event(chance: random.Random, attempts: Attempts, log: Log) -> None:
@@ -142,7 +142,7 @@ def an_old_state_is_shown(chance: random.Random, attempts: Attempts, log: Log) -
     balance = sum(
         other.amount for other in log if other.account == entry.account and other.version < entry.version
     )
-    asked = Asked(n=10_000, at=answer.at + 0.1, account=entry.account)
+    asked = Asked(n=10_000, at=answer.at + 0.1, account=entry.account, id="late")
     attempts.append(Attempt(asked, Shown(10_000, answer.at + 10_000, entry.version - 1, balance)))
 
 
@@ -156,7 +156,7 @@ def a_refusal_is_decided_on_an_old_state(chance: random.Random, attempts: Attemp
     balance = sum(
         other.amount for other in log if other.account == entry.account and other.version < entry.version
     )
-    asked = Asked(n=10_000, at=answer.at + 0.1, account=entry.account, command_id="late", amount=-balance - 1)
+    asked = Asked(n=10_000, at=answer.at + 0.1, account=entry.account, id="late", amount=-balance - 1)
     attempts.append(Attempt(asked, Refused(10_000, answer.at + 10_000, entry.version - 1, balance)))
 
 
@@ -164,7 +164,7 @@ def a_state_is_shown_that_never_was(chance: random.Random, attempts: Attempts, l
     assume(log)
     entry = log[-1]
     balance = sum(other.amount for other in log if other.account == entry.account)
-    asked = Asked(n=10_000, at=10_000, account=entry.account)
+    asked = Asked(n=10_000, at=10_000, account=entry.account, id="late")
     attempts.append(Attempt(asked, Shown(10_000, 10_001, entry.version, balance + 1)))
 
 
@@ -172,7 +172,7 @@ def a_state_is_shown_of_a_version_to_come(chance: random.Random, attempts: Attem
     assume(log)
     entry = log[-1]
     balance = sum(other.amount for other in log if other.account == entry.account)
-    asked = Asked(n=10_000, at=10_000, account=entry.account)
+    asked = Asked(n=10_000, at=10_000, account=entry.account, id="late")
     attempts.append(Attempt(asked, Shown(10_000, 10_001, entry.version + 1, balance)))
 
 
@@ -180,7 +180,7 @@ def a_command_is_refused_that_the_balance_covers(chance: random.Random, attempts
     assume(log)
     entry = log[-1]
     balance = sum(other.amount for other in log if other.account == entry.account)
-    asked = Asked(n=10_000, at=10_000, account=entry.account, command_id="covered", amount=-balance)
+    asked = Asked(n=10_000, at=10_000, account=entry.account, id="covered", amount=-balance)
     attempts.append(Attempt(asked, Refused(10_000, 10_001, entry.version, balance)))
 
 
@@ -189,7 +189,7 @@ def a_later_command_stands_before_an_acknowledged_one(
 ) -> None:
     """On another account, so that no version shows it."""
     _place, answer = one_of(chance, acknowledged(attempts))
-    asked = Asked(n=10_000, at=answer.at + 0.1, account="another", command_id="late", amount=1)
+    asked = Asked(n=10_000, at=answer.at + 0.1, account="another", id="late", amount=1)
     log.insert(0, Entry(1, "another", 1, "late", 1))
     attempts.append(Attempt(asked, Stored(10_000, answer.at + 10_000, 1, 1)))
 
@@ -198,13 +198,13 @@ def a_state_tells_of_a_command_that_is_sent_later(
     chance: random.Random, attempts: Attempts, log: Log
 ) -> None:
     place, answer = one_of(chance, acknowledged(attempts))
-    id = attempts[place].asked.command_id
+    id = attempts[place].asked.id
     entry = next(entry for entry in log if entry.position == answer.position)
     balance = sum(
         other.amount for other in log if other.account == entry.account and other.version <= entry.version
     )
-    first = min(attempt.asked.at for attempt in attempts if attempt.asked.command_id == id)
-    asked = Asked(n=10_000, at=first - 0.2, account=entry.account)
+    first = min(attempt.asked.at for attempt in attempts if attempt.asked.id == id)
+    asked = Asked(n=10_000, at=first - 0.2, account=entry.account, id="late")
     attempts.append(Attempt(asked, Shown(10_000, first - 0.1, entry.version, balance)))
 
 
@@ -254,7 +254,7 @@ def test_every_lie_is_told(lie: Lie, kind: str) -> None:
 
 
 def test_a_violation_names_the_command() -> None:
-    asked = Asked(n=1, at=1, account="ada", command_id="c1", amount=5)
+    asked = Asked(n=1, at=1, account="ada", id="c1", amount=5)
     assert violations([Attempt(asked, Stored(1, 2, 1, 4_096))], []) == [
         Violation(
             "lost", "c1 was acknowledged as Stored(n=1, at=2, version=1, position=4096), and is not there"
@@ -265,13 +265,13 @@ def test_a_violation_names_the_command() -> None:
 def test_a_journal_is_read_as_it_was_written_and_its_cut_off_end_was_not(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal(path)
-    first = journal.ask("ada", command_id="c1", amount=5)
+    first = journal.ask("ada", "c1", amount=5)
     journal.write(Stored(first, 2.0, 1, 4_096))
-    journal.ask("ada")
+    journal.ask("ada", "q2")
     journal.close()
     answered, unanswered = read_journals([path])
-    assert answered.asked.command_id == "c1"
+    assert answered.asked.id == "c1"
     assert answered.answer == Stored(1, 2.0, 1, 4_096)
-    assert (unanswered.asked.n, unanswered.asked.command_id, unanswered.answer) == (2, "", None)
+    assert (unanswered.asked.n, unanswered.asked.id, unanswered.answer) == (2, "q2", None)
     cut_off = path.read_bytes()[:-1]
     assert [attempt.asked.n for attempt in attempts_in(cut_off)] == [1]

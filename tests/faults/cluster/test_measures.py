@@ -9,7 +9,7 @@ from tests.faults.cluster.measures import Measures, measures
 
 
 def shown(n: int, account: str, asked: float, answered: float) -> Attempt:
-    return Attempt(Asked(n=n, at=asked, account=account), Shown(n, answered, 0, 0))
+    return Attempt(Asked(n=n, at=asked, account=account, id=f"q{n}"), Shown(n, answered, 0, 0))
 
 
 def measured(*attempts: Attempt) -> Measures:
@@ -33,8 +33,8 @@ def test_who_is_answered_ends_the_silence_for_those_who_still_wait() -> None:
 
 
 def test_a_command_waits_from_its_first_attempt() -> None:
-    first = Asked(n=1, at=1, account="ada", command_id="c")
-    again = Asked(n=2, at=5, account="ada", command_id="c")
+    first = Asked(n=1, at=1, account="ada", id="c")
+    again = Asked(n=2, at=5, account="ada", id="c")
     told = measured(
         Attempt(first, Failed(1, 4, "OutcomeUnknownError", stored=None)), Attempt(again, Shown(2, 8, 0, 0))
     )
@@ -43,7 +43,7 @@ def test_a_command_waits_from_its_first_attempt() -> None:
 
 
 def test_who_was_killed_did_not_wait() -> None:
-    told = measured(Attempt(Asked(n=1, at=1, account="ada"), None), shown(2, "ada", 20, 21))
+    told = measured(Attempt(Asked(n=1, at=1, account="ada", id="q1"), None), shown(2, "ada", 20, 21))
     assert told.silence == 1
 
 

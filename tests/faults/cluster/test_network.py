@@ -1,0 +1,56 @@
+"""Hosts in namespaces can be cut off, also in one direction only, and vanish."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.cluster.network import Namespaces, why_no_namespaces
+
+SENDS = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', (sys.argv[1], 9))"
+HEARS = (
+    "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 9)); s.settimeout(0.5)\n"
+    "print('ready', flush=True)\ntry: print(s.recv(1).decode())\nexcept TimeoutError: print('nothing')"
+)
+
+
+@pytest.fixture
+def network() -> Iterator[Namespaces]:
+    if reason := why_no_namespaces():
+        pytest.skip(reason)
+    network = Namespaces(2)
+    yield network
+    network.close()
+
+
+def hears(network: Namespaces, receiver: int) -> bool:
+    """Whether a host hears what the other one says."""
+    sender = 1 - receiver
+    listening = subprocess.Popen(
+        [*network.inside(receiver), "python3", "-c", HEARS], stdout=subprocess.PIPE, text=True
+    )
+    assert listening.stdout is not None
+    assert listening.stdout.readline() == "ready\n"
+    to = network.endpoint(receiver).partition(":")[0]
+    subprocess.run([*network.inside(sender), "python3", "-c", SENDS, to], check=False, capture_output=True)
+    return listening.communicate()[0] == "x\n"
+
+
+def test_a_host_that_is_cut_off_hears_nobody_until_it_is_connected_again(network: Namespaces) -> None:
+    assert hears(network, 0)
+    network.cut_off(0)
+    assert not hears(network, 0)
+    assert not hears(network, 1)
+    network.reconnect(0)
+    assert hears(network, 0)
+
+
+def test_what_is_lost_in_one_direction_arrives_in_the_other(network: Namespaces) -> None:
+    assert hears(network, 0)
+    network.lose(1, 0)
+    assert not hears(network, 0)
+    assert hears(network, 1)
+    network.lose_no_more(1, 0)
+    assert hears(network, 0)
