@@ -11,7 +11,7 @@ import msgspec
 
 from rehydrate.errors import CorruptStoreError
 from rehydrate.store.nats.jetstream import JetStream, Message
-from rehydrate.store.nats.keeping import EXPECTS, Keeper, Unknown
+from rehydrate.store.nats.keeping import EXPECTS, Keeper, Unknown, packed
 from rehydrate.store.nats.listing import Listing
 from rehydrate.store.nats.subjects import Subjects, last_text
 from rehydrate.store.port import Checkpoint, ViewChange, is_same_place
@@ -46,7 +46,6 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-_encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Record).decode
 
 
@@ -103,7 +102,7 @@ class Consumers:
             await attempts.pause(why)
 
     async def _store(self, name: str, record: _Record, last: int, views: Sequence[ViewChange]) -> bool:
-        subject, data = self._subjects.checkpoint(name), _encode(record)
+        subject, data = self._subjects.checkpoint(name), packed(record)
         self._keeper.check_size(f"the checkpoint of {name}", data)
         if not views:
             return await self._keeper.store(subject, data, last=last) is not None

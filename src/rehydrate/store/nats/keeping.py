@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from rehydrate.errors import StoreClosedError, StoreUnavailableError
+import msgspec
+
+from rehydrate.errors import InvalidIdError, StoreClosedError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnsweredError
 from rehydrate.store.nats import failures
 from rehydrate.store.nats.failures import ApiError, JetStreamError
@@ -17,6 +19,7 @@ _HEADERS: Final = 512
 """Bytes of a message that are not ours."""
 _PATIENCE: Final = 2.0
 _PAUSE: Final = 0.01
+_encode: Final = msgspec.msgpack.Encoder().encode
 _IN_THE_WAY: Final = frozenset({failures.IN_DOUBT, failures.TOO_MANY_BATCHES, failures.BATCH_INCOMPLETE})
 
 
@@ -35,6 +38,14 @@ class Attempts:
             raise StoreUnavailableError(f"{self._shown}: {why}", stored=None)
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, 0.25)
+
+
+def packed(record: msgspec.Struct) -> bytes:
+    """A record as it is kept; raises `InvalidIdError` for a name in it that is no text."""
+    try:
+        return _encode(record)
+    except UnicodeEncodeError:
+        raise InvalidIdError("name", "it holds a lone surrogate, which is not a character") from None
 
 
 class Unknown(Exception):

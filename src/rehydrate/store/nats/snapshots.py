@@ -6,12 +6,11 @@ from typing import Final
 
 import msgspec
 
+from rehydrate.domain.streams import check_stream
 from rehydrate.store.nats.jetstream import JetStream
-from rehydrate.store.nats.keeping import Keeper, Unknown
+from rehydrate.store.nats.keeping import Keeper, Unknown, packed
 from rehydrate.store.nats.subjects import Subjects
 from rehydrate.store.port import StoredSnapshot
-
-_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class _Saved(msgspec.Struct, frozen=True, array_like=True):
@@ -39,8 +38,10 @@ class Snapshots:
         self._in = subjects.snapshots_stream
 
     async def save(self, snapshot: StoredSnapshot, keep: int) -> None:
+        # A subject that is too long would cost the connection.
+        check_stream(snapshot.stream)
         subject = self._subjects.snapshots(snapshot.stream)
-        data = _encode(
+        data = packed(
             _Saved(
                 _FORMAT,
                 snapshot.version,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehydrate.store.port import Checkpoint, Store, ViewChange
+from rehydrate.store.port import NO_LIMIT, Checkpoint, Store, ViewChange
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.under_test import StoreUnderTest
@@ -35,11 +35,24 @@ class ViewLaws(StoreUnderTest):
 
     @law()
     async def test_many_views_are_saved_as_one(self, store: Store) -> None:
-        changes = [ViewChange(f"key {n:04}", b"%d" % n) for n in range(2_000)]
+        many = min(2_000, store.capabilities.max_view_changes)
+        changes = [ViewChange(f"key {n:04}", b"%d" % n) for n in range(many)]
         place = await _save(store, None, *changes)
         assert await _in_pages(store, limit=300) == [(one.key, one.data) for one in changes]
         await _save(store, place, *[ViewChange(one.key, None) for one in changes[:-1]])
-        assert await store.list_views("balances") == [("key 1999", b"1999")]
+        assert await store.list_views("balances") == [(changes[-1].key, changes[-1].data)]
+
+    @law()
+    async def test_more_views_than_a_store_takes_are_refused_and_nothing_is_saved(self, store: Store) -> None:
+        limit = store.capabilities.max_view_changes
+        if limit == NO_LIMIT:
+            pytest.skip("this store takes any number")
+        place = await _save(store, None, ViewChange("ada", b"there"))
+        changes = [ViewChange(f"key {n:04}", b"") for n in range(limit + 1)]
+        with pytest.raises(ValueError, match=f"{limit:,}"):
+            await _save(store, place, *changes)
+        assert await store.load_checkpoint("balances") == place
+        assert await store.list_views("balances") == [("ada", b"there")]
 
     @law()
     async def test_views_of_one_consumer_are_not_those_of_another(self, store: Store) -> None:
