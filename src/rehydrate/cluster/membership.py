@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -45,7 +45,7 @@ class Membership:
         clock: Clock,
         new_id: NewId,
         listen: Callable[[str], Awaitable[None]],
-        changed: Callable[[set[str]], None],
+        changed: Callable[[set[str], Iterable[int]], None],
         renewed: Callable[[float], None],
         lapsed: Callable[[], None],
     ) -> None:
@@ -78,8 +78,8 @@ class Membership:
 
     # ------------------------------------------------------------------------------------------------------- join, leave
 
-    async def join(self) -> None:
-        """Find the others, and become one of them.
+    async def find(self) -> None:
+        """Find the others.
 
         Raises `ConfigurationError` where this node cannot be one of them, and `StoreUnavailableError`.
         """
@@ -88,15 +88,24 @@ class Membership:
             settings = await self._settle_settings()
             self.table = Table(settings.shards)
             await self.look(everything=True)
-            self._check_the_others()
+        except (NotAnsweredError, WrongRevisionError) as error:
+            raise self._cannot(error) from None
+        self._check_the_others()
+
+    async def join(self) -> None:
+        """Become one of those that were found. Raises `StoreUnavailableError`."""
+        try:
             await self._hear_of_changes()
             await self._register()
         except (NotAnsweredError, WrongRevisionError) as error:
-            raise StoreUnavailableError(
-                f"{self.address.nats.shown}: the cluster {self.address.name} cannot be joined now: {error}"
-            ) from None
+            raise self._cannot(error) from None
         self.run(self._stay())
         self.run(self._keep_looking())
+
+    def _cannot(self, error: Exception) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{self.address.nats.shown}: the cluster {self.address.name} cannot be joined now: {error}"
+        )
 
     async def _settle_settings(self) -> Settings:
         wanted = self.address.shards
@@ -171,9 +180,11 @@ class Membership:
     async def announce_leaving(self) -> None:
         """From now on nobody gives anything to this node."""
         self._is_leaving = True
-        if self.node:
-            await self._renew()
-            self.tell_of_change()
+        try:
+            if self.node and await self._renew():
+                self.tell_of_change()
+        except Exception as error:  # noqa: BLE001 - then nobody knows it before this node is gone
+            _log.debug("%s: leaving was not announced: %s", self.address.nats.shown, error)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Keep something going until this node leaves."""
@@ -268,7 +279,7 @@ class Membership:
         node, self.node, self.until = self.node, "", 0.0
         self.table.nodes.pop(node, None)
         self._lapsed()
-        self._changed({node})
+        self._changed({node}, ())
 
     # -------------------------------------------------------------------------------------------------------- the table
 
@@ -287,13 +298,13 @@ class Membership:
         self.table.revision = max([self.table.revision, *(change.revision for change in changes)])
 
     def _applied(self, changes: list[Change], *, are_all: bool = False) -> None:
-        gone = self.table.apply(changes)
+        gone, given = self.table.apply(changes)
         if are_all:
             gone |= self.table.retain(changes)
         for card in self.table.nodes.values():
             self.position = max(self.position, card.position)
         if changes:
-            self._changed(gone - {self.node})
+            self._changed(gone - {self.node}, given)
         if self.node in gone:
             self._end()
 

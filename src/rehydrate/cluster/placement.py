@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -62,17 +62,16 @@ class RoutedPlacement:
         await self._connection.open()
         self._client = self._connection.client
         try:
+            await self.membership.find()
+            self.shards.use(self.membership)
+            self._is_placed = True
+            self._runtime.place(self)
             await self.membership.join()
+            await self.shards.step()
         except BaseException:
-            await self.membership.stop_tasks()
+            await self.membership.leave()
             await self._connection.close()
             raise
-        self._runtime.place(self)
-        self._is_placed = True
-        self.shards.use(self.membership)
-        self._renewed(self.membership.until)
-        self.shards.refresh()
-        await self.shards.step()
         self.membership.run(self.shards.balance())
 
     # --------------------------------------------------------------------------------------------------- as a placement
@@ -108,6 +107,8 @@ class RoutedPlacement:
             return
         self._is_finished = True
         self.serving.is_closing = True
+        self.shards.stop_moving()
+        await self.membership.announce_leaving()
         await self.asking.finish(self._limits.shutdown_timeout)
 
     async def leave(self) -> None:
@@ -127,15 +128,14 @@ class RoutedPlacement:
     async def _listen(self, node: str) -> None:
         await self.serving.listen(node)
 
-    def _changed(self, gone: set[str]) -> None:
+    def _changed(self, gone: set[str], given: Iterable[int]) -> None:
         if self._is_placed:
-            self.shards.refresh()
+            self.shards.refresh(given)
             self.asking.gone(gone)
 
     def _renewed(self, until: float) -> None:
         if self._is_placed:
             self._manager.owned_until = until
-            self.shards.refresh()
 
     def _lapsed(self) -> None:
         self._manager.owned_until = _NEVER
@@ -173,5 +173,4 @@ async def joined(
     try:
         yield
     finally:
-        await placement.finish()
-        await placement.leave()
+        await runtime.close()

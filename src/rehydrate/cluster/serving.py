@@ -74,9 +74,9 @@ class Serving:
             pending_msgs_limit=0,
             pending_bytes_limit=0,
         )
-        await client.flush()
-        if before is not None and before._conn is client:  # pyright: ignore[reportPrivateUsage]
+        if before is not None and before._conn is client:
             await before.unsubscribe()
+        await client.flush()
 
     async def _received(self, message: Any) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from rehydrate.clock import Clock
@@ -60,11 +60,12 @@ class Shards:
 
     # --------------------------------------------------------------------------------------------------------- ownership
 
-    def refresh(self) -> None:
-        """The table has changed: take over what is ours now, and let go of what no longer is."""
+    def refresh(self, shards: Iterable[int] | None = None) -> None:
+        """These shards were given to somebody: take over what is ours now, and let go of what no longer is."""
         node = self._membership.node
         given = self._membership.table.given
-        for shard, state in enumerate(self.states):
+        for shard in range(self.count) if shards is None else shards:
+            state = self.states[shard]
             is_ours = bool(node) and given[shard].node == node
             if is_ours and state == FOREIGN:
                 self.states[shard] = OWNED
@@ -150,7 +151,7 @@ class Shards:
         finally:
             if self.states[shard] == MOVING:
                 self.states[shard] = FOREIGN
-            self.refresh()
+            self.refresh((shard,))
             self._release(shard)
 
     async def _within(self, left: asyncio.Future[None]) -> None:
@@ -160,9 +161,12 @@ class Shards:
         finally:
             waited.cancel()
 
+    def stop_moving(self) -> None:
+        """Neither claim nor hand over any more."""
+        self._is_leaving = True
+
     async def leave(self) -> None:
         """Give everything to those who stay; the actors have ended."""
-        self._is_leaving = True
         membership = self._membership
         node = membership.node
         if not node:

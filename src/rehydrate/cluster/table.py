@@ -67,9 +67,10 @@ class Table:
             shards[ownership.node if ownership.node in self.nodes else None].append(shard)
         return shards
 
-    def apply(self, changes: Iterable[Change]) -> set[str]:
-        """Take over what has changed; the nodes that are gone by it."""
+    def apply(self, changes: Iterable[Change]) -> tuple[set[str], list[int]]:
+        """Take over what has changed: the nodes that are gone by it, and the shards that were given to somebody."""
         gone: set[str] = set()
+        given: list[int] = []
         for change in changes:
             if change.key.startswith(NODE):
                 node = change.key[len(NODE) :]
@@ -84,7 +85,8 @@ class Table:
                 shard = int(change.key[len(SHARD) :])
                 if shard < len(self.given) and change.revision > self.given[shard].revision:
                     self.given[shard] = Ownership(change.value.decode(), change.revision)
-        return gone
+                    given.append(shard)
+        return gone, given
 
     def retain(self, changes: Iterable[Change]) -> set[str]:
         """These are all the keys that there are: forget nodes whose key has gone unseen; which."""
