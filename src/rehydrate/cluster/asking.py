@@ -95,6 +95,9 @@ class Asking:
         if self._shards.states[ask.shard] == MOVING:
             self._shards.hold(ask.shard, lambda: self._step(ask))
             return
+        if ask.pending.deadline <= self._clock.monotonic():
+            self._give_up(ask)
+            return
         owner = self._membership.table.owner(ask.shard)
         if (
             owner is None
@@ -319,13 +322,14 @@ class Asking:
             self._sweep = self._clock.call_later(_SWEEP_EVERY, self._look_at_all)
 
     def _expire(self, ask: Ask, now: float) -> None:
-        if ask.open or ask.has_lost_copies or ask.held is not None:
-            self._finish(ask, OutcomeUnknownError(ask.stream, ask.pending.command_id))
-        elif ask.is_running_here:
-            if ask.pending.deadline + 4 * _GRACE <= now:
-                self._finish(ask, OutcomeUnknownError(ask.stream, ask.pending.command_id))
-        else:
-            self._finish(ask, CommandTimeoutError(ask.stream, ask.pending.command_id))
+        # An actor of this process keeps the deadline by itself.
+        if not ask.is_running_here or ask.pending.deadline + 4 * _GRACE <= now:
+            self._give_up(ask)
+
+    def _give_up(self, ask: Ask) -> None:
+        is_unknown = ask.open or ask.has_lost_copies or ask.is_running_here
+        error = OutcomeUnknownError if is_unknown else CommandTimeoutError
+        self._finish(ask, error(ask.stream, ask.pending.command_id))
 
     def _ping(self, node: str, now: float) -> None:
         """Ask whether a node is there at all: a command may take its time, this does not."""
