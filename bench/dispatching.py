@@ -67,7 +67,7 @@ async def _dispatch_rate(bank: Bank, url: str, callers: int, size: Size, *, hot:
         )
         seconds = perf_counter() - began
         commands = sum(answered)
-        stored = (await runtime.store.head()).position
+        stored = sum(await runtime.store.versions([bank.account.stream(id) for id in ids]))
         require(
             stored=stored,
             expected=len(ids) * size.events + commands,

@@ -13,6 +13,7 @@ from bench import (
     bank,
     dispatching,
     mongodb,
+    nats,
     peer_bank,
     peer_rates,
     peer_structs,
@@ -77,6 +78,7 @@ ONE_BY_ONE: Final = "one INSERT a commit"
 IN_BATCHES: Final = "raw unnest, in batches"
 INSERT_ONE: Final = "one insert_one a command"
 DRIVER: Final = "the driver"
+PLAIN_PUBLISH: Final = "one js.publish a command"
 OWN_ACCOUNTS: Final = "accounts of their own"
 SHARED_ACCOUNTS: Final = "shared accounts"
 FOLD: Final = "fold, decoded events"
@@ -150,6 +152,22 @@ def _in_processes(server: Server, title: str) -> Row:
             Contestant(SHARED_ACCOUNTS, partial(processes.rate_on_shared_accounts, server)),
         ),
         server=server,
+    )
+
+
+def _on_nats(callers: int, goal: float) -> Row:
+    """On three nodes."""
+    return Row(
+        name=f"nats-{callers}",
+        title=f"NATS, three nodes, {callers} caller{'s' if callers > 1 else ''}",
+        unit="commands/s",
+        contestants=(
+            Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.NATS, callers)),
+            Contestant(PLAIN_PUBLISH, partial(nats.plain_rate, callers)),
+            Contestant(BARE_STORE, partial(nats.bare_store_rate, callers)),
+        ),
+        ratios=(Ratio(BARE_STORE, PLAIN_PUBLISH, goal), Ratio(REHYDRATE, PLAIN_PUBLISH)),
+        server=Server.NATS,
     )
 
 
@@ -256,6 +274,8 @@ ROWS: Final = (
         ratios=(Ratio(REHYDRATE, DRIVER, 0.5),),
         server=Server.MONGODB,
     ),
+    _on_nats(1, goal=0.8),
+    _on_nats(IN_FLIGHT, goal=0.6),
     Row(
         name="live",
         title="A live idle aggregate",

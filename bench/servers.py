@@ -12,7 +12,7 @@ from enum import Enum
 from typing import assert_never
 
 from bench.sample import MeasurementError
-from rehydrate.testing.plugin import MONGODB_URL, POSTGRES_URL
+from rehydrate.testing.plugin import MONGODB_URL, NATS_URL, POSTGRES_URL
 from rehydrate.testing.servers import ServerRoom, database_on
 
 
@@ -21,6 +21,8 @@ class Server(Enum):
 
     POSTGRES = POSTGRES_URL
     MONGODB = MONGODB_URL
+    NATS = NATS_URL
+    """Three nodes, each of which writes to the disk before it acknowledges."""
 
     @contextmanager
     def database(self) -> Generator[str]:
@@ -53,5 +55,7 @@ def _start(room: ServerRoom, server: Server) -> str:
             return room.start_postgres(settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}).url
         case Server.MONGODB:
             return room.start_mongodb().url
+        case Server.NATS:
+            return room.start_nats(3).url
         case _:
             assert_never(server)

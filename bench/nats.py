@@ -1,0 +1,107 @@
+"""NATS without Rehydrate: messages as its store writes them, each on the expectation of its subject's last one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+
+from bench.appending import bare_store_sample, new_events
+from bench.sample import Sample, Size, require
+from bench.servers import Server
+
+REPLICAS: Final = 3
+EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
+_MOST_PER_SECOND: Final = 20_000
+
+
+def bare_store_rate(in_flight: int, size: Size, _: Path) -> Sample:
+    """So many appends through `submit` are in flight at any time; the outcome of one sends the next."""
+    with Server.NATS.database() as url:
+        return asyncio.run(bare_store_sample(url, size, in_flight))
+
+
+def plain_rate(callers: int, size: Size, _: Path) -> Sample:
+    """So many tasks send one `js.publish` after the other, each on its expectation, each acknowledged by a majority."""
+    with Server.NATS.database() as url:
+        return asyncio.run(_plain(url, callers, size))
+
+
+async def _plain(url: str, callers: int, size: Size) -> Sample:
+    client = await connect(url)
+    try:
+        name = urlsplit(url).path.strip("/")
+        jetstream = await create(client, name, REPLICAS)
+        subjects = [f"{name}.account-{number}" for number in range(size.accounts)]
+        lasts = await _fill(jetstream, subjects, size.events)
+        # What the store puts into a message for one event.
+        payloads = iter([msgspec.msgpack.encode(msgspec.structs.astuple(event)) for event in _events(size)])
+        counts = [0] * callers
+        gc.collect()
+        began = perf_counter()
+        until = began + size.seconds
+
+        async def write(number: int) -> None:
+            for subject, payload in zip(cycle(subjects[number::callers]), payloads, strict=False):
+                ack = await jetstream.publish(subject, payload, headers={EXPECTS: str(lasts[subject])})
+                lasts[subject] = ack.seq
+                counts[number] += 1
+                if perf_counter() >= until:
+                    return
+
+        await asyncio.gather(*[write(number) for number in range(callers)])
+        seconds = perf_counter() - began
+        stored = (await jetstream.stream_info(f"{name}-raw")).state.messages
+    finally:
+        await client.close()
+    require(stored=stored, expected=len(subjects) + sum(counts), what="plain publishes")
+    return Sample(sum(counts) / seconds, {"messages": sum(counts), "seconds": seconds})
+
+
+async def connect(url: str) -> Client:
+    """A client of nats-py as it comes, but for the names of the servers."""
+    parts = urlsplit(url)
+    return await nats.connect(  # pyright: ignore[reportUnknownMemberType]
+        [f"nats://{host}" for host in parts.netloc.rpartition("@")[2].split(",")], token=parts.username
+    )
+
+
+async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
+    """A JetStream stream as the store has it: on so many disks."""
+    jetstream: JetStreamContext = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
+    await jetstream.add_stream(
+        StreamConfig(
+            name=f"{name}-raw",
+            subjects=[f"{name}.*"],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            allow_direct=True,
+        )
+    )
+    return jetstream
+
+
+async def _fill(jetstream: JetStreamContext, subjects: Sequence[str], events: int) -> dict[str, int]:
+    """One message with that many events for each subject, as the store has it after as many in one append."""
+    payload = msgspec.msgpack.encode([msgspec.structs.astuple(event) for event in new_events(events)])
+    acks: list[Any] = []
+    for start in range(0, len(subjects), 64):
+        some = subjects[start : start + 64]
+        acks += await asyncio.gather(*[jetstream.publish(subject, payload) for subject in some])
+    return {subject: ack.seq for subject, ack in zip(subjects, acks, strict=True)}
+
+
+def _events(size: Size) -> Sequence[Any]:
+    return new_events(int(size.seconds * _MOST_PER_SECOND))
