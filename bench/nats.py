@@ -44,7 +44,7 @@ async def _plain(url: str, callers: int, size: Size) -> Sample:
         name = urlsplit(url).path.strip("/")
         jetstream = await create(client, name, REPLICAS)
         subjects = [f"{name}.account-{number}" for number in range(size.accounts)]
-        lasts = await _fill(jetstream, subjects, size.events)
+        lasts = await fill_raw(jetstream, subjects, size.events)
         # What the store puts into a message for one event.
         payloads = iter([msgspec.msgpack.encode(msgspec.structs.astuple(event)) for event in _events(size)])
         counts = [0] * callers
@@ -80,7 +80,7 @@ async def connect(url: str) -> Client:
 async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
     """A JetStream stream as the store has it: on so many disks."""
     jetstream: JetStreamContext = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
-    await jetstream.add_stream(
+    await jetstream.add_stream(  # pyright: ignore[reportUnknownMemberType]
         StreamConfig(
             name=f"{name}-raw",
             subjects=[f"{name}.*"],
@@ -93,7 +93,7 @@ async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
     return jetstream
 
 
-async def _fill(jetstream: JetStreamContext, subjects: Sequence[str], events: int) -> dict[str, int]:
+async def fill_raw(jetstream: JetStreamContext, subjects: Sequence[str], events: int) -> dict[str, int]:
     """One message with that many events for each subject, as the store has it after as many in one append."""
     payload = msgspec.msgpack.encode([msgspec.structs.astuple(event) for event in new_events(events)])
     acks: list[Any] = []

@@ -21,6 +21,7 @@ from bench import (
     processes,
     reading,
     rehydrating,
+    routing,
     structs,
 )
 from bench.appending import IN_FLIGHT, bare_store_rate, raw_insert_rate
@@ -78,6 +79,8 @@ ONE_BY_ONE: Final = "one INSERT a commit"
 IN_BATCHES: Final = "raw unnest, in batches"
 INSERT_ONE: Final = "one insert_one a command"
 DRIVER: Final = "the driver"
+ROUTED: Final = "routed dispatch"
+PLAIN_REQUEST: Final = "plain request, same append"
 PLAIN_PUBLISH: Final = "one js.publish a command"
 OWN_ACCOUNTS: Final = "accounts of their own"
 SHARED_ACCOUNTS: Final = "shared accounts"
@@ -276,6 +279,18 @@ ROWS: Final = (
     ),
     _on_nats(1, goal=0.8),
     _on_nats(IN_FLIGHT, goal=0.6),
+    Row(
+        name="cluster",
+        title="A command on another node, median",
+        unit="ms",
+        contestants=(
+            Contestant(ROUTED, routing.routed_latency),
+            Contestant(PLAIN_REQUEST, routing.plain_latency),
+        ),
+        # The time of a plain request, in parts of that of a routed command: at most 1.5 times as much is wanted.
+        ratios=(Ratio(PLAIN_REQUEST, ROUTED, 0.67),),
+        server=Server.NATS,
+    ),
     Row(
         name="live",
         title="A live idle aggregate",
