@@ -31,7 +31,8 @@ async def nodes(
     """So many nodes, each with its fair share."""
     async with AsyncExitStack() as stack:
         opened = [
-            await stack.enter_async_context(of.open(store, cluster=cluster, limits=limits)) for _ in range(count)
+            await stack.enter_async_context(of.open(store, cluster=cluster, limits=limits))
+            for _ in range(count)
         ]
         await balanced(*opened)
         yield opened

@@ -17,7 +17,18 @@ from rehydrate import (
     Runtime,
 )
 from rehydrate.testing.clock import until
-from tests.bank import Account, Crash, Deposit, Deposited, InsufficientFunds, Split, Touch, Withdraw, account, app
+from tests.bank import (
+    Account,
+    Crash,
+    Deposit,
+    Deposited,
+    InsufficientFunds,
+    Split,
+    Touch,
+    Withdraw,
+    account,
+    app,
+)
 from tests.cluster.cluster_nodes import balanced, ids_of, node, nodes, owns, placement
 
 
@@ -113,7 +124,7 @@ async def test_a_state_that_is_asked_for_right_after_a_command_shows_it(store: s
 async def test_a_large_result_is_read_from_the_store(store: str, cluster: str) -> None:
     async with nodes(store, cluster) as (here, there):
         (id,) = ids_of(there)
-        placement(there).serving._room = 200  # type: ignore[attr-defined] # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        placement(there).serving._room = 200  # pyright: ignore[reportPrivateUsage]
         await here.dispatch(account, id, Deposit(1))
         result = await here.dispatch(account, id, Split(100, 100))
         assert result == CommandResult(101, result.position, (Deposited(1),) * 100)
@@ -177,14 +188,13 @@ async def test_callers_without_an_event_loop_are_routed_too(store: str, cluster:
     def ask() -> tuple[int, Account, int]:
         with app.open_sync(store, cluster=cluster) as bank:
             return (
-                bank.dispatch(account, id, Deposit(2)).version,
-                bank.state(account, id),
+                bank.dispatch(account, "ada", Deposit(2)).version,
+                bank.state(account, "ada"),
                 bank.statistics().nodes,
             )
 
     async with nodes(store, cluster, count=1) as (here,):
-        id = "ada"
-        await here.dispatch(account, id, Deposit(1))
+        await here.dispatch(account, "ada", Deposit(1))
         assert await asyncio.to_thread(ask) == (2, Account(3, 2), 2)
 
 

@@ -1,0 +1,130 @@
+"""Nodes that die, stand still, come and go, seen from another one: each command is stored once, and soon."""
+
+from __future__ import annotations
+
+import pytest
+
+from rehydrate import Runtime
+from rehydrate.testing.clock import until
+from tests.bank import Deposit, account
+from tests.cluster.cluster_nodes import SHARDS, ids_of, node, placement, with_parameters
+from tests.cluster.processes import calling, check, processes, progress, start
+from tests.faults.worker import Ask, Close, Refused, Run, Shown, Stored
+
+IDS = [f"account{number}" for number in range(24)]
+PATIENCE = 1.0
+"""By default."""
+
+
+@pytest.fixture
+def store(postgres_url: str) -> str:
+    """Where a process that stands still keeps nobody from writing: SQLite cannot say that of itself."""
+    return postgres_url
+
+
+async def shared_out(runtime: Runtime, count: int) -> None:
+    """Wait until there are so many nodes, and this one has no more than its fair share."""
+
+    def is_fair() -> bool:
+        table = placement(runtime).membership.table
+        shares = [len(owned) for name, owned in table.shards_of().items() if name is not None]
+        return len(shares) == count and sum(shares) == SHARDS and max(shares) - min(shares) <= 1
+
+    await until(is_fair)
+
+
+async def test_a_node_that_is_killed_costs_its_callers_no_command_and_little_time(
+    store: str, cluster: str
+) -> None:
+    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+        await shared_out(here, 3)
+        async with calling(here, IDS) as callers:
+            await others[0].kill()
+            await progress(callers)
+            await shared_out(here, 2)
+        await check(store, callers)
+        assert not any(caller.unknown for caller in callers)
+
+
+async def test_a_node_that_stands_still_comes_back_as_another_one(store: str, cluster: str) -> None:
+    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+        await shared_out(here, 3)
+        async with calling(here, IDS) as callers:
+            others[0].pause()
+            await shared_out(here, 2)
+            await progress(callers)
+            others[0].resume()
+            await shared_out(here, 3)
+        await check(store, callers)
+        assert not any(caller.unknown for caller in callers)
+
+
+async def test_what_stood_still_in_a_node_is_finished_when_it_goes_on(store: str, cluster: str) -> None:
+    async with node(store, cluster) as here, processes(store, cluster, 1) as (other,):
+        await shared_out(here, 2)
+        here_and_there = ids_of(here, 4) + [id for id in IDS if id not in ids_of(here, 4)]
+        orders = [Run(id=f"o{n}", account=id, amount=1) for n, id in enumerate(here_and_there)]
+        other.order(*orders)
+        other.pause()
+        await shared_out(here, 1)
+        for order in orders:
+            await here.dispatch(account, order.account, Deposit(1), metadata={"order": f"here {order.id}"})
+        other.resume()
+        await other.told(lambda: len(other.answers) == len(orders))
+        assert all(isinstance(answer, Stored) for answer in other.answers.values())
+        for order in orders:
+            assert (await here.state(account, order.account)).changes == 2
+
+
+async def test_an_orderly_leave_delays_nobody(store: str, cluster: str) -> None:
+    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+        await shared_out(here, 3)
+        async with calling(here, IDS) as callers:
+            others[0].order(Close())
+            await others[0].ended()
+            await shared_out(here, 2)
+        await check(store, callers)
+        assert max(caller.longest for caller in callers) < PATIENCE
+
+
+async def test_a_node_that_joins_gets_its_share_while_commands_run(store: str, cluster: str) -> None:
+    async with node(store, cluster) as here:
+        async with calling(here, IDS) as callers:
+            newcomer = await start(store, cluster)
+            try:
+                await shared_out(here, 2)
+            finally:
+                await progress(callers)
+                newcomer.order(Close())
+                await newcomer.ended()
+        await check(store, callers)
+
+
+async def test_refusals_and_states_come_from_a_process_too(store: str, cluster: str) -> None:
+    async with node(store, cluster) as here, processes(store, cluster, 1) as (other,):
+        await shared_out(here, 2)
+        for number, id in enumerate(ids_of(here, 4)):
+            assert isinstance(
+                await other.ask(Run(id=f"d{number}", account=id, amount=5), f"d{number}"), Stored
+            )
+            no = await other.ask(Run(id=f"w{number}", account=id, amount=-9), f"w{number}")
+            assert isinstance(no, Refused)
+            assert (no.error, no.facts) == ("InsufficientFunds", {"balance": 5, "amount": 9})
+            assert await other.ask(Ask(id=f"a{number}", account=id), f"a{number}") == Shown(
+                f"a{number}", 5, 1
+            )
+        assert here.statistics().served == 12
+
+
+@pytest.mark.slow  # The lease of a killed node has to lapse in real time.
+async def test_with_the_lease_as_it_is_by_default_others_take_over_and_nobody_waits_for_that(
+    store: str, nats_url: str
+) -> None:
+    cluster = with_parameters(nats_url, shards=SHARDS, moves=1_000)
+    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+        await shared_out(here, 3)
+        async with calling(here, IDS) as callers:
+            await others[0].kill()
+            await progress(callers)
+            await shared_out(here, 2)
+        await check(store, callers)
