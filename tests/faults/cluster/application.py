@@ -23,11 +23,20 @@ from rehydrate import (
     OutcomeUnknownError,
     RehydrateError,
     Runtime,
-    StoreClosedError,
     StoreUnavailableError,
     VersionConflictError,
 )
-from tests.faults.cluster.bank import CODE, Command, Deposit, Gift, InsufficientFunds, Split, Withdraw, account, app
+from tests.faults.cluster.bank import (
+    CODE,
+    Command,
+    Deposit,
+    Gift,
+    InsufficientFunds,
+    Split,
+    Withdraw,
+    account,
+    app,
+)
 from tests.faults.cluster.journal import Failed, Journal, Refused, Shown, Stored
 from tests.faults.cluster.skew import Skew, SkewedClock
 
@@ -45,7 +54,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     store: str
     cluster: str | None = None
-    journal: Path
+    journal: str
     accounts: int = 120
     callers: int = 12
     pause: float = 0.05
@@ -93,7 +102,9 @@ class Callers:
 
     async def _insist(self, id: str, name: str, wish: Command | None) -> None:
         """Attempt it until there is an answer."""
-        while not await self._attempt(id, name, wish):
+        while True:
+            if await self._attempt(id, name, wish):
+                return
             await asyncio.sleep(self._chance.uniform(0.05, 0.15))
 
     async def _attempt(self, id: str, name: str, wish: Command | None) -> bool:
@@ -102,7 +113,7 @@ class Callers:
         n = journal.ask(name, id, amount=_amount(wish), parts=parts)
         try:
             if wish is None:
-                state = await self._bank.state(account, name, timeout=self._orders.timeout)
+                state = await self._bank.state(account, name)
                 journal.write(Shown(n, now(), state.version, state.balance))
             else:
                 done = await self._bank.dispatch(
@@ -151,7 +162,7 @@ async def main(orders: Orders) -> None:
     leaves = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, leaves.set)
     loop.add_reader(sys.stdin, told.set)
-    journal = Journal(orders.journal)
+    journal = Journal(Path(orders.journal))
     clock = SkewedClock(orders.skew) if orders.skew else None
     async with asyncio.TaskGroup() as calling:
         async with app.open(orders.store, cluster=orders.cluster, clock=clock) as bank:

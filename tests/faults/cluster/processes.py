@@ -7,12 +7,12 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from rehydrate.testing.clock import HANG_LIMIT
 from rehydrate.testing.servers.watcher import children_of, send
+from tests.faults.cluster.waiting import LIMIT, until
 
 _ROOT: Final = Path(__file__).parents[3]
 _DIE_WITH_PARENT: Final = 1
@@ -20,23 +20,36 @@ _DIE_WITH_PARENT: Final = 1
 
 
 class Process:
-    """One program, which says `ready` on a line of its own, or whatever it is waited for."""
+    """One program. What it says, on stdout and stderr, goes into its log."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
         self._log = log
+        self._heard = log.stat().st_size
         self._paused: list[int] = []
 
     @property
     def runs(self) -> bool:
         return self._process.returncode is None
 
-    async def says(self, text: str, *, limit: float = HANG_LIMIT) -> None:
-        """Wait until it has said that."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(limit):
-            while text not in (line := (await self._process.stdout.readline()).decode()):
-                assert line, f"it ended before it said {text!r}:\n{self.log()}"
+    async def says(self, text: str, *, limit: float = LIMIT) -> None:
+        """Wait until it has said that, since this was last waited for."""
+        wanted = text.encode()
+
+        def is_said() -> bool:
+            said = self._log.read_bytes()[self._heard :]
+            if wanted in said:
+                self._heard += said.index(wanted) + len(wanted)
+                return True
+            assert self.runs, f"it ended before it said {text!r}:\n{self.log()}"
+            return False
+
+        await until(is_said, limit=limit)
+
+    def tell(self, line: str) -> None:
+        """Say a line on its stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
 
     def family(self) -> list[int]:
         """Itself, and all that it has started."""
@@ -73,12 +86,12 @@ class Process:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    async def ended(self, *, limit: float = 2 * HANG_LIMIT) -> None:
+    async def ended(self, *, limit: float = LIMIT) -> None:
         """Wait until it is over."""
         async with asyncio.timeout(limit):
             await self._process.wait()
 
-    async def ended_well(self, *, limit: float = 2 * HANG_LIMIT) -> None:
+    async def ended_well(self, *, limit: float = LIMIT) -> None:
         await self.ended(limit=limit)
         assert self._process.returncode == 0, f"ended with {self._process.returncode}:\n{self.log()}"
 
@@ -86,16 +99,14 @@ class Process:
         return self._log.read_text("utf-8", "replace")[-4_000:]
 
 
-async def start(
-    command: Sequence[str], *, log: Path, env: dict[str, str] | None = None, says_on_stderr: bool = False
-) -> Process:
+async def start(command: Sequence[str], *, log: Path, env: dict[str, str] | None = None) -> Process:
     """Start a program of this project; it ends when we do, however that is."""
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT if says_on_stderr else file,
+            stdout=file,
+            stderr=file,
             cwd=_ROOT,
             env={
                 **os.environ,
@@ -108,7 +119,7 @@ async def start(
     return Process(process, log)
 
 
-def _die_with_us() -> object:
+def _die_with_us() -> Callable[[], object] | None:
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -7,6 +7,7 @@ careful program would, and again until it is acknowledged. What it writes down i
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import ssl
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import nats
+from nats.aio.client import Client
 from nats.errors import Error as ClientError
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
@@ -31,7 +33,8 @@ class PlainOrders(msgspec.Struct, frozen=True, kw_only=True):
     servers: list[str]
     token: str
     authority: str
-    journal: Path
+    journal: str
+    copies: int = 3
     callers: int = 8
     pause: float = 0.05
     timeout: float = 2.0
@@ -49,10 +52,14 @@ class Publisher:
         last, sent = 0, 0
         while not self.is_over:
             sent += 1
-            while (stored := await self._publish(subject, f"{subject}/{sent}", last)) is None:
-                await asyncio.sleep(random.uniform(0.05, 0.15))
-            last = stored
+            last = await self._insist(subject, f"{subject}/{sent}", last)
             await asyncio.sleep(self._orders.pause * random.uniform(0.5, 1.5))
+
+    async def _insist(self, subject: str, id: str, last: int) -> int:
+        while True:
+            if (stored := await self._publish(subject, id, last)) is not None:
+                return stored
+            await asyncio.sleep(random.uniform(0.05, 0.15))
 
     async def _publish(self, subject: str, id: str, last: int) -> int | None:
         loop, journal = asyncio.get_running_loop(), self._journal
@@ -78,10 +85,20 @@ class Publisher:
         return stored
 
 
+async def lead(client: Client, node: str) -> str:
+    """Have the JetStream stream led by that node, so that it meets the same fault as the store's."""
+    question = json.dumps({"placement": {"preferred": node}}).encode()
+    try:
+        answer = await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{STREAM}", question, timeout=2)
+    except ClientError as error:
+        return repr(error)
+    return answer.data.decode()
+
+
 async def main(orders: PlainOrders) -> None:
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    loop.add_reader(sys.stdin, told.set)
+    told = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
 
     async def ignore(_: Exception | None = None) -> None: ...
 
@@ -90,18 +107,21 @@ async def main(orders: PlainOrders) -> None:
         token=orders.token or None,
         tls=ssl.create_default_context(cafile=orders.authority) if orders.authority else None,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.1,  # type: ignore[arg-type] # it sleeps for so long
+        reconnect_time_wait=0.1,  # pyright: ignore[reportArgumentType] # it sleeps for so long
         ping_interval=1,
         max_outstanding_pings=2,
         error_cb=ignore,
     )
     jetstream = client.jetstream()
-    await jetstream.add_stream(StreamConfig(name=STREAM, subjects=[f"{STREAM}.>"], num_replicas=3))
-    journal = Journal(orders.journal)
+    await jetstream.add_stream(
+        StreamConfig(name=STREAM, subjects=[f"{STREAM}.>"], num_replicas=orders.copies)
+    )
+    journal = Journal(Path(orders.journal))
     publisher = Publisher(jetstream, orders, journal)
     tasks = [asyncio.create_task(publisher.call(number)) for number in range(orders.callers)]
     print("ready", flush=True)  # noqa: T201 - it is what the test waits for
-    await told.wait()
+    while line := (await told.readline()).decode().strip():
+        print(await lead(client, line), flush=True)  # noqa: T201
     publisher.is_over = True
     await asyncio.wait(tasks)
     journal.close()

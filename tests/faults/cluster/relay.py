@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 _CHUNK = 1 << 16
 
 
 async def main(delay: float, ways: list[str]) -> None:
     async with asyncio.TaskGroup() as flows:
-
-        def lead(target: str) -> asyncio.Protocol:
-            return _Client(flows, target, delay)
-
         for way in ways:
             listen, _, target = way.partition("=")
             host, _, port = listen.rpartition(":")
-            await asyncio.get_running_loop().create_server(lambda target=target: lead(target), host, int(port))
+            await asyncio.get_running_loop().create_server(
+                partial(_Client, flows, target, delay), host, int(port)
+            )
         print("ready", flush=True)  # noqa: T201 - it is what the test waits for
         reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
         await reader.read()
         raise SystemExit
 
