@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,12 +37,13 @@ def check_projections(
 def _views(projection: Projection[Any, Any]) -> JsonValueCodec:
     try:
         codec = JsonValueCodec(_view_type(projection))
-        why = difference(projection.initial, codec.decode(codec.encode(projection.initial)))
     except ConfigurationError as error:
         lines = "\n".join(f"  {line}" for line in str(error).splitlines())
         raise ConfigurationError(
             f"projection {projection.name!r}: its views cannot be stored:\n{lines}"
         ) from None
+    try:
+        why = difference(projection.initial, codec.decode(codec.encode(projection.initial)))
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         why = f"{type(error).__name__}: {error}"
     if why:
@@ -56,12 +55,12 @@ def _views(projection: Projection[Any, Any]) -> JsonValueCodec:
 
 def _view_type(projection: Projection[Any, Any]) -> Any:
     """What `evolve` says that it returns, without the None that removes a view; or the class of `initial`."""
-    of_initial = type(projection.initial)
+    of_initial: Any = projection.initial.__class__
     try:
-        declared = typing.get_type_hints(projection.evolve).get("return", Any)
+        declared: Any = typing.get_type_hints(projection.evolve).get("return", Any)
     except (NameError, TypeError, SyntaxError, AttributeError):
         return of_initial
     if declared is Any or isinstance(declared, typing.TypeVar):
         return of_initial
-    members = [member for member in members_of(declared) if member is not type(None)]
-    return functools.reduce(operator.or_, members) if len(members) > 1 else members[0]
+    members = tuple(member for member in members_of(declared) if member is not type(None))
+    return typing.Union[members]  # noqa: UP007 - of as many as there are

@@ -58,3 +58,8 @@ class Retry:
 
 
 ErrorPolicy: TypeAlias = Stop | Skip | Park | Retry
+
+
+def is_whole(value: object, *, at_least: int) -> bool:
+    """Whether this is an int that is not below another; not every caller is type-checked."""
+    return isinstance(value, int) and value >= at_least

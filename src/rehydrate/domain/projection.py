@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from rehydrate.domain.aggregate import Aggregate, check_initial
 from rehydrate.domain.envelope import EventEnvelope
-from rehydrate.domain.policy import STOP, Park, Skip, Stop
+from rehydrate.domain.policy import STOP, Park, Skip, Stop, is_whole
 from rehydrate.domain.subscription import check_consumer_name
 from rehydrate.errors import ConfigurationError
 
@@ -68,8 +68,7 @@ class Projection(Generic[V, E]):
                 raise self._refused(f"{role} must be a plain function")
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
-        revision: object = self.revision
-        if not isinstance(revision, int) or revision < 1:
+        if not is_whole(self.revision, at_least=1):
             raise self._refused(f"revision={self.revision!r} must be at least 1")
         if not isinstance(self.on_error, Stop | Skip | Park):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise self._refused(f"on_error={self.on_error!r} must be Stop(), Skip() or Park()")

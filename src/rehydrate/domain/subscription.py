@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from rehydrate.domain.aggregate import Aggregate
-from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop
+from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop, is_whole
 from rehydrate.domain.streams import check_id, check_stream
 from rehydrate.errors import ConfigurationError
 
@@ -22,8 +22,7 @@ _CONSUMER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 def check_consumer_name(kind: str, name: str) -> None:
     """Raise `ConfigurationError` unless the name can be that of a consumer."""
-    given: object = name
-    if not isinstance(given, str) or not _CONSUMER_NAME.fullmatch(given):
+    if not _CONSUMER_NAME.fullmatch(str(name)):
         raise ConfigurationError(
             f"a {kind} cannot be named {name!r}: use letters, digits, '_', '.' and '-', at most 128, and begin with "
             "a letter or '_'"
@@ -65,14 +64,13 @@ class Subscription:
             raise self._refused(f"handler={self.handler!r} must be a function")
         for field in ("workers", "batch"):
             value = getattr(self, field)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and not is_whole(value, at_least=1):
                 raise self._refused(f"{field}={value!r} must be at least 1")
         if not isinstance(self.on_error, Stop | Skip | Park | Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise self._refused(
                 f"on_error={self.on_error!r} must be a value: Stop(), Skip(), Park() or Retry()"
             )
-        after: object = self.after
-        if after != NEWEST and (not isinstance(after, int) or after < 0):
+        if self.after != NEWEST and not is_whole(self.after, at_least=0):
             raise self._refused(f"after={self.after!r} must be a position, or NEWEST")
         for field in ("aggregates", "streams", "types"):
             if isinstance(getattr(self, field), (str, type, Aggregate)):

@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rehydrate.testing.conformance.consumers import ConsumerConformance as ConsumerConformance
     from rehydrate.testing.conformance.store import StoreConformance as StoreConformance
 
-__all__ = ["StoreConformance"]
+__all__ = ["ConsumerConformance", "StoreConformance"]
 
 
 def __getattr__(name: str) -> object:
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> object:
         from rehydrate.testing.conformance.store import StoreConformance
 
         return StoreConformance
+    if name == "ConsumerConformance":
+        from rehydrate.testing.conformance.consumers import ConsumerConformance
+
+        return ConsumerConformance
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

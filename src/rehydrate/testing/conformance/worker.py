@@ -63,7 +63,13 @@ class WaitFor(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     after: int
 
 
-Order: TypeAlias = AppendOnce | Flood | Consume | WaitFor
+class Run(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Run the consumers of the kit's App, until this process is stopped."""
+
+    takeover_after: float
+
+
+Order: TypeAlias = AppendOnce | Flood | Consume | WaitFor | Run
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -127,6 +133,8 @@ async def _carry_out(store: Store, order: Order) -> None:
             await _consume(store, order)
         case WaitFor():
             await store.wait(after=order.after)
+        case Run():
+            await run_consumers(store, order.takeover_after)
     tell(Ended())
 
 
@@ -199,6 +207,15 @@ async def _save_until_answered(
             await asyncio.sleep(_PAUSE)
             if unavailable.stored is None and await store.load_checkpoint(place.name) == place:
                 return True
+
+
+async def run_consumers(store: Store, takeover_after: float) -> None:
+    # Not imported before it is asked for: most workers only write.
+    from rehydrate.runtime.limits import Limits
+    from rehydrate.testing.conformance.read_models import app
+
+    async with app.open(store, limits=Limits(takeover_after=takeover_after)):
+        await asyncio.Event().wait()
 
 
 def _refused(name: str, error: StoreError) -> Refused:
