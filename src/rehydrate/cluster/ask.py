@@ -154,6 +154,6 @@ class Ask:
 
 def _stores_nothing(outcome: Any) -> bool:
     """Whether it was decided, on a state that holds no copy of the command, that there is nothing to store."""
-    if isinstance(outcome, CommandResult):
-        return not outcome.events
-    return isinstance(outcome, (Rejection, ActorCrashedError))
+    if isinstance(outcome, (Rejection, ActorCrashedError)):
+        return True
+    return outcome.__class__ is CommandResult and not outcome.events

@@ -224,7 +224,8 @@ class Asking:
             self._ran_here(ask, error)
             return
         if isinstance(outcome, asyncio.Future):
-            outcome.add_done_callback(lambda future: self._ran_here(ask, _outcome_of(future)))
+            future: asyncio.Future[Any] = outcome
+            future.add_done_callback(lambda ended: self._ran_here(ask, _outcome_of(ended)))
         else:
             self._ran_here(ask, outcome)
 

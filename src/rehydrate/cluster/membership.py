@@ -148,7 +148,9 @@ class Membership:
         async def told(_: object) -> None:
             self._hint.set()
 
-        await self._connection.client.subscribe(f"{self.subject}.changed", cb=told)
+        await self._connection.client.subscribe(  # pyright: ignore[reportUnknownMemberType]
+            f"{self.subject}.changed", cb=told
+        )
 
     async def _register(self) -> None:
         """Take a lease, as a node that never was before."""

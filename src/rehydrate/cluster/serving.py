@@ -68,7 +68,7 @@ class Serving:
         before = self._subscription
         client = self._connection.client
         self._room = int(self._connection.server_info["max_payload"]) - _ROOM
-        self._subscription = await client.subscribe(
+        self._subscription = await client.subscribe(  # pyright: ignore[reportUnknownMemberType]
             f"{self._membership.subject}.node.{node}",
             cb=self._received,
             pending_msgs_limit=0,
@@ -192,7 +192,8 @@ class Serving:
             self._finish(key, self._failure(error, stream, request.type))
             return
         if isinstance(outcome, asyncio.Future):
-            outcome.add_done_callback(ended)
+            future: asyncio.Future[Any] = outcome
+            future.add_done_callback(ended)
         else:
             self._finish(key, self._encoded(blueprint, request, outcome))
 
@@ -270,10 +271,11 @@ class Serving:
         assert codec is not None
         try:
             data = codec.encode(state)
-            is_fit = len(data) <= self._room and not difference(state, codec.decode(data))
-        except Exception:  # noqa: BLE001 - whatever the user's classes raise, the asker can fold the state itself
-            is_fit = False
-        return wire.encode(wire.StateIs(WIRE, data) if is_fit else wire.RunYourself(WIRE))
+            if len(data) <= self._room and not difference(state, codec.decode(data)):
+                return wire.encode(wire.StateIs(WIRE, data))
+        except Exception as error:  # noqa: BLE001 - whatever the user's classes raise, the asker can fold the state itself
+            _log.debug("a state of %s does not cross the wire: %s", blueprint.name, error)
+        return wire.encode(wire.RunYourself(WIRE))
 
     def _failure(self, error: BaseException, stream: str, command: str) -> bytes:
         return wire.encode(as_reply(error, stream, command, self._membership.label))

@@ -49,7 +49,7 @@ def unpack(data: bytes) -> Any:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    kind = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in _AS_THEY_ARE:
         return value
     if kind is int:
