@@ -60,7 +60,6 @@ class Opening:
         self._address = address
         self._shown = address.shown
         self._wanted: dict[str, tuple[list[str], Mapping[str, object]]] = {
-            # The events last, so that whoever finds them finds everything.
             subjects.snapshots_stream: ([subjects.all_snapshots], _SNAPSHOTS),
             subjects.consumers_stream: ([subjects.all_checkpoints, subjects.all_views], _CONSUMERS),
             subjects.events_stream: ([subjects.all_events], _EVENTS),
@@ -74,17 +73,21 @@ class Opening:
             StoreUnavailableError: the servers cannot answer now.
         """
         self._check_server()
-        there = {name: await self._config(name) for name in self._wanted}
-        if all(config is None for config in there.values()) and not self._address.create:
+        there = dict(zip(self._wanted, await asyncio.gather(*map(self._config, self._wanted)), strict=True))
+        if None in there.values() and not self._address.create:
             raise ConfigurationError(
                 f"{self._shown} holds no store, and looking at it must not make one: is its name right?"
             )
+        # Whoever finds a part of them makes the rest: nothing is lost where this is broken off.
+        async with asyncio.TaskGroup() as tasks:
+            making = {
+                name: tasks.create_task(self._create(name, *self._wanted[name]))
+                for name, found in there.items()
+                if found is None
+            }
         for name, (subjects, config) in self._wanted.items():
             found = there[name]
-            if found is None and self._address.create:
-                found = await self._create(name, subjects, config)
-            if found is not None:
-                self._check(name, found, subjects, config)
+            self._check(name, making[name].result() if found is None else found, subjects, config)
 
     def _check_server(self) -> None:
         version = str(self._info.get("version", ""))
