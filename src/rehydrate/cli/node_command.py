@@ -107,7 +107,7 @@ def node(
                 name=name,
                 data=data,
                 listen=listen,
-                peers=[peer for peer in peers.split(",") if peer.strip()],
+                peers=peers,
                 token=token,
                 tls=_tls(tls_cert, tls_key, tls_ca),
                 cluster=cluster,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,15 @@ from rehydrate.cluster.node_data import NodeData
 from rehydrate.cluster.node_plan import NodePlan, plan_node
 from rehydrate.errors import RehydrateError
 from rehydrate.nats.configuration import TlsFiles
-from rehydrate.nats.log import complaint
-from rehydrate.nats.server import DataInUseError, NodeFailedError, ServerChild, ServerHealth, server_program
+from rehydrate.nats.log import complaint, is_passing
+from rehydrate.nats.server import (
+    DataInUseError,
+    NodeFailedError,
+    ServerChild,
+    ServerFiles,
+    ServerHealth,
+    server_program,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +113,7 @@ class Node:
         self._keeping: asyncio.Task[None] | None = None
         self._complained: dict[str, float] = {}
         self._seen = ServerHealth()
+        self._owner = f"{os.getpid()}-{secrets.token_hex(4)}"
 
     def __repr__(self) -> str:
         return f"Node({self.name!r})"
@@ -137,6 +146,11 @@ class Node:
     def data(self) -> Path:
         """Its folder."""
         return self._data.folder
+
+    @property
+    def files(self) -> ServerFiles:
+        """Where the files of its server are."""
+        return self._data.files
 
     def store_url(self, name: str) -> str:
         """The URL of the store of that name, with all that this node knows: copies, and whom to trust."""
@@ -173,7 +187,7 @@ class Node:
 
     async def health(self) -> NodeHealth:
         """How it is now."""
-        told = await self._server.health() if self._server is not None else ServerHealth()
+        told = await self._server.health(self.name) if self._server is not None else ServerHealth()
         return NodeHealth(
             is_ready=self._is_ready(told),
             connected=tuple(name for name in self._plan.others if name in told.connected),
@@ -191,11 +205,11 @@ class Node:
         until = loop.time() + _IN_USE_LIMIT
         is_told = False
         while True:
-            server = ServerChild(self._data.files)
+            server = ServerChild(self._data.files, self._owner)
             try:
                 await server.start()
-            except DataInUseError:
-                if loop.time() > until:
+            except DataInUseError as error:
+                if not error.is_orphan or loop.time() > until:
                     raise
                 if not is_told:
                     logger.warning(
@@ -210,7 +224,7 @@ class Node:
         loop = asyncio.get_running_loop()
         say_at = loop.time() + _SAY_EVERY
         while True:
-            told = self._seen = await server.health()
+            told = self._seen = await server.health(self.name)
             self._pass_on_complaints(server)
             if not server.runs:
                 raise NodeFailedError(
@@ -287,13 +301,14 @@ class Node:
 
     def _pass_on_complaints(self, server: ServerChild) -> None:
         now = asyncio.get_running_loop().time()
-        for sentence in filter(None, map(complaint, server.news())):
-            if now - self._complained.get(sentence, -_SAME_AGAIN) < _SAME_AGAIN:
+        for line in server.news():
+            sentence = complaint(line)
+            if sentence is None or now - self._complained.get(sentence, -_SAME_AGAIN) < _SAME_AGAIN:
                 continue
             if len(self._complained) > 1_000:
                 self._complained.clear()
             self._complained[sentence] = now
-            logger.warning("%s: %s", self.name, sentence)
+            logger.log(logging.INFO if is_passing(line) else logging.WARNING, "%s: %s", self.name, sentence)
 
     async def _end(self) -> None:
         if self._keeping is not None:

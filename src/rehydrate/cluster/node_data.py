@@ -7,6 +7,7 @@ the first start writes down who the peers are, and a later start with others is 
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +84,7 @@ class NodeData:
                 f"{self.folder} is not empty, and no node has begun it: give the node a folder of its own"
             )
         marker = Marker(name=plan.name, cluster=plan.cluster, peers=sorted(plan.peers))
-        mine = self.folder / f"{MARKER}.{os.getpid()}"
+        mine = self.folder / f"{MARKER}.{secrets.token_hex(8)}"
         with mine.open("wb") as file:
             file.write(msgspec.json.encode(marker) + b"\n")
             file.flush()

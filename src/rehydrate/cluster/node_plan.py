@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -131,12 +131,8 @@ def plan_node(
 
 
 def _read_peers(peers: Mapping[str, str] | Iterable[str]) -> dict[str, Endpoint]:
-    if isinstance(peers, Mapping):
-        pairs = list(peers.items())
-    else:
-        pairs = [_pair(text) for text in ([peers] if isinstance(peers, str) else peers)]
     known: dict[str, Endpoint] = {}
-    for name, text in pairs:
+    for name, text in _pairs(peers):
         place = Endpoint.parse(text)
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -150,6 +146,14 @@ def _read_peers(peers: Mapping[str, str] | Iterable[str]) -> dict[str, Endpoint]
             raise ConfigurationError(f"{place} is no address at which anybody could reach peer {name!r}")
         known[name] = place
     return known
+
+
+def _pairs(peers: Mapping[str, str] | Iterable[str]) -> list[tuple[str, str]]:
+    if isinstance(peers, str):
+        return [_pair(text) for text in peers.split(",") if text.strip()]
+    if isinstance(peers, Mapping):
+        return list(cast(Mapping[str, str], peers).items())
+    return [_pair(text) for text in peers]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -44,6 +44,9 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
     """What the servers know each other by."""
 
+    def __repr__(self) -> str:
+        return f"Routes({self.cluster!r})"
+
 
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a server is told, to be written to a file that only its own user can read."""
@@ -66,6 +69,9 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsFiles | None = None
     routes: Routes | None = None
     """Nothing for a server that stands alone."""
+
+    def __repr__(self) -> str:
+        return f"ServerConfiguration({self.name!r})"
 
     def settings(self) -> dict[str, Any]:
         """The settings by their names in NATS."""

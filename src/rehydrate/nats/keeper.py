@@ -1,10 +1,11 @@
-"""A program between us and our server, which ends the server when we are gone: `python -I -S keeper.py PARENT LOCK OUTPUT COMMAND...`.
+"""A program between us and our server, which ends the server when we are gone: `python -I -S keeper.py PARENT OWNER LOCK OUTPUT COMMAND...`.
 
 A process that is killed cannot end what it has started. So this program starts the server, and ends it when its own stdin
 says anything, or says that nobody is left who could, or when its parent is gone, though a process that was forked from it
-may still hold the pipe. It holds a lock on the server's data, and so does the server, until both have ended. On stdout:
+may still hold the pipe. It holds a lock on the server's data, and so does the server, until both have ended; OWNER is
+written there. On stdout:
 
-    busy            somebody else holds the lock; nothing was started
+    busy OWNER      somebody else holds the lock; nothing was started
     started PID     the server runs
     ended CODE      it has ended, by itself or because it was told to
 
@@ -30,14 +31,16 @@ _DIE_WITH_PARENT = 1
 
 
 def main() -> None:
-    parent, lock, output, *command = sys.argv[1:]
+    parent, owner, lock, output, *command = sys.argv[1:]
     woken = _woken_by_signals()
     held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _say("busy")
+        _say(f"busy {os.pread(held, 1 << 10, 0).decode()}")
         return
+    os.ftruncate(held, 0)
+    os.pwrite(held, owner.encode(), 0)
     with Path(output).open("wb") as file:
         server = subprocess.Popen(
             command,
@@ -59,14 +62,19 @@ def _woken_by_signals() -> int:
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: _told.append(True))
+    signal.signal(signal.SIGCHLD, _hear)
+    signal.signal(signal.SIGTERM, _hear)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     return readable
 
 
-_told: list[bool] = []
+_told: list[int] = []
+
+
+def _hear(number: int, _: object) -> None:
+    if number == signal.SIGTERM:
+        _told.append(number)
 
 
 def _is_over(parent: int, woken: int) -> bool:
@@ -93,8 +101,12 @@ def _die_with_keeper() -> "Callable[[], object] | None":
         return None
     import ctypes
 
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return lambda: prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    library = ctypes.CDLL(None)
+
+    def die_with_keeper() -> object:
+        return library.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+    return die_with_keeper
 
 
 def _say(line: str) -> None:

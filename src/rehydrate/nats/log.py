@@ -24,6 +24,8 @@ _NOT_WORTH_SAYING: Final = (
     "Route Error 'Rejecting connection",
     "JetStream cluster no metadata leader",
     "Healthcheck failed",  # our own question
+    "connection reset by peer",  # who connected has gone, and that shows elsewhere
+    "broken pipe",
     "JetStream has not established contact with a meta leader",
 )
 
@@ -52,6 +54,12 @@ class ServerLog:
             return []
         *lines, self._rest = text.split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines]
+
+
+def is_passing(line: str) -> bool:
+    """Whether the server itself thinks that a line of its log may be of no consequence."""
+    found = _LINE.match(line)
+    return found is not None and found["level"] != "ERR"
 
 
 def complaint(line: str) -> str | None:

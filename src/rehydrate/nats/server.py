@@ -28,7 +28,12 @@ class NodeFailedError(RehydrateError):
 
 
 class DataInUseError(NodeFailedError):
-    """Another server works on the same data."""
+    """Another server works on the same data. It will end soon if `is_orphan`: whoever started it is gone, or it is ours."""
+
+    def __init__(self, folder: Path, *, is_orphan: bool) -> None:
+        super().__init__(f"another node works on {folder}: end it, or give this one a folder of its own")
+        self.folder = folder
+        self.is_orphan = is_orphan
 
 
 class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +56,13 @@ class _Ports(msgspec.Struct, frozen=True):
 class ServerChild:
     """One run of a server. It is started once, and ended once."""
 
-    def __init__(self, files: ServerFiles) -> None:
+    def __init__(self, files: ServerFiles, owner: str) -> None:
+        """`owner` is the same for all that one node starts, and begins with the id of this process."""
         self.pid = 0
         self.code: int | None = None
         """What it ended with, as a `subprocess` says it."""
         self._files = files
+        self._owner = owner
         self._keeper: asyncio.subprocess.Process | None = None
         self._ended = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -75,7 +82,7 @@ class ServerChild:
             stale.unlink()
         files = self._files
         self._keeper = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())),
+            *(sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid()), self._owner),
             *(str(files.lock), str(files.output), str(program), "-c", str(files.configuration)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -87,9 +94,9 @@ class ServerChild:
         try:
             said = await self._next()
             if said[0] == "busy":
-                raise DataInUseError(
-                    f"another node works on {files.lock.parent}: end it, or give this one a folder of its own"
-                )
+                owner = said[1] if said[1:] else ""
+                is_orphan = owner == self._owner or not _is_there(owner.partition("-")[0])
+                raise DataInUseError(files.lock.parent, is_orphan=is_orphan)
             if said[0] != "started":
                 raise NodeFailedError("the server could not be started: " + self._last_words())
             self.pid = int(said[1])
@@ -178,10 +185,21 @@ class ServerChild:
             self._monitor_port = int(said.monitoring[0].rpartition(":")[2]) if said.monitoring else 0
         return self._monitor_port
 
-    async def health(self) -> ServerHealth:
-        """How it is now."""
+    async def health(self, name: str) -> ServerHealth:
+        """How it is now; `name` is the server's own."""
         port = self.monitor_port()
-        return await asyncio.to_thread(_health, port) if port else ServerHealth()
+        return await asyncio.to_thread(_health, port, name) if port else ServerHealth()
+
+
+def _is_there(pid: str) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class ServerHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,7 +219,7 @@ class ServerHealth(msgspec.Struct, frozen=True, kw_only=True):
 _PATIENCE: Final = 2.0
 
 
-def _health(port: int) -> ServerHealth:
+def _health(port: int, name: str) -> ServerHealth:
     told = monitor.health(port, patience=_PATIENCE)
     if told is None:
         return ServerHealth()
@@ -216,7 +234,9 @@ def _health(port: int) -> ServerHealth:
             stream.name
             for account in stored.account_details
             for stream in account.stream_detail
-            if stream.cluster and not all(copy.current for copy in stream.cluster.replicas)
+            if stream.cluster
+            and stream.cluster.leader == name  # nobody else knows
+            and not all(copy.current for copy in stream.cluster.replicas)
         ),
     )
 

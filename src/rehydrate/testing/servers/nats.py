@@ -244,12 +244,12 @@ class NatsServer:
             return False
         if len(self.nodes) == 1:
             return True
-        # A node that has just started, or lost its leader a moment ago, says that it is healthy.
-        leaders = [node.jetstream().leaders() for node in running]
+        # A node that has just started, or lost its leader a moment ago, says that it is healthy, and may name itself.
+        told = [node.jetstream().leaders() for node in running]
+        leaders = {(stream, leader) for known in told for stream, leader in known.items()}
         names = {node.name for node in running}
-        return (
-            all(known and set(known.values()) <= names for known in leaders)
-            and len({known[""] for known in leaders}) == 1
+        return {leader for _, leader in leaders} <= names and len(leaders) == len(
+            {name for name, _ in leaders}
         )
 
     def stop(self) -> None:
