@@ -27,6 +27,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     create: bool
     """Whether to make the store where there is none."""
     poll: float
+    is_known_to_sync: bool
+    """Whether somebody has checked that the servers write to disk before they acknowledge."""
 
     @property
     def shown(self) -> str:
@@ -53,6 +55,7 @@ def read_address(url: StoreUrl) -> Address:
         max_bytes=url.number("max_bytes", default=0),
         create=url.choice("create", ("true", "false"), default="true") == "true",
         poll=url.seconds("poll", default=0.2),
+        is_known_to_sync=url.choice("sync", ("ask", "always"), default="ask") == "always",
     )
     url.refuse_the_rest()
     return address

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
+from nats.aio.msg import Msg
+
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError
 from rehydrate.fork import FORKED, bind_to_process
@@ -13,6 +15,7 @@ from rehydrate.nats.connection import Connection
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.nats.address import Address, read_address
 from rehydrate.store.nats.consumers import MAX_VIEW_CHANGES, Consumers
+from rehydrate.store.nats.durability import warn_if_lossy
 from rehydrate.store.nats.envelope import MAX_EVENTS
 from rehydrate.store.nats.failures import JetStreamError
 from rehydrate.store.nats.hints import Hints
@@ -92,6 +95,9 @@ class NatsStore:
         await self._connection.open()
         await Opening(self._connection, self._jetstream, self._address, self._subjects).open()
         await self._hints.open()
+        await self._connection.listen(self._subjects.changes_of_events, self._changed)
+        if not self._address.is_known_to_sync:
+            await warn_if_lossy(self._connection)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -214,6 +220,10 @@ class NatsStore:
     # ---- what is heard
 
     def _lost(self) -> None:
+        self._log.forget()
+
+    async def _changed(self, _: Msg) -> None:
+        """Somebody has deleted, made or restored the JetStream stream of the events."""
         self._log.forget()
 
     def _stored(self, position: int) -> None:

@@ -45,6 +45,8 @@ class Subjects:
         self.all_snapshots = f"{name}.s.*.*"
         self.all_checkpoints = f"{name}.c.*"
         self.all_views = f"{name}.v.*.*.*"
+        self.changes_of_events = f"$JS.EVENT.ADVISORY.STREAM.*.{self.events_stream}"
+        """On which the servers tell that the JetStream stream was deleted, made or restored, or is led by another one."""
         self.hint = f"{name}.hint"
         """On which those who append say so, to those who wait."""
 
