@@ -84,23 +84,31 @@ class Membership:
         Raises `ConfigurationError` where this node cannot be one of them, and `StoreUnavailableError`.
         """
         await self.bucket.open(self.address.replicas, within=self.address.nats.timeout)
-        try:
-            settings = await self._settle_settings()
-            self.table = Table(settings.shards)
-            await self.look(everything=True)
-        except (NotAnsweredError, WrongRevisionError) as error:
-            raise self._cannot(error) from None
+        await self._insist(self._find)
         self._check_the_others()
+
+    async def _find(self) -> None:
+        settings = await self._settle_settings()
+        self.table = Table(settings.shards)
+        await self.look(everything=True)
 
     async def join(self) -> None:
         """Become one of those that were found. Raises `StoreUnavailableError`."""
-        try:
-            await self._hear_of_changes()
-            await self._register()
-        except (NotAnsweredError, WrongRevisionError) as error:
-            raise self._cannot(error) from None
+        await self._hear_of_changes()
+        await self._insist(self._register)
         self.run(self._stay())
         self.run(self._keep_looking())
+
+    async def _insist(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask until it succeeds: a bucket that was just made, or has just lost its leader, answers nobody for a moment."""
+        until = self._loop.time() + self.address.nats.timeout
+        while True:
+            try:
+                return await ask()
+            except (NotAnsweredError, WrongRevisionError) as error:
+                if self._loop.time() > until:
+                    raise self._cannot(error) from None
+            await asyncio.sleep(_AT_MOST_EVERY)
 
     def _cannot(self, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(
