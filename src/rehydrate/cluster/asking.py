@@ -224,7 +224,7 @@ class Asking:
             self._ran_here(ask, error)
             return
         if isinstance(outcome, asyncio.Future):
-            future: asyncio.Future[Any] = outcome
+            future: asyncio.Future[Any] = outcome  # pyright: ignore[reportUnknownVariableType]
             future.add_done_callback(lambda ended: self._ran_here(ask, _outcome_of(ended)))
         else:
             self._ran_here(ask, outcome)

@@ -33,14 +33,14 @@ class RoutedPlacement:
         self._runtime = runtime
         self._manager = manager = runtime.manager
         self._clock = clock
-        self._connection = Connection(
+        self.connection = Connection(
             address.nats, name=f"rehydrate cluster {address.name}", lost=self._lost, regained=self._regained
         )
         self._client: object = None
         self._limits = manager.limits
         self.shards = Shards(manager, clock)
         self.membership = Membership(
-            self._connection,
+            self.connection,
             address,
             manager.store,
             clock=clock,
@@ -51,16 +51,16 @@ class RoutedPlacement:
             lapsed=self._lapsed,
         )
         routed = self._limits.routed
-        self.serving = Serving(runtime, self._connection, self.membership, self.shards, routed)
-        self.asking = Asking(runtime, self._connection, self.membership, self.shards, clock, routed)
+        self.serving = Serving(runtime, self.connection, self.membership, self.shards, routed)
+        self.asking = Asking(runtime, self.connection, self.membership, self.shards, clock, routed)
         self._is_placed = False
         self._is_finished = False
         self._has_left = False
 
     async def join(self) -> None:
         """Be a node among the others. Raises `ConfigurationError` and `StoreUnavailableError`."""
-        await self._connection.open()
-        self._client = self._connection.client
+        await self.connection.open()
+        self._client = self.connection.client
         try:
             await self.membership.find()
             self.shards.use(self.membership)
@@ -70,7 +70,7 @@ class RoutedPlacement:
             await self.shards.step()
         except BaseException:
             await self.membership.leave()
-            await self._connection.close()
+            await self.connection.close()
             raise
         self.membership.run(self.shards.balance())
 
@@ -121,7 +121,7 @@ class RoutedPlacement:
             _log.info("the shards of this node are left to the others: %s", error)
         self._manager.owned_until = _NEVER
         await self.membership.leave()
-        await self._connection.close()
+        await self.connection.close()
 
     # ------------------------------------------------------------------------------------------------- what happens to it
 
@@ -147,9 +147,9 @@ class RoutedPlacement:
 
     def _regained(self) -> None:
         self.membership.look_soon(everything=True)
-        if self._connection.client is not self._client:
+        if self.connection.client is not self._client:
             # The servers had closed the connection for good, and with it its subscriptions.
-            self._client = self._connection.client
+            self._client = self.connection.client
             self.membership.run(self.membership.listen_again())
         self.asking.regained()
 

@@ -192,7 +192,7 @@ class Serving:
             self._finish(key, self._failure(error, stream, request.type))
             return
         if isinstance(outcome, asyncio.Future):
-            future: asyncio.Future[Any] = outcome
+            future: asyncio.Future[Any] = outcome  # pyright: ignore[reportUnknownVariableType]
             future.add_done_callback(ended)
         else:
             self._finish(key, self._encoded(blueprint, request, outcome))
