@@ -6,8 +6,8 @@ import pytest
 
 from rehydrate import Runtime
 from rehydrate.testing.clock import until
-from tests.bank import Deposit, account
-from tests.cluster.cluster_nodes import SHARDS, ids_of, node, placement, with_parameters
+from tests.bank import Deposit, InsufficientFunds, Withdraw, account
+from tests.cluster.cluster_nodes import SHARDS, ids_of, node, owns, placement, quick, with_parameters
 from tests.cluster.processes import calling, check, processes, progress, start
 from tests.faults.worker import Ask, Close, Refused, Run, Shown, Stored
 
@@ -114,6 +114,53 @@ async def test_refusals_and_states_come_from_a_process_too(store: str, cluster: 
                 f"a{number}", 5, 1
             )
         assert here.statistics().served == 12
+
+
+def _held(runtime: Runtime) -> int:
+    """Refusals that are decided, and not told yet."""
+    asks = placement(runtime).asking._asks  # pyright: ignore[reportPrivateUsage]
+    return sum(ask.held is not None for ask in asks)
+
+
+async def test_what_was_sent_to_a_silent_owner_is_run_here_and_a_refusal_waits_for_its_lease(
+    store: str, nats_url: str
+) -> None:
+    """A copy that the silent owner still has could come to something else, until its lease is over."""
+    cluster = quick(nats_url, ttl=4, patience=0.2)
+    async with node(store, cluster) as here, processes(store, cluster, 1) as (other,):
+        await shared_out(here, 2)
+        theirs = [id for id in IDS if not owns(here, id)][:2]
+        other.pause()
+        stored = here.dispatch_nowait(account, theirs[0], Deposit(1))
+        refused = here.dispatch_nowait(account, theirs[1], Withdraw(1))
+        assert (await stored).version == 1
+        await until(lambda: _held(here))
+        assert here.statistics().nodes == 2
+        with pytest.raises(InsufficientFunds):
+            await refused
+        assert here.statistics().nodes == 1
+        other.resume()
+        await shared_out(here, 2)
+        assert (await here.state(account, theirs[0])).changes == 1
+        assert (await here.state(account, theirs[1])).changes == 0
+
+
+async def test_an_owner_that_goes_on_in_time_answers_for_its_copies(store: str, nats_url: str) -> None:
+    cluster = quick(nats_url, ttl=30, patience=0.2)
+    async with node(store, cluster) as here, processes(store, cluster, 1) as (other,):
+        await shared_out(here, 2)
+        theirs = [id for id in IDS if not owns(here, id)][:2]
+        other.pause()
+        stored = here.dispatch_nowait(account, theirs[0], Deposit(1))
+        refused = here.dispatch_nowait(account, theirs[1], Withdraw(1))
+        assert (await stored).version == 1
+        await until(lambda: _held(here))
+        other.resume()
+        with pytest.raises(InsufficientFunds):
+            await refused
+        assert here.statistics().nodes == 2
+        # What the owner has got of the first one finds that it is stored.
+        assert (await here.dispatch(account, theirs[0], Deposit(1))).version == 2
 
 
 @pytest.mark.slow  # The lease of a killed node has to lapse in real time.
