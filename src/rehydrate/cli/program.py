@@ -20,11 +20,13 @@ from rehydrate.cli.moving.copy import copy_store
 from rehydrate.cli.moving.exporting import export_events
 from rehydrate.cli.moving.importing import import_events
 from rehydrate.cli.node_command import node
+from rehydrate.cli.options import Debug, Json, Limit, Store, Target, check_target
+from rehydrate.cli.projections import projections, subscriptions
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
 from rehydrate.cli.streams import show_streams
 from rehydrate.cli.table import wants_table
-from rehydrate.cli.target import load_app, looks_like_target
+from rehydrate.cli.target import load_app
 from rehydrate.cli.verify import show_findings
 
 program: Final = typer.Typer(
@@ -36,12 +38,8 @@ program: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command: Final = partial(program.command, cls=Command)
-
-
-def _check_target(target: str | None) -> str | None:
-    if target is not None and not looks_like_target(target):
-        raise typer.BadParameter("write it as MODULE:APP, for example bank:app")
-    return target
+program.add_typer(projections, name="projections")
+program.add_typer(subscriptions, name="subscriptions")
 
 
 _SRC: Final = "REHYDRATE_SRC"
@@ -61,34 +59,6 @@ def _check_file(file: str) -> str:
     if Path(file).is_dir():
         raise typer.BadParameter(f"{file!r} is a directory")
     return file
-
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODULE:APP",
-        help="Where the App is, for example bank:app; the current directory is searched first.",
-        callback=_check_target,
-        show_default=False,
-    ),
-]
-Store = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        envvar="REHYDRATE_STORE",
-        help="For example sqlite:///bank.db; a password is safer in the variable than on the command line.",
-        show_default=False,
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="JSON lines also on a terminal; elsewhere it is always JSON lines.")
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.", show_default=False)
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -274,7 +244,7 @@ def verify(
         typer.Argument(
             metavar="MODULE:APP",
             help="Then it is also checked that events decode and that snapshots equal the fold.",
-            callback=_check_target,
+            callback=check_target,
             show_default=False,
         ),
     ] = None,

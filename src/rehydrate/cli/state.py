@@ -37,7 +37,7 @@ async def show_state(app: App, url: str, name: str, id: str, at: int | None, *, 
     if aggregate is None:
         raise UnknownAggregateError(name, tuple(app.aggregates))
     check_exists(url)
-    async with app.open(url) as runtime:
+    async with app.open(url, consumers=False) as runtime:
         version, state = await _state(runtime, aggregate, id, at)
     if version == 0 and at is None:
         say(f"{name} {id!r} has no events: this is the state it begins with")

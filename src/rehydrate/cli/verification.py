@@ -18,6 +18,7 @@ from rehydrate.cli.fold import Fold
 from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.domain.streams import split_stream_name
 from rehydrate.errors import InvalidIdError
+from rehydrate.runtime.control import is_claim
 from rehydrate.store.port import Checkpoint, Head, Store, StoredEvent
 
 MAX_FINDINGS: Final = 1_000
@@ -66,7 +67,9 @@ class Verification:
 
         Raises `StoreUnavailableError` if the log is not shown up to its head within seconds: a replica may lag behind.
         """
-        checkpoints = await self._store.list_checkpoints()
+        checkpoints = [
+            checkpoint for checkpoint in await self._store.list_checkpoints() if not is_claim(checkpoint.name)
+        ]
         # After the checkpoints: each of them stands at an event that the log has up to here.
         head = await self._store.head()
         await self._check_log(head, checkpoints)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 from rehydrate.clock import Clock
@@ -63,11 +63,12 @@ class Consumers:
         """Have a consumer for a subscription."""
         return self.add(Subscriber(subscription, self._envelopes))
 
-    def start(self) -> None:
-        """Let all of them compete for their names, and those that are added later."""
-        self._are_started = True
-        for consumer in self._all.values():
-            consumer.start()
+    def start(self, *, only: Collection[str] | None = None) -> None:
+        """Let all of them compete for their names, and those that are added later; or only some, by their names."""
+        self._are_started = only is None
+        for name, consumer in self._all.items():
+            if only is None or name in only:
+                consumer.start()
 
     async def remove(self, consumer: Consumer) -> None:
         """Close one and forget it; its place in the log stays."""

@@ -15,6 +15,8 @@ import msgspec
 
 from rehydrate.cli.asking import event_at, persistently
 from rehydrate.cli.moving.copying import PROBE
+from rehydrate.runtime.control import is_claim
+from rehydrate.runtime.parking import PARKED
 from rehydrate.store.port import Checkpoint, Store, StoredEvent, ViewChange
 
 MAX_TRIES: Final = 5
@@ -63,7 +65,11 @@ class ConsumerCopy:
         """Copy them one after the other. A consumer's views are in memory at once, for they are saved as one."""
         self.not_copied = []
         there = await persistently(self._source.list_checkpoints)
-        names = [checkpoint.name for checkpoint in there if checkpoint.name != PROBE]
+        names = [
+            checkpoint.name
+            for checkpoint in there
+            if checkpoint.name != PROBE and not is_claim(checkpoint.name)
+        ]
         self.seen.update(names)
         for number, name in enumerate(names):
             advance(number, len(names))
@@ -80,6 +86,11 @@ class ConsumerCopy:
         """How many views went with it; None if there was nothing to do."""
         consumer = await self._read(name)
         checkpoint = await self._mapped(consumer.checkpoint)
+        if checkpoint != consumer.checkpoint and any(key.startswith(PARKED) for key in consumer.views):
+            raise _StaysBehindError(
+                "it has parked events, which are kept by their positions, and these are others in the destination: replay "
+                "or drop them first"
+            )
         there = await persistently(lambda: self._destination.load_checkpoint(name))
         _check_may_move(checkpoint, there)
         kept = await _digests(self._destination, name)

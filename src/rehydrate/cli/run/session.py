@@ -45,7 +45,7 @@ class Streams(NamedTuple):
 
 async def run_lines(app: App, options: Options, streams: Streams) -> int:
     """Run every line, write every answer, and return the exit code."""
-    async with app.open(options.store) as runtime:
+    async with app.open(options.store, consumers=False) as runtime:
         progress = None if options.name is None else await take_run(runtime.store, options.name)
         return await _Session(app, runtime, progress, options, streams).execute()
 

@@ -1,0 +1,192 @@
+"""What `rehydrate projections` and `rehydrate subscriptions` do: show consumers, and steer them from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from rehydrate.app import App
+from rehydrate.cli.endings import say
+from rehydrate.cli.existing import check_exists, existing_store
+from rehydrate.cli.table import Column, RowWriter, write_json
+from rehydrate.clock import SystemClock
+from rehydrate.errors import ConfigurationError
+from rehydrate.runtime.control import ConsumerStatus, consumers_of, pause, remove, reset, resume
+from rehydrate.runtime.parking import list_parked
+from rehydrate.runtime.runtime import Runtime
+from rehydrate.runtime.tenure import kept_in
+from rehydrate.store.port import Store
+
+_COLUMNS: Final = (
+    Column("name", 24),
+    Column("revision", 8, is_number=True),
+    Column("position", 12, is_number=True),
+    Column("behind", 10, is_number=True),
+    Column("seconds", 8, is_number=True),
+    Column("rate/s", 8, is_number=True),
+    Column("state", 9),
+    Column("parked", 7, is_number=True),
+    Column("reason", 0),
+)
+_PARKED_COLUMNS: Final = (
+    Column("position", 12, is_number=True),
+    Column("stream", 32),
+    Column("version", 8, is_number=True),
+    Column("type", 20),
+    Column("key", 20),
+    Column("reason", 0),
+)
+_LOOK: Final = 0.5
+"""Seconds between two looks at how far a projection is built."""
+
+ACTIONS: Final[dict[str, Callable[[Store, str], Awaitable[None]]]] = {
+    "pause": pause,
+    "resume": resume,
+    "reset": reset,
+    "remove": remove,
+}
+
+
+async def show_consumers(url: str, *, projections: bool, as_table: bool) -> int:
+    """List the projections of a store, or its other consumers. Returns the exit code."""
+    async with existing_store(url) as store:
+        found = [
+            status
+            for status in await consumers_of(store, SystemClock())
+            if (status.revision is not None) == projections
+        ]
+    if not as_table:
+        write_json([msgspec.json.encode(status) for status in found])
+    else:
+        rows = RowWriter(_COLUMNS)
+        for status in found:
+            rows.write(_row(status))
+    if not found:
+        say(f"{store.url} has no {'projections' if projections else 'subscriptions'}")
+    return 0
+
+
+def _row(status: ConsumerStatus) -> list[str]:
+    return [
+        status.name,
+        "" if status.revision is None else str(status.revision),
+        f"{status.position:,}",
+        f"{status.behind:,}",
+        f"{status.seconds:,.1f}",
+        f"{status.rate:,.0f}",
+        status.state,
+        f"{status.parked:,}",
+        status.reason,
+    ]
+
+
+async def steer(url: str, name: str, action: str) -> int:
+    """Pause, resume, reset or remove a consumer. Returns the exit code."""
+    async with existing_store(url) as store:
+        consumer = await _full_name(store, name)
+        await ACTIONS[action](store, consumer)
+    say(f"{consumer}: {_DONE[action]}")
+    return 0
+
+
+_DONE: Final = {
+    "pause": "paused; nobody runs it until it is resumed",
+    "resume": "free to be run; a process that declares it begins within a second",
+    "reset": "back at the beginning of the log, without views",
+    "remove": "removed, with its place and its views",
+}
+
+
+async def show_parked(url: str, name: str, *, as_table: bool) -> int:
+    """List what a consumer has parked. Returns the exit code."""
+    async with existing_store(url) as store:
+        consumer = await _full_name(store, name)
+        parked = await list_parked(store, consumer)
+    if not as_table:
+        write_json([msgspec.json.encode(one) for one in parked])
+    else:
+        rows = RowWriter(_PARKED_COLUMNS)
+        for one in parked:
+            rows.write(
+                [
+                    f"{one.position:,}",
+                    one.stream,
+                    f"{one.version:,}",
+                    one.type,
+                    one.key,
+                    one.reason or "behind another",
+                ]
+            )
+    if not parked:
+        say(f"{consumer} has nothing parked")
+    return 0
+
+
+async def replay(app: App, url: str, name: str, key: str | None) -> int:
+    """Handle what is parked, here. Returns the exit code: 1 where something is parked still."""
+    async with _opened(app, url) as runtime:
+        done = await runtime.replay(name, key)
+        left = [one for one in await runtime.parked(name) if key is None or one.key == key]
+    say(f"{name}: {done:,} events were handled, {len(left):,} are parked still")
+    return 1 if left else 0
+
+
+async def drop(app: App, url: str, name: str, key: str | None) -> int:
+    """Forget what is parked. Returns the exit code."""
+    async with _opened(app, url) as runtime:
+        done = await runtime.drop(name, key)
+    say(f"{name}: {done:,} parked events were dropped")
+    return 0
+
+
+async def build(app: App, url: str, names: list[str]) -> int:
+    """Run projections here until they are at the end of the log. Returns the exit code."""
+    unknown = [name for name in names if name not in app.projections]
+    if unknown:
+        raise ConfigurationError(
+            f"no projection {unknown[0]!r} in this App (it has: {', '.join(app.projections) or 'none'})"
+        )
+    wanted = {
+        projection.consumer for name, projection in app.projections.items() if name in names or not names
+    }
+    async with _opened(app, url) as runtime:
+        runtime.consumers.start(only=wanted)
+        while unbuilt := wanted - await _built(runtime.store):
+            for one in runtime.consumers.statistics():
+                if one.name in unbuilt and one.state in {"stopped", "paused"}:
+                    raise ConfigurationError(
+                        f"projection {one.name} is {one.state}: {one.reason or 'resume it'}"
+                    )
+            await asyncio.sleep(_LOOK)
+            for one in runtime.consumers.statistics():
+                if one.name in unbuilt and one.state == "running":
+                    say(f"{one.name}: at position {one.position:,}, {one.lag:,} to go")
+    say(f"{', '.join(sorted(wanted))}: built")
+    return 0
+
+
+async def _built(store: Store) -> set[str]:
+    """The consumers that have been at the end of the log, here or in another process."""
+    return {checkpoint.name for checkpoint in await store.list_checkpoints() if kept_in(checkpoint).built}
+
+
+@asynccontextmanager
+async def _opened(app: App, url: str) -> AsyncGenerator[Runtime, None]:
+    check_exists(url)
+    async with app.open(url, consumers=False) as runtime:
+        yield runtime
+
+
+async def _full_name(store: Store, name: str) -> str:
+    """The name of a checkpoint: that of a projection without its revision will do where it has one only."""
+    names = [checkpoint.name for checkpoint in await store.list_checkpoints()]
+    revisions = [each for each in names if each.partition("@")[0] == name and "@" in each]
+    if name in names or not revisions:
+        return name
+    if len(revisions) > 1:
+        raise ConfigurationError(f"{name!r} has several revisions: say which one, {' or '.join(revisions)}")
+    return revisions[0]

@@ -1,0 +1,135 @@
+"""What can be said to a consumer from outside, in whatever process it runs: pause, resume, reset, remove."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from rehydrate.clock import Clock
+from rehydrate.errors import ConfigurationError
+from rehydrate.runtime.claim import CLAIM, Claim, ClaimRecord, read_claim
+from rehydrate.runtime.tenure import kept_in
+from rehydrate.store.port import Checkpoint, Store
+
+_HOLDER: Final = "an operator"
+_UNCLAIMED: Final = Claim(standing="released")
+_LAG_PAGE: Final = 1_000
+"""How many events behind a consumer are counted; beyond that the positions tell."""
+
+
+class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store tells of a consumer."""
+
+    name: str
+    revision: int | None
+    """Of a projection."""
+    position: int
+    behind: int
+    """How many events are in the log after its place, whether it wants them or not."""
+    seconds: float
+    """How old the first of these is."""
+    rate: float
+    """Events a second, as it said last."""
+    state: str
+    """`"running"`, `"building"`, `"idle"` while nobody runs it, `"paused"`, `"stopped"`."""
+    parked: int
+    handled: int
+    reason: str
+    """Why it is stopped."""
+
+
+async def consumers_of(store: Store, clock: Clock) -> list[ConsumerStatus]:
+    """Every consumer that has a place in the log, by name."""
+    checkpoints = await store.list_checkpoints()
+    claims = {record.name: read_claim(record) for record in checkpoints if is_claim(record.name)}
+    head = (await store.head()).position
+    return [
+        await _status(store, checkpoint, claims.get(CLAIM + checkpoint.name, _UNCLAIMED), head, clock.wall())
+        for checkpoint in checkpoints
+        if not checkpoint.name.startswith("rehydrate.")
+    ]
+
+
+def is_claim(name: str) -> bool:
+    """Whether a checkpoint is no place of a consumer but says who runs one."""
+    return name.startswith(CLAIM)
+
+
+async def _status(store: Store, checkpoint: Checkpoint, claim: Claim, head: int, now: int) -> ConsumerStatus:
+    kept = kept_in(checkpoint)
+    page = await store.read_all(after=checkpoint.position, limit=_LAG_PAGE)
+    behind = len(page.events) if page.is_last else max(len(page.events), head - checkpoint.position)
+    seconds = max(0.0, (now - page.events[0].recorded_at) / 1e6) if page.events else 0.0
+    name, _, revision = checkpoint.name.partition("@")
+    return ConsumerStatus(
+        name=name,
+        revision=int(revision) if revision.isdecimal() else None,
+        position=checkpoint.position,
+        behind=behind,
+        seconds=seconds,
+        rate=kept.rate if claim.standing == "held" else 0.0,
+        state=_state(claim, is_building=bool(revision) and not kept.built),
+        parked=kept.parked,
+        handled=kept.handled,
+        reason=claim.reason,
+    )
+
+
+def _state(claim: Claim, *, is_building: bool) -> str:
+    match claim.standing:
+        case "held":
+            return "building" if is_building else "running"
+        case "released":
+            return "idle"
+        case standing:
+            return standing
+
+
+async def pause(store: Store, consumer: str) -> None:
+    """Have nobody run a consumer, in any process, until it is resumed; from when this returns it changes nothing."""
+    await _known(store, consumer)
+    await ClaimRecord(store, consumer, _HOLDER).put_whatever_is_there("paused")
+    # Whoever runs it hears of that with the next beat; the epoch stops the saves before that.
+    while (place := await store.load_checkpoint(consumer)) is not None:
+        raised = msgspec.structs.replace(place, epoch=place.epoch + 1)
+        if await store.save_checkpoint(raised, previous=place):
+            return
+
+
+async def resume(store: Store, consumer: str) -> None:
+    """Let a consumer that is paused or stopped be run again, by whoever competes for it."""
+    await _known(store, consumer)
+    await ClaimRecord(store, consumer, _HOLDER).put_whatever_is_there(
+        "released", unless=lambda claim: claim.standing in {"held", "released"}
+    )
+
+
+async def reset(store: Store, consumer: str) -> None:
+    """Send a consumer back to the beginning of the log, without views; whoever runs it goes on from there."""
+    await _known(store, consumer)
+    await store.reset_checkpoint(consumer)
+    # Whoever runs it may be waiting for events: without the claim it begins anew.
+    await ClaimRecord(store, consumer, _HOLDER).put_whatever_is_there(
+        "released", unless=lambda claim: claim.standing != "held"
+    )
+
+
+async def remove(store: Store, consumer: str) -> None:
+    """Forget a consumer, with its place and its views. Raises `ConfigurationError` while somebody runs it."""
+    await _known(store, consumer)
+    claim = await ClaimRecord(store, consumer, _HOLDER).look()
+    if claim.standing == "held":
+        raise ConfigurationError(
+            f"{consumer!r} is run by a process, which would build it again: end that process, or pause the consumer first"
+        )
+    await store.remove_checkpoint(consumer)
+    await store.remove_checkpoint(CLAIM + consumer)
+
+
+async def _known(store: Store, consumer: str) -> None:
+    if (
+        await store.load_checkpoint(consumer) is None
+        and await store.load_checkpoint(CLAIM + consumer) is None
+    ):
+        raise ConfigurationError(f"{store.url} has no consumer {consumer!r}")
