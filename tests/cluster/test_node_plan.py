@@ -50,7 +50,7 @@ def test_a_node_never_lists_itself_among_its_routes(name: str) -> None:
 def test_as_many_copies_are_asked_for_as_there_are_peers(count: int) -> None:
     node = _node(peers=[f"{name}=127.0.0.1:{5000 + number}" for number, name in enumerate("abcde"[:count])])
     assert node.replicas == count
-    assert node.store_url("bank").endswith(f"/bank?replicas={count}")
+    assert node.store_url("bank").endswith(f"/bank?replicas={count}&sync=always")
 
 
 @pytest.mark.parametrize("count", [2, 4, 6])
@@ -124,9 +124,10 @@ def test_a_file_of_tls_that_is_missing_is_named(tls: TlsFiles) -> None:
 def test_the_token_is_shown_nowhere_but_in_the_url(tls: TlsFiles) -> None:
     node = _node(peers=THREE, token="s3cret/?", tls=tls)
     assert node.url.startswith("nats://s3cret%2F%3F@127.0.0.1:4222,")
-    assert node.store_url("bank").endswith(f"/bank?replicas=3&tls_ca={tls.authority}")
+    assert node.store_url("bank").endswith(f"/bank?replicas=3&sync=always&tls_ca={tls.authority}")
+    assert node.cluster_url("bank").endswith(f"/bank?replicas=3&tls_ca={tls.authority}")
     configuration = node.plan.configuration(node.data, node.files)
-    shown = f"{node!r} {node.plan!r} {configuration!r} {configuration.routes!r} {node.shown_url}"
+    shown = f"{node!r} {node.plan!r} {configuration!r} {configuration.routes!r} {node.plan.shown_url}"
     assert "s3cret" not in shown
     assert configuration.routes is not None
     assert configuration.routes.secret not in shown

@@ -7,6 +7,7 @@ import logging
 import os
 from signal import Signals
 from typing import Final
+from urllib.parse import quote
 
 from rehydrate.cli.endings import say
 from rehydrate.cli.interrupts import CODES, listening
@@ -43,7 +44,7 @@ async def run_node(node: Node) -> int:
 async def _run(node: Node) -> None:
     say(f"{node.name}: starts; {_what(node)}")
     async with node:
-        say(f"{node.name}: connect to {node.shown_url}/NAME{_how(node)}")
+        say(f"{node.name}: a store on it is {_shown(node)}")
         seen: list[str] = []
         while True:
             now = _sentences(await node.health(), node)
@@ -61,13 +62,11 @@ def _what(node: Node) -> str:
     return f"one of {node.replicas}, with {' and '.join(others)}; data in {node.data}"
 
 
-def _how(node: Node) -> str:
-    plan = node.plan
-    needed = [
-        *(["the token before the first host: nats://TOKEN@..."] if plan.token else []),
-        *([f"?tls_ca={plan.tls.authority}"] if plan.tls else []),
-    ]
-    return f" (with {' and '.join(needed)})" if needed else ""
+def _shown(node: Node) -> str:
+    """A store's URL with NAME and TOKEN to be filled in."""
+    token = node.plan.token
+    url = node.store_url("NAME")
+    return url.replace(f"{quote(token, safe='')}@", "TOKEN@") if token else url
 
 
 def _sentences(health: NodeHealth, node: Node) -> list[str]:

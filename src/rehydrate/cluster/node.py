@@ -138,11 +138,6 @@ class Node:
         return self._plan.url
 
     @property
-    def shown_url(self) -> str:
-        """The same without the token."""
-        return self._plan.shown_url
-
-    @property
     def data(self) -> Path:
         """Its folder."""
         return self._data.folder
@@ -155,6 +150,10 @@ class Node:
     def store_url(self, name: str) -> str:
         """The URL of the store of that name, with all that this node knows: copies, and whom to trust."""
         return self._plan.store_url(name)
+
+    def cluster_url(self, name: str) -> str:
+        """What `app.open(..., cluster=)` takes, with whom to trust."""
+        return self._plan.cluster_url(name)
 
     @property
     def server_pid(self) -> int:

@@ -62,8 +62,14 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.url.replace(f"{quote(self.token, safe='')}@", "") if self.token else self.url
 
     def store_url(self, name: str) -> str:
-        """The URL of a store: as many copies as there are nodes, however many can be seen now."""
-        parameters = {"replicas": str(len(self.peers))}
+        """The URL of a store: as many copies as there are nodes, however many can be seen now, and each on disk."""
+        return self._url_of(name, {"replicas": str(len(self.peers)), "sync": "always"})
+
+    def cluster_url(self, name: str) -> str:
+        """What `cluster=` takes, so that programs on these nodes share their streams."""
+        return self._url_of(name, {"replicas": str(len(self.peers))})
+
+    def _url_of(self, name: str, parameters: dict[str, str]) -> str:
         if self.tls is not None:
             parameters["tls_ca"] = str(self.tls.authority)
         return f"{self.url}/{quote(name, safe='')}?{urlencode(parameters, safe='/')}"
