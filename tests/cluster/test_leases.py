@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,21 @@ async def test_a_store_that_only_one_process_can_open_is_refused(cluster: str) -
     with pytest.raises(ConfigurationError, match="cluster= needs a store that several processes can open"):
         async with node("memory://", cluster):
             pass
+
+
+async def test_a_node_with_another_store_is_refused(store: str, cluster: str, tmp_path: Path) -> None:
+    async with node(store, cluster) as first:
+        await first.dispatch(account, "ada", Deposit(1))
+        await until(
+            lambda: any(card.head_position for card in placement(first).membership.table.nodes.values())
+        )
+        with pytest.raises(
+            ConfigurationError, match="has another store, which has an event at position 1 that"
+        ):
+            async with node(f"sqlite:///{tmp_path}/other.db", f"{cluster}&timeout=1"):
+                pass
+        async with node(store, cluster) as second:
+            assert await second.state(account, "ada") == Account(1, 1)
 
 
 async def test_a_node_that_leaves_can_be_closed_twice(store: str, cluster: str) -> None:

@@ -18,10 +18,11 @@ import msgspec
 from rehydrate.clock import Clock, NewId, Timer
 from rehydrate.cluster.address import SHARDS, ClusterAddress
 from rehydrate.cluster.bucket import Bucket, Change, WrongRevisionError
+from rehydrate.cluster.same_store import who_has_another_store
 from rehydrate.cluster.table import NODE, SETTINGS, SHARD, WIRE, NodeCard, Settings, Table
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnsweredError
-from rehydrate.store.port import Store
+from rehydrate.store.port import Head, Store
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Membership:
         self._renewed = renewed
         self._lapsed = lapsed
         self._loop = asyncio.get_running_loop()
+        self._head = Head(0, "")
         self._revision = 0
         self._is_leaving = False
         self._hint = asyncio.Event()
@@ -86,6 +88,7 @@ class Membership:
         await self.bucket.open(self.address.replicas, within=self.address.nats.timeout)
         await self._insist(self._find)
         self._check_the_others()
+        await self._check_their_store()
 
     async def _find(self) -> None:
         settings = await self._settle_settings()
@@ -152,6 +155,18 @@ class Membership:
         if self.node:
             await self._listen(self.node)
 
+    async def _check_their_store(self) -> None:
+        # A replica may lag, and a store that was restored have lost what the others told of; that passes.
+        deadline = self._loop.time() + self.address.nats.timeout
+        while other := await who_has_another_store(self._store, self.table.nodes.values()):
+            if self._loop.time() > deadline:
+                raise ConfigurationError(
+                    f"{self.address.nats.shown}: {other.label} has another store, which has an event at position "
+                    f"{other.head_position:,} that is not in this one: give all nodes of a cluster the same store"
+                )
+            await asyncio.sleep(_RETRY)
+            await self._insist(self._find)
+
     async def _hear_of_changes(self) -> None:
         async def told(_: object) -> None:
             self._hint.set()
@@ -164,7 +179,7 @@ class Membership:
         """Take a lease, as a node that never was before."""
         node = self._new_id()
         await self._listen(node)
-        self.position = max(self.position, await self._head())
+        await self._ask_for_head()
         sent = self._clock.monotonic()
         self._revision = await self.bucket.put(NODE + node, self._card(), revision=0, ttl=self.address.ttl)
         self.node = node
@@ -210,7 +225,15 @@ class Membership:
     # -------------------------------------------------------------------------------------------------------- the lease
 
     def _card(self) -> bytes:
-        return msgspec.json.encode(NodeCard(self.label, position=self.position, is_leaving=self._is_leaving))
+        return msgspec.json.encode(
+            NodeCard(
+                self.label,
+                position=self.position,
+                head_position=self._head.position,
+                head_id=self._head.event_id,
+                is_leaving=self._is_leaving,
+            )
+        )
 
     async def _stay(self) -> None:
         """Renew three times before the lease would end; after a lapse begin anew."""
@@ -230,7 +253,7 @@ class Membership:
             wait = every if is_done else min(_RETRY, every)
 
     async def _renew(self) -> bool:
-        self.position = max(self.position, await self._head())
+        await self._ask_for_head()
         node, sent = self.node, self._clock.monotonic()
         try:
             card = self._card()
@@ -257,13 +280,13 @@ class Membership:
             self._extend(sent)
         return True
 
-    async def _head(self) -> int:
+    async def _ask_for_head(self) -> None:
         try:
             async with asyncio.timeout(self.address.ttl / 6):
-                return (await self._store.head()).position
+                self._head = await self._store.head()
         except Exception as error:  # noqa: BLE001 - without it some commands cost a read more
             _log.debug("%s: the store does not say where it ends: %s", self.address.nats.shown, error)
-            return 0
+        self.position = max(self.position, self._head.position)
 
     def _extend(self, sent: float) -> None:
         self.until = sent + self.address.ttl

@@ -26,6 +26,9 @@ class NodeCard(msgspec.Struct, frozen=True, omit_defaults=True):
     wire: int = WIRE
     position: int = 0
     """A position of the store that it knows of."""
+    head_position: int = 0
+    head_id: str = ""
+    """The newest event of its store, not long ago."""
     is_leaving: bool = False
     """Whether it takes no more shards."""
 
