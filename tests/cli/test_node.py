@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from socket import create_server
+from threading import Timer
 
 import pytest
 
@@ -16,12 +17,9 @@ from rehydrate.testing.clock import until
 from rehydrate.testing.servers.process import free_port
 from rehydrate.testing.servers.watcher import children_of, is_running
 from tests.cli.terminal import BANK, HANG_LIMIT, deposit, process, started, typed
+from tests.cluster.places import free_place, three_places
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-
-
-def _here() -> str:
-    return f"127.0.0.1:{free_port()}"
 
 
 @contextmanager
@@ -37,10 +35,13 @@ def _says(running: subprocess.Popen[bytes], text: str) -> str:
     """All that it says, up to the line that holds this text."""
     assert running.stderr is not None
     heard = ""
+    limit = Timer(HANG_LIMIT, running.kill)
+    limit.start()
     while text not in heard:
         line = running.stderr.readline().decode()
         assert line, f"it ended, and said only: {heard}"
         heard += line
+    limit.cancel()
     return heard
 
 
@@ -54,7 +55,7 @@ def _server_of(running: subprocess.Popen[bytes]) -> int:
 async def test_a_node_says_where_to_connect_and_ends_with_0_when_it_is_told_to(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    place = _here()
+    place = free_place()
     with _node("--name", "a", "--data", tmp_path, "--listen", place, "--token", "s3cret") as running:
         heard = _says(running, "all copies are current")
         assert f"rehydrate: a: starts; alone, data in {tmp_path}" in heard
@@ -70,7 +71,7 @@ async def test_a_node_says_where_to_connect_and_ends_with_0_when_it_is_told_to(
 
 
 async def test_a_node_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
-    with _node("--name", "a", "--data", tmp_path, "--listen", _here()) as running:
+    with _node("--name", "a", "--data", tmp_path, "--listen", free_place()) as running:
         _says(running, "ready, at")
         server = _server_of(running)
         running.kill()
@@ -78,7 +79,7 @@ async def test_a_node_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
 
 
 def test_a_node_that_waits_for_its_peers_says_so_and_can_be_ended(tmp_path: Path) -> None:
-    peers = ",".join(f"{name}={_here()}" for name in "abc")
+    peers = ",".join(f"{name}={free_place()}" for name in "abc")
     with _node("--name", "a", "--data", tmp_path, "--peers", peers) as running:
         heard = _says(running, "2 are needed: waiting for b at")
         assert "one of 3, with b and c" in heard
@@ -87,7 +88,7 @@ def test_a_node_that_waits_for_its_peers_says_so_and_can_be_ended(tmp_path: Path
 
 
 def test_three_nodes_say_whom_they_see_and_who_leads_and_commands_run_on_them(tmp_path: Path) -> None:
-    places = {name: _here() for name in "abc"}
+    places = three_places()
     peers = ",".join(f"{name}={place}" for name, place in places.items())
 
     def node(name: str) -> list[str | Path]:

@@ -26,8 +26,8 @@ from rehydrate.cluster import node as node_module
 from rehydrate.errors import ConfigurationError
 from rehydrate.nats import server as server_module
 from rehydrate.testing.clock import until
-from rehydrate.testing.servers.process import free_port
 from rehydrate.testing.servers.watcher import children_of, is_running
+from tests.cluster.places import free_place, three_places
 
 Node = partial(AnyNode, ready_within=60.0)
 _PROCESS = Path(__file__).with_name("node_process.py")
@@ -78,19 +78,11 @@ async def _stored_with(node: AnyNode, *, copies: int) -> int:
             return info.state.messages
 
 
-def _here() -> str:
-    return f"127.0.0.1:{free_port()}"
-
-
-def _three() -> dict[str, str]:
-    return {name: _here() for name in "abc"}
-
-
 # ---------------------------------------------------------------------------------------------------------- alone
 
 
 async def test_a_node_alone_stores_and_has_it_still_after_its_next_start(tmp_path: Path) -> None:
-    place = _here()
+    place = free_place()
     for number in (1, 2):
         async with Node(name="a", data=tmp_path / "a", listen=place, token="secret") as node:
             assert await _store(node) == number
@@ -105,7 +97,7 @@ async def test_a_node_alone_stores_and_has_it_still_after_its_next_start(tmp_pat
 async def test_a_server_that_dies_is_started_again_with_what_it_had(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         assert await _store(node) == 1
         pid = node.server_pid
         os.kill(pid, signal.SIGKILL)
@@ -121,7 +113,7 @@ async def _until_ready(node: AnyNode) -> None:
 
 
 async def test_a_server_whose_keeper_is_killed_ends_and_is_started_again(tmp_path: Path) -> None:
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         pid = node.server_pid
         (keeper,) = [child for child in children_of(os.getpid()) if pid in children_of(child)]
         os.kill(keeper, signal.SIGKILL)
@@ -131,14 +123,14 @@ async def test_a_server_whose_keeper_is_killed_ends_and_is_started_again(tmp_pat
 
 
 async def test_a_server_that_stands_still_is_ended_too(tmp_path: Path) -> None:
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         pid = node.server_pid
         os.kill(pid, signal.SIGSTOP)
     assert not is_running(pid)
 
 
 async def test_a_node_ends_while_a_forked_process_holds_its_pipes(tmp_path: Path) -> None:
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         pid = node.server_pid
         forked = subprocess.Popen(["sleep", "60"], close_fds=False)
     assert not is_running(pid)
@@ -147,7 +139,7 @@ async def test_a_node_ends_while_a_forked_process_holds_its_pipes(tmp_path: Path
 
 
 async def test_a_start_that_is_cancelled_leaves_no_server(tmp_path: Path) -> None:
-    node = Node(name="a", data=tmp_path, peers=_three())
+    node = Node(name="a", data=tmp_path, peers=three_places())
     starting = asyncio.ensure_future(node.__aenter__())
     await until(lambda: node.server_pid != 0)
     pid = node.server_pid
@@ -161,16 +153,16 @@ async def test_a_start_that_is_cancelled_leaves_no_server(tmp_path: Path) -> Non
 
 
 async def test_data_that_another_live_node_works_on_is_refused(tmp_path: Path) -> None:
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         with pytest.raises(NodeFailedError, match=f"another node works on {tmp_path}: end it, or give this"):
-            async with Node(name="a", data=tmp_path, listen=_here()):
+            async with Node(name="a", data=tmp_path, listen=free_place()):
                 pass
         assert (await node.health()).is_ready
 
 
 @pytest.mark.parametrize("above", [0, 2000])
 async def test_a_port_that_is_in_use_is_one_sentence(tmp_path: Path, above: int) -> None:
-    peers = _three()
+    peers = three_places()
     port = int(peers["a"].rpartition(":")[2]) + above
     sentence = f"another program listens on 127.0.0.1:{port}: end that"
     with closing(create_server(("127.0.0.1", port))), pytest.raises(NodeFailedError, match=sentence):
@@ -192,7 +184,7 @@ async def test_a_server_that_is_not_installed_is_one_sentence(
 
 @pytest.mark.parametrize("how", ["ready", "waits", "forks", "leaves"])
 async def test_no_server_is_left_however_its_process_ends(tmp_path: Path, how: str) -> None:
-    peers = f"a={_here()}" if how != "waits" else ",".join(f"{name}={_here()}" for name in "abc")
+    peers = f"a={free_place()}" if how != "waits" else ",".join(f"{name}={free_place()}" for name in "abc")
     running = subprocess.Popen(
         [sys.executable, _PROCESS, "a", tmp_path, peers, how], stdout=subprocess.PIPE, text=True
     )
@@ -211,17 +203,17 @@ async def test_no_server_is_left_however_its_process_ends(tmp_path: Path, how: s
                 os.kill(forked, signal.SIGKILL)
     # And its data is free again.
     if how != "waits":
-        async with Node(name="a", data=tmp_path, listen=_here()):
+        async with Node(name="a", data=tmp_path, listen=free_place()):
             pass
 
 
 async def test_no_server_is_left_by_a_process_that_is_killed_while_it_starts_it(tmp_path: Path) -> None:
-    peers = f"a={_here()}"
+    peers = f"a={free_place()}"
     for _ in range(5):
         done = subprocess.run([sys.executable, _PROCESS, "a", tmp_path, peers, "at once"], check=False)
         assert done.returncode == -signal.SIGKILL
     # Whatever was started holds the data until it has ended.
-    async with Node(name="a", data=tmp_path, listen=_here()) as node:
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
         mine = node.server_pid
         await until(lambda: _servers_on(tmp_path) == [mine])
 
@@ -254,7 +246,7 @@ async def test_one_node_of_three_waits_for_a_second_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_module, "_SAY_EVERY", 0.1)
-    peers = _three()
+    peers = three_places()
     first, second = (Node(name=name, data=tmp_path / name, peers=peers) for name in "ab")
     starting = asyncio.ensure_future(first.__aenter__())
     await until(lambda: "1 of 3 nodes is there, and 2 are needed: waiting for b at" in caplog.text)
@@ -268,14 +260,14 @@ async def test_one_node_of_three_waits_for_a_second_and_says_so(
 
 
 async def test_a_start_within_a_time_says_whom_it_waited_for(tmp_path: Path) -> None:
-    peers = _three()
+    peers = three_places()
     with pytest.raises(NodeFailedError, match=f"not ready within 0.5 s: 1 of 3 .* for b at {peers['b']}"):
         async with Node(name="a", data=tmp_path, peers=peers, ready_within=0.5):
             pass
 
 
 async def test_three_nodes_keep_three_copies_and_one_that_was_killed_catches_up(tmp_path: Path) -> None:
-    peers = _three()
+    peers = three_places()
     nodes = [Node(name=name, data=tmp_path / name, peers=peers, token="secret") for name in "abc"]
     async with _running(*nodes):
         assert await _store(nodes[0]) == 1
@@ -295,7 +287,7 @@ async def test_three_nodes_keep_three_copies_and_one_that_was_killed_catches_up(
 async def test_a_peer_with_another_token_is_refused_and_both_sides_say_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peers = _three()
+    peers = three_places()
     first = Node(name="a", data=tmp_path / "a", peers=peers, token="secret")
     second = Node(name="b", data=tmp_path / "b", peers=peers, token="guessed")
     starting = [asyncio.ensure_future(node.__aenter__()) for node in (first, second)]
@@ -311,7 +303,7 @@ async def test_a_peer_with_another_token_is_refused_and_both_sides_say_so(
 async def test_nodes_with_tls_talk_to_each_other_and_to_who_trusts_their_authority(tmp_path: Path) -> None:
     authority = trustme.CA()
     tls = _tls_files(authority, tmp_path)
-    peers = _three()
+    peers = three_places()
     nodes = [
         Node(
             name=name,

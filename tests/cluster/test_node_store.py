@@ -12,21 +12,17 @@ import pytest
 
 from rehydrate import open_store
 from rehydrate.cluster import Node as AnyNode
-from rehydrate.testing.servers.process import free_port
 from tests.bank import Deposit, app
 from tests.bank import account as bank_account
 from tests.cli.terminal import process
+from tests.cluster.places import free_place, three_places
 
 Node = partial(AnyNode, ready_within=60.0, token="s3cret")
 
 
-def _here() -> str:
-    return f"127.0.0.1:{free_port()}"
-
-
 @asynccontextmanager
 async def _three(folder: Path) -> AsyncGenerator[list[AnyNode]]:
-    peers = {name: _here() for name in "abc"}
+    peers = three_places()
     nodes = [Node(name=name, data=folder / name, peers=peers) for name in "abc"]
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(node) for node in nodes))
@@ -36,7 +32,7 @@ async def _three(folder: Path) -> AsyncGenerator[list[AnyNode]]:
 async def test_an_app_runs_on_a_node_and_finds_its_events_after_the_next_start(tmp_path: Path) -> None:
     for balance in (100, 200):
         async with (
-            Node(name="a", data=tmp_path, listen=_here()) as node,
+            Node(name="a", data=tmp_path, listen=free_place()) as node,
             app.open(node.url + "/bank") as bank,
         ):
             await bank.dispatch(bank_account, "ada", Deposit(100))
@@ -47,7 +43,7 @@ async def test_an_app_goes_on_when_the_server_of_its_node_is_killed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        Node(name="a", data=tmp_path, listen=_here()) as node,
+        Node(name="a", data=tmp_path, listen=free_place()) as node,
         app.open(node.store_url("bank")) as bank,
     ):
         assert "write" not in caplog.text  # a node's own URL says that it does, so that nobody is warned
@@ -69,7 +65,10 @@ async def test_a_store_on_three_nodes_has_three_copies_and_survives_any_one_of_t
 
 
 async def test_a_bank_moves_from_one_node_to_three_by_copy(tmp_path: Path) -> None:
-    async with Node(name="a", data=tmp_path / "alone", listen=_here()) as alone, _three(tmp_path) as nodes:
+    async with (
+        Node(name="a", data=tmp_path / "alone", listen=free_place()) as alone,
+        _three(tmp_path) as nodes,
+    ):
         async with app.open(alone.store_url("bank")) as bank:
             for name in ("ada", "bob", "eve"):
                 await bank.dispatch(bank_account, name, Deposit(100))
