@@ -29,7 +29,7 @@ class JsonCodec:
     those of its class, unless it has some of its own. Raises `ConfigurationError` for a class that would not come back.
 
     `names` has the name under which each class is written, `decoders` what reads each stored name; a name that is not
-    there raises `UnknownEventError`. `exact` has, for simple classes, what tells without reading a value back that it
+    there raises `UnknownEventError`. `stored_names` has every name that a class is, or ever was, stored under. `exact` has, for simple classes, what tells without reading a value back that it
     would come back as it is.
     """
 
@@ -54,10 +54,16 @@ class JsonCodec:
         self.exact: Mapping[type, IsExact] = exact_checks(by_name.values())
         self._is_ordered = not walk.holds_unordered
         decoders = _Decoders()
+        stored: dict[type, set[str]] = {cls: set() for cls in by_name.values()}
         for name, cls in (by_name | dict(aliases)).items():
             chain = upcasters.get(name, upcasters.get(cls.__name__, ()))
-            decoders.update(revisions(name, chain, _decoder(cls, walk)))
+            its = dict(revisions(name, chain, _decoder(cls, walk)))
+            decoders.update(its)
+            stored[cls].update(its)
         self.decoders: Mapping[str, Decode] = decoders
+        self.stored_names: Mapping[type, frozenset[str]] = {
+            cls: frozenset(its) for cls, its in stored.items()
+        }
 
     def digest(self, value: object) -> str:
         """16 hex digits that are the same for the same value, in every process."""

@@ -61,6 +61,11 @@ class Consumers:
 
     def subscribe(self, subscription: Subscription) -> Consumer:
         """Have a consumer for a subscription."""
+        for aggregate in subscription.aggregates:
+            if aggregate.name not in self._envelopes.codecs:
+                raise ConfigurationError(
+                    f"subscription {subscription.name!r}: {aggregate.name!r} is not one of this App's aggregates"
+                )
         return self.add(Subscriber(subscription, self._envelopes))
 
     def start(self, *, only: Collection[str] | None = None) -> None:
@@ -69,6 +74,14 @@ class Consumers:
         for name, consumer in self._all.items():
             if only is None or name in only:
                 consumer.start()
+
+    def all(self) -> list[Consumer]:
+        """Each of them, started or not."""
+        return list(self._all.values())
+
+    def is_built(self, name: str) -> bool:
+        """Whether a projection runs here and has been at the end of the log."""
+        return self._all[name].is_built
 
     async def remove(self, consumer: Consumer) -> None:
         """Close one and forget it; its place in the log stays."""

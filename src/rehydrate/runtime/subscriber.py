@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Retry, Skip, Stop
 from rehydrate.domain.projection import RESERVED
@@ -384,7 +385,26 @@ def _filter(subscription: Subscription, envelopes: Envelopes) -> LogFilter:
     names = frozenset(aggregate.name for aggregate in subscription.aggregates)
     if not streams and not names:
         names = frozenset(envelopes.codecs)
-    return LogFilter(streams=streams, aggregates=names)
+    return LogFilter(streams=streams, aggregates=names, types=_stored_names(subscription, envelopes))
+
+
+def _stored_names(subscription: Subscription, envelopes: Envelopes) -> frozenset[str]:
+    """Every name that events of the classes asked for may be stored under; empty where a codec cannot tell."""
+    aggregates = [aggregate.name for aggregate in subscription.aggregates] or list(envelopes.codecs)
+    found: set[str] = set()
+    for kind in subscription.types:
+        of_kind: set[str] = set()
+        for name in aggregates:
+            codec = envelopes.codecs[name]
+            if not isinstance(codec, JsonCodec):
+                return frozenset()
+            of_kind |= codec.stored_names.get(kind, frozenset())
+        if not of_kind:
+            raise ConfigurationError(
+                f"subscription {subscription.name!r}: {kind.__name__} is no event of {', '.join(aggregates) or 'this App'}"
+            )
+        found |= of_kind
+    return frozenset(found)
 
 
 def _place(event: StoredEvent) -> str:

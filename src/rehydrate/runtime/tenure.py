@@ -241,7 +241,9 @@ class Tenure:
             name=previous.name,
             position=position,
             event_id=event_id,
-            epoch=previous.epoch,
+            # Where the place stays, the epoch tells this save from those before it: one that was lost and lands late
+            # must find that it is too late.
+            epoch=previous.epoch + (position == previous.position),
             data=_encode(kept),
         )
         await put(self.store, self.clock, self.limits, saved, previous, views)
