@@ -411,5 +411,12 @@ async def _close(client: Client) -> None:
             await client.close()
     except (ClientError, OSError, TimeoutError) as error:
         logger.debug("while closing: %r", error)
+    # A client that is just connecting again may have missed that it was told to stop.
+    reconnecting = client._reconnection_task  # pyright: ignore[reportPrivateUsage]
+    while reconnecting is not None and not reconnecting.done():
+        reconnecting.cancel()
+        await asyncio.wait([reconnecting], timeout=_RECONNECT_AFTER)
     if isinstance(transport, TidyTransport):
         transport.abort()
+        # What is aborted is closed in the next turn of the event loop.
+        await asyncio.sleep(0)

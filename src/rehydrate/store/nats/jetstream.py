@@ -10,11 +10,16 @@ import msgspec
 from nats.aio.msg import Msg
 
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
-from rehydrate.nats.connection import Connection, NotAnswered, NotAnsweredError
+from rehydrate.nats.connection import Connection, NotAnswered
 from rehydrate.store.nats.failures import END_OF_BATCH, NO_MESSAGE, NOT_FOUND, ApiError, JetStreamError
 
-FIRST_PATIENCE: Final = 1.0
-"""Seconds until a question is asked again; each further one has twice as many. An election leaves them unanswered."""
+_ASK_AGAIN: Final = 0.25
+"""Seconds until a question is asked once more, beside the one that is under way. Without a leader nobody answers, and
+nobody says so; and when there is one again, it does not know of what was asked before."""
+_ASK_AGAIN_MOST: Final = 1.0
+"""The same for later times: it doubles."""
+_PATIENCE: Final = 1.0
+"""Seconds without a message of a batch until it is asked for again."""
 PAUSE: Final = 0.05
 
 
@@ -90,17 +95,18 @@ class JetStream:
         """Messages of a subject or pattern from a number on, as any replica has them."""
         body = _encode({"seq": number, "batch": limit, "next_by_subj": subject, "max_bytes": max_bytes})
         give_up = self._loop.time() + self._timeout
-        patience = FIRST_PATIENCE
         while True:
             collected = _Collected(self._loop)
             self._connection.call(
-                f"$JS.API.DIRECT.GET.{stream}", body, collected.answered, timeout=min(patience, self._timeout)
+                f"$JS.API.DIRECT.GET.{stream}",
+                body,
+                collected.answered,
+                timeout=min(_PATIENCE, self._timeout),
             )
             failed = await collected.ended
             if failed is None:
                 return Batch(collected.messages, collected.is_end)
             await self._pause(failed, give_up)
-            patience *= 2
 
     # ---- the rest of the API
 
@@ -130,15 +136,19 @@ class JetStream:
         """Ask until there is an answer; whatever it is, the question can be asked twice."""
         payload = b"" if body is None else _encode(body)
         give_up = self._loop.time() + self._timeout
-        patience = FIRST_PATIENCE
+        question = _Question(self._loop)
+        pause = _ASK_AGAIN
         while True:
-            try:
-                message = await self._connection.ask(subject, payload, timeout=min(patience, self._timeout))
-            except NotAnsweredError as error:
-                await self._pause(NotAnswered(error.reason, error.is_sent), give_up)
-                patience *= 2
-            else:
-                return message.data
+            question.under_way += 1
+            self._connection.call(
+                subject, payload, question.answered, timeout=max(0.0, give_up - self._loop.time())
+            )
+            await question.news(within=pause)
+            if question.answer is not None:
+                return question.answer.data
+            if not question.under_way:
+                await self._pause(question.failed, give_up)
+            pause = min(2 * pause, _ASK_AGAIN_MOST)
 
     async def _pause(self, failed: NotAnswered, give_up: float) -> None:
         if self._connection.closed is not None:
@@ -146,6 +156,41 @@ class JetStream:
         if self._loop.time() + PAUSE > give_up:
             raise StoreUnavailableError(f"{self._shown} gives no answer: {failed.reason}")
         await asyncio.sleep(PAUSE)
+
+
+class _Question:
+    """One question, asked several times at once; any answer will do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: Msg | None = None
+        self.failed = NotAnswered("no answer came in time", is_sent=True)
+        self.under_way = 0
+        self._loop = loop
+        self._news: asyncio.Future[None] | None = None
+
+    def answered(self, message: Msg | NotAnswered) -> bool:
+        self.under_way -= 1
+        if isinstance(message, NotAnswered):
+            self.failed = message
+        elif self.answer is None:
+            self.answer = message
+        if self.answer is not None or not self.under_way:
+            self._wake()
+        return False
+
+    async def news(self, *, within: float) -> None:
+        """Wait for the answer, for the last hope to go, or for the time to pass."""
+        self._news = self._loop.create_future()
+        timer = self._loop.call_later(within, self._wake)
+        try:
+            await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 class _Collected:

@@ -17,7 +17,7 @@ from rehydrate.store.nats.jetstream import decode_ack
 EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
 _HEADERS: Final = 512
 """Bytes of a message that are not ours."""
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 1.0
 _PAUSE: Final = 0.01
 _encode: Final = msgspec.msgpack.Encoder().encode
 _IN_THE_WAY: Final = frozenset({failures.IN_DOUBT, failures.TOO_MANY_BATCHES, failures.BATCH_INCOMPLETE})

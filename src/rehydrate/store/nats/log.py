@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 MAX_UNDER_WAY: Final = 1_024
 MAX_BYTES_UNDER_WAY: Final = 32 * 1024 * 1024
 EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
-_FIRST_PATIENCE: Final = 1.0
-"""Seconds until an append without an answer is sent again; each further time has twice as many."""
+_PATIENCE: Final = 1.0
+"""Seconds until an append without an answer is sent again. A leader that is cut off takes it and never answers, and the
+next one knows nothing of it: the sooner it is asked, the shorter is the outage."""
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.25
 _HEADERS: Final = 256
@@ -206,7 +207,7 @@ class Log:
         else:
             self._send(append, end)
 
-    def _send(self, append: Append, end: KnownEnd, patience: float = _FIRST_PATIENCE) -> None:
+    def _send(self, append: Append, end: KnownEnd) -> None:
         if not append.payload:
             append.payload = pack(append.events, append.expected + 1, self._wall())
             self._bytes += len(append.payload)
@@ -215,13 +216,13 @@ class Log:
                 too_large = AppendTooLargeError(append.stream, "bytes", len(append.payload), limit)
                 self._loop.call_soon(self._finish, append, too_large)
                 return
-        self._put_on_the_wire(append, end, patience)
+        self._put_on_the_wire(append, end)
 
-    def _put_on_the_wire(self, append: Append, end: KnownEnd, patience: float) -> None:
+    def _put_on_the_wire(self, append: Append, end: KnownEnd) -> None:
         def answered(message: Msg | NotAnswered) -> bool:
             if isinstance(message, NotAnswered):
                 append.is_tried = append.is_tried or message.is_sent
-                self._begin(self._resolve(append, patience=2 * patience))
+                self._begin(self._resolve(append))
                 return False
             self._answered(append, decode_ack(message.data))
             return False
@@ -231,7 +232,7 @@ class Log:
             append.payload,
             answered,
             headers={EXPECTS: str(end.number)},
-            timeout=min(patience, max(0.0, append.deadline - self._loop.time())),
+            timeout=min(_PATIENCE, max(0.0, append.deadline - self._loop.time())),
         )
 
     def _answered(self, append: Append, ack: PubAck) -> None:
@@ -276,7 +277,6 @@ class Log:
         *,
         is_refused: bool = False,
         is_sealed: bool = False,
-        patience: float = _FIRST_PATIENCE,
     ) -> None:
         """Find out from the leader what became of an append, or may become of it; send it again where it may be stored.
 
@@ -302,7 +302,7 @@ class Log:
         if is_sealed and isinstance(found, VersionConflictError | KnownEnd):
             found = StoreSealedError(self._shown)
         if isinstance(found, KnownEnd):
-            self._send(append, found, patience)
+            self._send(append, found)
         else:
             self._finish(append, found)
 

@@ -78,16 +78,16 @@ class Opening:
             raise ConfigurationError(
                 f"{self._shown} holds no store, and looking at it must not make one: is its name right?"
             )
+        for name, found in there.items():
+            if found is not None:
+                self._check(name, found)
         # Whoever finds a part of them makes the rest: nothing is lost where this is broken off.
-        async with asyncio.TaskGroup() as tasks:
-            making = {
-                name: tasks.create_task(self._create(name, *self._wanted[name]))
-                for name, found in there.items()
-                if found is None
-            }
-        for name, (subjects, config) in self._wanted.items():
-            found = there[name]
-            self._check(name, making[name].result() if found is None else found, subjects, config)
+        missing = [name for name, found in there.items() if found is None]
+        made = await asyncio.gather(*map(self._create, missing), return_exceptions=True)
+        for name, outcome in zip(missing, made, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._check(name, outcome)
 
     def _check_server(self) -> None:
         version = str(self._info.get("version", ""))
@@ -117,10 +117,9 @@ class Opening:
             raise self._refused(error) from error
         return config
 
-    async def _create(
-        self, name: str, subjects: list[str], config: Mapping[str, object]
-    ) -> Mapping[str, Any]:
+    async def _create(self, name: str) -> Mapping[str, Any]:
         """Make a JetStream stream; wait where its replicas cannot be placed yet."""
+        subjects, config = self._wanted[name]
         body: dict[str, object] = {
             "name": name,
             "subjects": subjects,
@@ -169,10 +168,9 @@ class Opening:
             return ConfigurationError(f"{self._shown}: this user's account has no JetStream: enable it there")
         return self._jetstream.refused(error)
 
-    def _check(
-        self, name: str, found: Mapping[str, Any], subjects: list[str], wanted: Mapping[str, object]
-    ) -> None:
+    def _check(self, name: str, found: Mapping[str, Any]) -> None:
         """Raise `ConfigurationError` where the promises could not be kept."""
+        subjects, wanted = self._wanted[name]
         metadata: Mapping[str, str] = found.get("metadata") or {}
         written_by = metadata.get(_FORMAT_KEY)
         if written_by is None:

@@ -1,0 +1,121 @@
+"""The store on three nodes of which one dies, stands still, or lags behind."""
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from rehydrate.store.port import Store, ViewChange
+from rehydrate.store.url import open_store
+from rehydrate.testing.clock import HANG_LIMIT
+from rehydrate.testing.conformance.checkpoints import checkpoint
+from rehydrate.testing.conformance.material import events, fill, ids, sound_log, whole_lots
+from rehydrate.testing.servers import NatsServer
+from tests.store.test_nats_network import Flood
+
+StartNats = Callable[..., NatsServer]
+
+
+@pytest.fixture
+def server(start_nats: StartNats) -> NatsServer:
+    return start_nats(nodes=3)
+
+
+async def opened(server: NatsServer) -> Store:
+    return await open_store(f"{server.fresh_url()}?timeout=15")
+
+
+def events_stream(store: Store) -> str:
+    return f"{urlsplit(store.url).path.strip('/')}-events"
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+async def test_a_node_that_is_killed_takes_no_acknowledged_append_with_it(
+    server: NatsServer, who: str
+) -> None:
+    store = await opened(server)
+    flood = Flood(store)
+    await flood.more(100)
+    leader = await asyncio.to_thread(server.leader_of, events_stream(store))
+    follower = next(node for node in server.nodes if node is not leader)
+    node = leader if who == "leader" else follower
+    await asyncio.to_thread(node.kill)
+    await flood.more(100)
+    await asyncio.to_thread(node.start)
+    await flood.more(20)
+    acked = await flood.stop()
+    assert whole_lots(await sound_log(store)) == acked
+    assert flood.errors == []
+    await store.close()
+
+
+async def test_all_nodes_that_are_killed_come_back_with_everything(server: NatsServer) -> None:
+    store = await opened(server)
+    flood = Flood(store)
+    await flood.more(100)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    await flood.more(20)
+    acked = await flood.stop()
+    assert whole_lots(await sound_log(store)) == acked
+    await store.close()
+
+
+async def test_a_leader_that_stands_still_delays_and_loses_nothing(server: NatsServer) -> None:
+    store = await opened(server)
+    flood = Flood(store)
+    await flood.more(100)
+    leader = await asyncio.to_thread(server.leader_of, events_stream(store))
+    leader.pause()
+    try:
+        await flood.more(50)
+    finally:
+        leader.resume()
+    await flood.more(20)
+    acked = await flood.stop()
+    assert whole_lots(await sound_log(store)) == acked
+    await store.close()
+
+
+async def test_reads_of_actors_never_lag_also_while_a_replica_stands_still(server: NatsServer) -> None:
+    """Any replica may answer a page: one that lags is asked again, one that is silent left."""
+    store = await opened(server)
+    await fill(store, "account-1", 3)
+    leader = await asyncio.to_thread(server.leader_of, events_stream(store))
+    follower = next(node for node in server.nodes if node is not leader)
+    follower.pause()
+    try:
+        for version in range(3, 30):
+            new = events(1)
+            await store.append("account-1", new, expected_version=version)
+            assert (await store.replay("account-1")).last_id == new[0].id
+            assert (await store.read_all(after=0)).event_id == new[0].id
+    finally:
+        follower.resume()
+    for version in range(30, 60):
+        new = events(1)
+        done = await store.append("account-1", new, expected_version=version)
+        page = await store.read_all(after=done.position - 1)
+        assert ids(page.events) == ids(new)
+        assert len((await store.replay("account-1")).rows) == version + 1
+    await store.close()
+
+
+async def test_views_and_their_place_stay_one_while_a_leader_is_killed(server: NatsServer) -> None:
+    store = await opened(server)
+    stream = events_stream(store).replace("-events", "-consumers")
+    leader = await asyncio.to_thread(server.leader_of, stream)
+    views = [f"view {n}" for n in range(20)]
+    place = None
+    for position in range(1, 60):
+        if position == 20:
+            await asyncio.to_thread(leader.kill)
+        moved = checkpoint("balances", position)
+        changes = [ViewChange(key, b"%d" % position) for key in views]
+        async with asyncio.timeout(HANG_LIMIT):
+            assert await store.save_checkpoint(moved, previous=place, views=changes)
+        place = moved
+        number = b"%d" % position
+        assert await store.list_views("balances") == sorted((key, number) for key in views)
+    await store.close()
