@@ -123,7 +123,7 @@ class Site:
     async def start_nodes(self, hosts: Iterable[Host]) -> None:
         """Start the nodes of these hosts, and wait until they are ready: a majority has to be there."""
         started = [await self._start_node(host) for host in hosts]
-        await asyncio.gather(*(node.says("connect to") for node in started))
+        await asyncio.gather(*(node.says(": ready") for node in started))
 
     async def _start_node(self, host: Host) -> Process:
         address, _, port = self.network.endpoint(host.number).rpartition(":")
