@@ -11,7 +11,7 @@ import pytest
 from rehydrate.cli.main import main
 from tests.cli.terminal import BANK, ROOT, deposit, process, typed
 
-COMMANDS = ("run", "streams", "events", "state", "verify", "migrate", "copy", "export", "import")
+COMMANDS = ("run", "streams", "events", "state", "verify", "migrate", "copy", "export", "import", "node")
 
 
 def test_help_names_every_command_and_each_has_examples() -> None:

@@ -91,7 +91,7 @@ def node(
 
     [bold]Examples[/bold]
 
-    rehydrate node --name a --data /var/lib/rehydrate
+    rehydrate node --name a --data /srv/rehydrate
 
     rehydrate node --name a --data a --peers a=127.0.0.1:4222,b=127.0.0.1:4223,c=127.0.0.1:4224
 
