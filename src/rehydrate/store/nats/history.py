@@ -81,6 +81,10 @@ class History:
                 ends[stream] = NOTHING if last is None else last.end
         return [ends[stream] for stream in streams]
 
+    async def is_led(self) -> bool:
+        """Whether what the leader says of the end of streams is true now, and not of before others elected another."""
+        return await self._jetstream.is_led(self._in)
+
     async def find(self, stream: str, version: int, upto: int) -> Entry:
         """The append that holds a version, among the messages up to a number, the last of the stream or one behind."""
         subject = self.subject(stream)

@@ -21,6 +21,8 @@ _ASK_AGAIN_MOST: Final = 1.0
 _PATIENCE: Final = 1.0
 """Seconds without a message of a batch until it is asked for again."""
 PAUSE: Final = 0.05
+_IN_TOUCH: Final = 2_500_000_000
+"""Nanoseconds. Replicas answer their leader every second, and elect another after four at the earliest."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -53,12 +55,31 @@ class _Stored(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
+class _Replica(msgspec.Struct, frozen=True):
+    active: int = 0
+    """Nanoseconds since the leader last heard of it."""
+
+
+class _Cluster(msgspec.Struct, frozen=True):
+    replicas: list[_Replica] = []
+
+
+class _GotInfo(msgspec.Struct, frozen=True):
+    cluster: _Cluster | None = None
+    error: ApiError | None = None
+
+
 class _GotMessage(msgspec.Struct, frozen=True):
     message: _Stored | None = None
     error: ApiError | None = None
 
 
+_NO_LEADER: Final = b'"err_code":10008,'
+"""The servers have no leader of their own for the moment."""
+_ERROR_WITHIN: Final = 200
+"""Bytes at the beginning of an answer in which it says so."""
 decode_ack: Final = msgspec.json.Decoder(PubAck).decode
+_decode_info: Final = msgspec.json.Decoder(_GotInfo).decode
 _decode_message: Final = msgspec.json.Decoder(_GotMessage).decode
 _encode: Final = msgspec.json.encode
 
@@ -90,6 +111,18 @@ class JetStream:
         if error.err_code == NO_MESSAGE:
             return None
         raise self.refused(JetStreamError(error))
+
+    async def is_led(self, stream: str) -> bool:
+        """Whether the leader that answers is in touch with a majority.
+
+        One that was cut off goes on to answer for some seconds after the others have elected another.
+        """
+        answer = _decode_info(await self._ask(f"$JS.API.STREAM.INFO.{stream}", None))
+        if answer.error is not None:
+            raise self.refused(JetStreamError(answer.error))
+        others = [] if answer.cluster is None else answer.cluster.replicas
+        in_touch = sum(replica.active < _IN_TOUCH for replica in others)
+        return 2 * (in_touch + 1) > len(others) + 1
 
     async def batch(self, stream: str, subject: str, number: int, limit: int, max_bytes: int) -> Batch:
         """Messages of a subject or pattern from a number on, as any replica has them."""
@@ -144,9 +177,12 @@ class JetStream:
                 subject, payload, question.answered, timeout=max(0.0, give_up - self._loop.time())
             )
             await question.news(within=pause)
-            if question.answer is not None:
-                return question.answer.data
-            if not question.under_way:
+            if (answer := question.answer) is not None:
+                if _NO_LEADER not in answer.data[:_ERROR_WITHIN] or self._loop.time() + PAUSE > give_up:
+                    return answer.data
+                question.answer = None
+                await asyncio.sleep(PAUSE)
+            elif not question.under_way:
                 await self._pause(question.failed, give_up)
             pause = min(2 * pause, _ASK_AGAIN_MOST)
 

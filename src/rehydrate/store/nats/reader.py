@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.store.nats.envelope import MAX_EVENTS, position_of
-from rehydrate.store.nats.history import Entry, History
+from rehydrate.store.nats.history import Entry, History, KnownEnd
 from rehydrate.store.nats.jetstream import PAUSE, JetStream, Message
 from rehydrate.store.nats.listing import Listing
 from rehydrate.store.nats.log import Log
@@ -59,6 +59,7 @@ class Reader:
         self._log = log
         self._store = store
         self._timeout = timeout
+        self._is_replicated = True
         self._loop = asyncio.get_running_loop()
         self._per_message = 1.0
         """How many events a message has had of late."""
@@ -67,14 +68,33 @@ class Reader:
         """Positions at which messages end, where readers are who go on from there."""
         self._names = Listing(self._list_streams)
 
+    def stands_alone(self) -> None:
+        """The server is no cluster: nobody else could have been elected."""
+        self._is_replicated = False
+
     # ---- streams
 
     async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
         era = self._log.era
-        ends = await self._history.ends(streams)
+        ends = await self._true_ends(streams)
         for stream, end in zip(streams, ends, strict=True):
             self._log.learn(stream, end, era)
         return [StreamEnd(end.version, end.event_id) for end in ends]
+
+    async def _true_ends(self, streams: Sequence[str]) -> list[KnownEnd]:
+        """By these it is decided whether a state is still the newest: no leader may answer who is none any more."""
+        give_up = self._loop.time() + self._timeout
+        while True:
+            if not self._is_replicated:
+                return await self._history.ends(streams)
+            ends, is_led = await asyncio.gather(self._history.ends(streams), self._history.is_led())
+            if is_led:
+                return ends
+            if self._loop.time() > give_up:
+                raise StoreUnavailableError(
+                    f"{self._store}: its leader has lost touch with the other replicas"
+                )
+            await asyncio.sleep(PAUSE)
 
     async def read_stream(self, stream: str, after: int, limit: int, near: int | None) -> StreamPage:
         if limit <= 0:

@@ -12,6 +12,7 @@ from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError
 from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.nats.connection import Connection
+from rehydrate.store.end_questions import EndQuestions
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.nats.address import Address, read_address
 from rehydrate.store.nats.consumers import MAX_VIEW_CHANGES, Consumers
@@ -83,6 +84,7 @@ class NatsStore:
         keeper = Keeper(connection)
         self._snapshots = Snapshots(jetstream, keeper, subjects)
         self._consumers = Consumers(jetstream, keeper, subjects)
+        self._ends = EndQuestions(self._ask_ends)
         self._watch = LogWatch(self._position, address.poll)
         self._hints = Hints(connection, subjects.hint, self._told)
         self._calls: set[asyncio.Task[Any]] = set()
@@ -93,6 +95,8 @@ class NatsStore:
         """Reach the servers, and open or create the store."""
         bind_to_process(self)
         await self._connection.open()
+        if not self._connection.server_info.get("cluster"):
+            self._reader.stands_alone()
         await Opening(self._connection, self._jetstream, self._address, self._subjects).open()
         await self._hints.open()
         await self._connection.listen(self._subjects.changes_of_events, self._changed)
@@ -143,7 +147,11 @@ class NatsStore:
         return [end.version for end in await self.ends(streams)]
 
     async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
-        return await self._call(self._reader.ends(streams))
+        self._check_open()
+        return await self._ends.ask(streams)
+
+    async def _ask_ends(self, streams: Sequence[str]) -> list[StreamEnd]:
+        return await self._call(self._reader.ends(streams), is_of_open=False)
 
     async def read_stream(
         self,
@@ -248,6 +256,7 @@ class NatsStore:
     async def _close(self) -> None:
         self._watch.close()
         await self._log.close()
+        await asyncio.wait([asyncio.create_task(self._ends.close())], timeout=self._timeout)
         if self._calls:
             # Who has asked has his answer; but servers that give none hold nobody up for longer than they may.
             await asyncio.wait(self._calls, timeout=self._timeout)
@@ -262,10 +271,11 @@ class NatsStore:
         if self._closed is not None:
             raise StoreClosedError(self._closed)
 
-    async def _call(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _call(self, call: Coroutine[Any, Any, T], *, is_of_open: bool = True) -> T:
         """Ask in a task of its own: who is cancelled cancels only his wait."""
         try:
-            self._check_open()
+            if is_of_open:
+                self._check_open()
         except StoreClosedError:
             call.close()
             raise
