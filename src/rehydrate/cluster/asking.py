@@ -343,6 +343,7 @@ class Asking:
             if not isinstance(message, NotAnswered):
                 self._silent.discard(node)
                 self._ask_for_held(node)
+                self._ask_again(node)
             elif self._connection.is_connected and node in self._membership.table.nodes:
                 self._fell_silent(node)
             return False
@@ -358,6 +359,16 @@ class Asking:
                 owners = [owner for owner in ask.open.values() if owner.node == node]
                 if owners:
                     self._send(ask, owners[0])
+
+    def _ask_again(self, node: str) -> None:
+        """A node is there and has not answered for long: its answer may have been lost, with a connection of its own."""
+        now, patience = self._clock.monotonic(), self._membership.address.patience
+        for ask in list(self._asks):
+            if ask.waits_for != node or now - ask.since < patience * 2 ** min(ask.sent - 1, 5):
+                continue
+            owner = self._membership.table.owner(ask.shard)
+            if owner is not None and owner.node == node:
+                self._send(ask, owner)
 
     def _fell_silent(self, node: str) -> None:
         self._silent.add(node)
