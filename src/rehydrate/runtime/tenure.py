@@ -72,27 +72,41 @@ class Progress:
         """The newest position that was seen."""
         self.handled = 0
         self.parked = 0
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: set[Reaching] = set()
 
     def move(self, position: int) -> None:
         """Everything up to there is done."""
         self.position = position
         self.head = max(self.head, position)
-        if self._waiting:
-            for after, reached in self._waiting:
-                if after <= position and not reached.done():
-                    reached.set_result(None)
+        for reaching in self._waiting:
+            if reaching.position <= position:
+                reaching.done.set()
 
-    async def reach(self, position: int) -> None:
-        """Return when everything up to there is done."""
+    def reach(self, position: int) -> Reaching:
+        """What is set when everything up to there is done; to be forgotten by whoever asked."""
+        reaching = Reaching(position)
+        self._waiting.add(reaching)
         if self.position >= position:
-            return
-        entry = (position, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        try:
-            await entry[1]
-        finally:
-            self._waiting.remove(entry)
+            reaching.done.set()
+        return reaching
+
+    def forget(self, reaching: Reaching) -> None:
+        """Nobody waits for it any more."""
+        self._waiting.discard(reaching)
+
+
+class Reaching:
+    """Somebody waits for a consumer to come to a position."""
+
+    __slots__ = ("done", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.done = asyncio.Event()
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self.done.set()
 
 
 class Errand:

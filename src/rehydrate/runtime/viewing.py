@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -49,7 +48,8 @@ class Views:
             await self._reach(projection, at_least, timeout)
         # The view first: where the checkpoint says afterwards that it is built, it was when the view was read.
         data = None if key.startswith(RESERVED) else await self._store.load_view(projection.consumer, key)
-        await self._check_built(projection, codec)
+        if data is None or not self._consumers[projection.consumer].is_built:
+            await self._check_built(projection, codec)
         return projection.initial if data is None else _decoded(projection, codec, key, data)
 
     async def page(
@@ -101,8 +101,13 @@ class Views:
         due = self._clock.monotonic() + timeout
         consumer = self._consumers[projection.consumer]
         while True:
-            if consumer.state == "running" and consumer.progress.position >= at_least and consumer.is_built:
+            if _is_there(consumer, at_least):
                 return
+            if consumer.is_built:
+                # It runs here, and says itself how far it is.
+                await self._either(consumer, at_least, min(_POLL_BESIDE, due - self._clock.monotonic()))
+                if _is_there(consumer, at_least):
+                    return
             checkpoint = await self._store.load_checkpoint(projection.consumer)
             position, built = _where(checkpoint)
             if position >= at_least and built:
@@ -115,19 +120,22 @@ class Views:
                         projection.name, projection.revision, position, head.position
                     )
                 raise ViewTimeoutError(projection.name, at_least, position, timeout)
-            poll = _POLL_BESIDE if consumer.state == "running" else _POLL
-            await self._either(consumer, at_least, min(left, poll))
+            if not consumer.is_built:
+                await sleep(self._clock, min(left, _POLL))
 
     async def _either(self, consumer: Consumer, position: int, seconds: float) -> None:
         """Return when the projector in this process is there, or after some time."""
-        waits = [asyncio.ensure_future(sleep(self._clock, seconds))]
-        if consumer.progress.position < position:
-            waits.append(asyncio.ensure_future(consumer.progress.reach(position)))
+        reached = consumer.progress.reach(position)
+        timer = self._clock.call_later(max(seconds, 0), reached.give_up)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await reached.done.wait()
         finally:
-            for wait in waits:
-                wait.cancel()
+            timer.cancel()
+            consumer.progress.forget(reached)
+
+
+def _is_there(consumer: Consumer, position: int) -> bool:
+    return consumer.is_built and consumer.progress.position >= position
 
 
 def _where(checkpoint: Checkpoint | None) -> tuple[int, bool]:

@@ -1,0 +1,166 @@
+"""Read models: events per second from the log into views, and the time from a command's answer to its view."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from bench.bank import Deposit, Deposited, Event, bank
+from bench.sample import MeasurementError, Sample, Size
+from bench.servers import Server
+from rehydrate import App, EventEnvelope, Projection, open_store
+from rehydrate.store.port import NewEvent, Store
+
+ACCOUNTS: Final = 1_000
+_APPEND: Final = 10
+_METADATA: Final = b'{"command_id":"0197f3a0c2d07c1e8a00000000000000"}'
+"""As large as what a command writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    amount: int = 0
+    changes: int = 0
+
+
+def _evolve(balance: Balance, envelope: EventEnvelope[Event]) -> Balance:
+    match envelope.event:
+        case Deposited(amount):
+            return replace(balance, amount=balance.amount + amount, changes=balance.changes + 1)
+        case _:
+            return replace(
+                balance, amount=balance.amount - envelope.event.amount, changes=balance.changes + 1
+            )
+
+
+_domain = bank()
+balances = Projection(
+    name="balances",
+    initial=Balance(),
+    key=lambda envelope: envelope.aggregate_id,
+    evolve=_evolve,
+    sources=[_domain.account],
+)
+app = App(aggregates=[_domain.account], projections=[balances])
+
+
+def memory_rate(size: Size, _: Path) -> Sample:
+    """A projection of a log in `memory://`, built from its beginning."""
+    return asyncio.run(_on("memory://", size, build))
+
+
+def sqlite_rate(size: Size, folder: Path) -> Sample:
+    """The same on a file."""
+    return asyncio.run(_on(f"sqlite:///{folder / 'bank.db'}", size, build))
+
+
+def postgres_rate(size: Size, _: Path) -> Sample:
+    """The same on PostgreSQL."""
+    with Server.POSTGRES.database() as url:
+        return asyncio.run(_on(url, size, build))
+
+
+def mongodb_rate(size: Size, _: Path) -> Sample:
+    """The same on MongoDB."""
+    with Server.MONGODB.database() as url:
+        return asyncio.run(_on(url, size, build))
+
+
+def sqlite_read_rate(size: Size, folder: Path) -> Sample:
+    """The log of a file, read in pages, and nothing else done."""
+    return asyncio.run(_on(f"sqlite:///{folder / 'bank.db'}", size, read))
+
+
+def postgres_read_rate(size: Size, _: Path) -> Sample:
+    """The same on PostgreSQL."""
+    with Server.POSTGRES.database() as url:
+        return asyncio.run(_on(url, size, read))
+
+
+def mongodb_read_rate(size: Size, _: Path) -> Sample:
+    """The same on MongoDB."""
+    with Server.MONGODB.database() as url:
+        return asyncio.run(_on(url, size, read))
+
+
+async def _on(url: str, size: Size, measure: Callable[[Store, Size, int], Awaitable[Sample]]) -> Sample:
+    store = await open_store(url)
+    try:
+        events = max(20 * size.stream, 2 * ACCOUNTS * _APPEND)
+        await fill(store, events)
+        gc.collect()
+        return await measure(store, size, (await store.head()).position)
+    finally:
+        await store.close()
+
+
+async def fill(store: Store, events: int) -> None:
+    """So many deposits, as appends of ten, over all accounts."""
+
+    async def one(account: int) -> None:
+        stream = _domain.account.stream(str(account))
+        for version in range(0, events // ACCOUNTS, _APPEND):
+            new = [
+                NewEvent(
+                    id=f"{account}-{version}-{n}", type="Deposited", data=b'{"amount":5}', metadata=_METADATA
+                )
+                for n in range(_APPEND)
+            ]
+            await store.append(stream, new, expected_version=version)
+
+    await asyncio.gather(*[one(account) for account in range(ACCOUNTS)])
+
+
+async def build(store: Store, size: Size, head: int) -> Sample:
+    """Views of all accounts, from position 0, as often as the time allows."""
+    events, seconds = 0, 0.0
+    while seconds < size.seconds:
+        await store.remove_checkpoint(balances.consumer)
+        async with app.open(store) as runtime:
+            began = perf_counter()
+            view = await runtime.view(balances, "1", at_least=head, timeout=600)
+            seconds += perf_counter() - began
+            events += runtime.statistics().consumers[0].handled
+        expected = runtime.statistics().consumers[0].handled // ACCOUNTS
+        if view != Balance(5 * expected, expected):
+            raise MeasurementError(f"{store.url}: projected {view} of {expected} events")
+    return Sample(events / seconds, {"events": events, "seconds": seconds})
+
+
+async def read(store: Store, size: Size, head: int) -> Sample:
+    """The same log, read."""
+    events, seconds = 0, 0.0
+    while seconds < size.seconds:
+        began, after = perf_counter(), 0
+        while after < head:
+            page = await store.read_all(after=after)
+            events += len(page.events)
+            after = page.position
+        seconds += perf_counter() - began
+    return Sample(events / seconds, {"events": events, "seconds": seconds})
+
+
+async def latencies(url: str, *, rate: int, seconds: float) -> list[float]:
+    """Milliseconds from the answer of a command until its view has it, at so many commands a second; sorted."""
+    found: list[float] = []
+
+    async def one(runtime: object, number: int) -> None:
+        done = await runtime.dispatch(_domain.account, str(number % ACCOUNTS), Deposit(1))  # type: ignore[attr-defined]
+        began = perf_counter()
+        await runtime.view(balances, str(number % ACCOUNTS), at_least=done.position)  # type: ignore[attr-defined]
+        found.append((perf_counter() - began) * 1_000)
+
+    async with app.open(url) as runtime:
+        async with asyncio.TaskGroup() as tasks:
+            began = perf_counter()
+            for number in range(int(rate * seconds)):
+                due = began + number / rate
+                if (wait := due - perf_counter()) > 0:
+                    await asyncio.sleep(wait)
+                tasks.create_task(one(runtime, number))
+    return sorted(found)
