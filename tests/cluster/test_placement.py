@@ -108,8 +108,11 @@ async def test_a_crash_is_told_with_its_cause_as_text(store: str, cluster: str, 
 async def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(store: str, cluster: str) -> None:
     async with nodes(store, cluster) as (here, _):
         for number in range(20):
-            with pytest.raises(InvalidIdError):
-                await here.dispatch(account, "\0" + str(number), Deposit(1))
+            for id in (f"\0{number}", f"\ud800{number}", "a" * 513):
+                with pytest.raises(InvalidIdError):
+                    await here.dispatch(account, id, Deposit(1))
+                with pytest.raises(InvalidIdError):
+                    await here.state(account, id)
         assert here.statistics().routed == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from rehydrate.testing.clock import until
 from rehydrate.testing.servers import NatsServer
 from tests.bank import Deposit, account
-from tests.cluster.cluster_nodes import SHARDS, balanced, nodes, placement, quick
+from tests.cluster.cluster_nodes import SHARDS, balanced, nodes, owns, placement, quick
 from tests.cluster.processes import calling, check, progress
 
 IDS = [f"account{number}" for number in range(16)]
@@ -38,6 +39,21 @@ async def test_an_election_of_the_servers_costs_no_lease_and_no_command(
             leader.restart()
         await check(store, callers)
         assert {placement(runtime).membership.node for runtime in runtimes} == names
+
+
+async def test_a_node_closes_soon_where_no_server_is_left(
+    store: str, start_nats: Callable[..., NatsServer]
+) -> None:
+    server = start_nats()
+    async with nodes(store, quick(server.fresh_url(), ttl=30), count=2) as (here, there):
+        id = next(id for id in IDS if owns(there, id))
+        await here.dispatch(account, id, Deposit(1))
+        server.kill()
+        await until(lambda: not placement(here).connection.is_connected)
+        began = time.monotonic()
+        assert (await here.dispatch(account, id, Deposit(1))).version == 2
+        await here.close()
+        assert time.monotonic() - began < 5
 
 
 async def test_without_any_server_commands_run_where_they_are_asked_for(

@@ -175,7 +175,10 @@ class Asking:
 
     def _take(self, ask: Ask, answer: Any) -> None:
         if isinstance(answer, wire.NotHere):
-            self._again(ask)
+            if ask.held is None:
+                self._again(ask)
+            elif not ask.open:
+                self._finish(ask, ask.final(ask.held))
         elif isinstance(answer, wire.RunYourself):
             self._run_here(ask)
         elif isinstance(answer, wire.Done):
@@ -383,8 +386,11 @@ class Asking:
             timer = self._clock.call_later(within, self._all_done)
             await self._finished
             timer.cancel()
+
+    def abandon(self) -> None:
+        """Whoever still waits is told what is true by now."""
         for ask in list(self._asks):
-            self._finish(ask, OutcomeUnknownError(ask.stream, ask.pending.command_id))
+            self._give_up(ask)
         if self._sweep is not None:
             self._sweep.cancel()
         for task in self._reads:

@@ -32,6 +32,7 @@ _READ_ALL_EVERY: Final = 30
 """Looks between two that read everything."""
 _AT_MOST_EVERY: Final = 0.05
 _RETRY: Final = 0.2
+_LEAVE_WITHIN: Final = 2.0
 
 
 class Membership:
@@ -196,17 +197,18 @@ class Membership:
         if not node:
             return
         try:
-            await self.bucket.delete(NODE + node, revision=self._revision)
-            self.tell_of_change()
-            await self._connection.client.flush()
+            async with asyncio.timeout(_LEAVE_WITHIN if self._connection.is_connected else 0):
+                await self.bucket.delete(NODE + node, revision=self._revision)
+                self.tell_of_change()
+                await self._connection.client.flush()
         except Exception as error:  # noqa: BLE001 - the lease ends by itself
-            _log.info("%s: the lease is left to expire: %s", self.address.nats.shown, error)
+            _log.info("%s: the lease is left to expire: %r", self.address.nats.shown, error)
 
     async def announce_leaving(self) -> None:
         """From now on nobody gives anything to this node."""
         self._is_leaving = True
         try:
-            if self.node and await self._renew():
+            if self.node and self._connection.is_connected and await self._renew():
                 self.tell_of_change()
         except Exception as error:  # noqa: BLE001 - then nobody knows it before this node is gone
             _log.debug("%s: leaving was not announced: %s", self.address.nats.shown, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from rehydrate.runtime.runtime import Runtime
 
 _log = logging.getLogger(__name__)
 
+_LEAVE_WITHIN: Final = 5.0
 _NEVER: Final = float("inf")
 
 
@@ -116,10 +118,12 @@ class RoutedPlacement:
             return
         self._has_left = True
         try:
-            await self.shards.leave()
+            async with asyncio.timeout(_LEAVE_WITHIN if self.connection.is_connected else 0):
+                await self.shards.leave()
         except Exception as error:  # noqa: BLE001 - the others take over what they are not given
-            _log.info("the shards of this node are left to the others: %s", error)
+            _log.info("the shards of this node are left to the others: %r", error)
         self._manager.owned_until = _NEVER
+        self.asking.abandon()
         await self.membership.leave()
         await self.connection.close()
 

@@ -107,4 +107,5 @@ class Table:
 
 def shard_of(stream: str, shards: int) -> int:
     """The same for the same stream in every process and version."""
-    return zlib.crc32(stream.encode()) % shards
+    # What is no id at all is refused later, with the reason.
+    return zlib.crc32(stream.encode(errors="surrogatepass")) % shards
