@@ -287,3 +287,22 @@ async def test_a_connection_that_the_server_ends_for_good_is_opened_anew(
     assert (await store.append("account-1", [new], expected_version=1)).version == 2
     assert (await sound_log(store))[-1].id == new.id
     await store.close()
+
+
+async def test_of_appends_submitted_in_one_go_over_a_line_that_breaks_the_first_are_stored_in_their_order(
+    proxy: Proxy, store: Store
+) -> None:
+    """Whoever copies a log builds on it."""
+    sent: list[str] = []
+    for n in range(12):
+        new = [lot(f"{n}.{m}", 1) for m in range(60)]
+        appending = [
+            asyncio.create_task(store.append(f"account-{n}-{m}", one, expected_version=0))
+            for m, one in enumerate(new)
+        ]
+        if n % 3:
+            cut = proxy.cut_after(500 + 1_700 * (n % 4), from_client=n % 2 == 0)
+            await cut.happened()
+        await asyncio.gather(*appending)
+        sent += [one[0].id for one in new]
+    assert ids(await sound_log(store)) == sent

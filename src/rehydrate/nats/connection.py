@@ -342,8 +342,10 @@ class Connection:
         self._connected.clear()
         logger.debug("%s: the connection is lost", self.address.shown)
         self._lost()
-        for token, call in list(self._calls.items()):
-            if call.is_sent:
+        # Also what was not sent: it was to arrive behind the rest.
+        self._outgoing.clear()
+        for token in list(self._calls):
+            if token in self._calls:
                 self._give_up(token, "the connection was lost")
 
     async def _on_regained(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from rehydrate.errors import CorruptStoreError
 from rehydrate.store.nats.envelope import Envelope, unpack
+from rehydrate.store.nats.failures import JetStreamError
 from rehydrate.store.nats.jetstream import JetStream, Message
 from rehydrate.store.nats.subjects import Subjects
 
@@ -102,7 +103,10 @@ class History:
         raise CorruptStoreError(f"version {version} of {stream} is missing: run `rehydrate verify`")
 
     async def is_sealed(self) -> bool:
-        info = await self._jetstream.api(f"STREAM.INFO.{self._in}")
+        try:
+            info = await self._jetstream.api(f"STREAM.INFO.{self._in}")
+        except JetStreamError as error:
+            raise self._jetstream.refused(error) from error
         return bool(info["config"].get("sealed"))
 
     def _entry(self, message: Message | None) -> Entry | None:

@@ -16,7 +16,7 @@ from rehydrate.store.nats.failures import END_OF_BATCH, NO_MESSAGE, NOT_FOUND, A
 _ASK_AGAIN: Final = 0.25
 """Seconds until a question is asked once more, beside the one that is under way. Without a leader nobody answers, and
 nobody says so; and when there is one again, it does not know of what was asked before."""
-_ASK_AGAIN_MOST: Final = 1.0
+_ASK_AGAIN_MOST: Final = 0.5
 """The same for later times: it doubles."""
 _PATIENCE: Final = 1.0
 """Seconds without a message of a batch until it is asked for again."""

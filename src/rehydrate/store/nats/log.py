@@ -53,6 +53,8 @@ class Append(msgspec.Struct, gc=False):
     expected: int
     waiter: AppendWaiter
     last_id: str
+    number: int
+    """In the order of submission."""
     deadline: float
     payload: bytes = b""
     is_tried: bool = False
@@ -84,6 +86,8 @@ class Log:
         self._queue: deque[Append] = deque()
         self._behind: dict[str, deque[Append]] = {}
         """The streams with an append under way, and what waits behind it."""
+        self._unanswered: list[Append] = []
+        self._submitted = 0
         self._under_way = 0
         self._bytes = 0
         self._learning: asyncio.Task[None] | None = None
@@ -104,7 +108,9 @@ class Log:
     ) -> StoreError | None:
         if self._closed is not None:
             return StoreClosedError(self._closed)
-        append = Append(stream, events, expected, waiter, last_id, self._loop.time() + self._timeout)
+        self._submitted += 1
+        deadline = self._loop.time() + self._timeout
+        append = Append(stream, events, expected, waiter, last_id, self._submitted, deadline)
         behind = self._behind.get(stream)
         if behind is not None:
             behind.append(append)
@@ -147,14 +153,22 @@ class Log:
 
     def _enqueue(self, append: Append) -> None:
         self._queue.append(append)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._send_queued)
 
     def _send_queued(self) -> None:
-        """Send in the order of submission, as much as there is room for."""
+        """Send in the order of submission, as much as there is room for; first what has to be sent again."""
         self._is_scheduled = False
         if self._learning is not None:
+            return
+        if self._unanswered:
+            again = sorted(self._unanswered, key=lambda append: append.number)
+            self._unanswered.clear()
+            self._learning = self._begin(self._send_again(again))
             return
         group: list[Append] = []
         size = 0
@@ -187,6 +201,19 @@ class Log:
             self._learning = None
             for append in group:
                 self._publish(append)
+            self._send_queued()
+
+    async def _send_again(self, group: list[Append]) -> None:
+        """Look what became of appends without an answer, and send again, in the order of submission, what is not there."""
+        found: Sequence[KnownEnd | Appended | StoreError] = ()
+        try:
+            await asyncio.sleep(min(max(append.looks for append in group) * _FIRST_PAUSE, _LONGEST_PAUSE))
+            found = await asyncio.gather(*map(self._look, group))
+        finally:
+            self._learning = None
+            broken_off = [self._unavailable(append, "it was broken off") for append in group[len(found) :]]
+            for append, outcome in zip(group, [*found, *broken_off], strict=True):
+                self._go_on(append, outcome)
             self._send_queued()
 
     def _put(self, stream: str, end: KnownEnd, era: int) -> None:
@@ -222,7 +249,7 @@ class Log:
         def answered(message: Msg | NotAnswered) -> bool:
             if isinstance(message, NotAnswered):
                 append.is_tried = append.is_tried or message.is_sent
-                self._begin(self._resolve(append))
+                self._not_answered(append)
                 return False
             self._answered(append, decode_ack(message.data))
             return False
@@ -253,13 +280,17 @@ class Log:
             self._finish(append, full)
         elif error.err_code == failures.IN_DOUBT or error.code == failures.UNAVAILABLE:
             append.is_tried = True
-            self._begin(self._resolve(append))
+            self._not_answered(append)
         else:
             refused = StoreUnavailableError(
                 f"{self._shown}: JetStream refuses an append: {error.description} ({error.err_code})",
                 stored=None if append.is_tried else False,
             )
             self._finish(append, refused)
+
+    def _not_answered(self, append: Append) -> None:
+        self._unanswered.append(append)
+        self._schedule()
 
     def _done(self, append: Append, number: int) -> Appended:
         """It is stored as the message of that number."""
@@ -271,40 +302,44 @@ class Log:
 
     # ---- looking
 
-    async def _resolve(
-        self,
-        append: Append,
-        *,
-        is_refused: bool = False,
-        is_sealed: bool = False,
-    ) -> None:
-        """Find out from the leader what became of an append, or may become of it; send it again where it may be stored.
+    async def _resolve(self, append: Append, *, is_refused: bool = False, is_sealed: bool = False) -> None:
+        """Find out from the leader how an append ended that cannot be stored as it is; send it where it can.
 
         `is_refused`: the server has just said that it does not store it as it was sent.
         """
+        outcome: KnownEnd | Appended | StoreError = self._unavailable(append, "it was broken off")
+        try:
+            await asyncio.sleep(min(append.looks * _FIRST_PAUSE, _LONGEST_PAUSE))
+            outcome = await self._look(append, is_refused=is_refused, is_sealed=is_sealed)
+        finally:
+            self._go_on(append, outcome)
+
+    def _go_on(self, append: Append, outcome: KnownEnd | Appended | StoreError) -> None:
+        if isinstance(outcome, KnownEnd):
+            self._send(append, outcome)
+        else:
+            self._finish(append, outcome)
+
+    async def _look(
+        self, append: Append, *, is_refused: bool = False, is_sealed: bool = False
+    ) -> KnownEnd | Appended | StoreError:
+        """How an append ended, or the end of its stream, behind which it may be stored."""
+        append.looks = 2 * append.looks + 1
         try:
             async with asyncio.timeout_at(append.deadline):
-                await asyncio.sleep(min(append.looks * _FIRST_PAUSE, _LONGEST_PAUSE))
-                append.looks = 2 * append.looks + 1
                 found = await self._find(append)
                 if isinstance(found, VersionConflictError) and not is_refused:
                     is_sealed = await self._history.is_sealed()
         except TimeoutError:
-            found = self._unavailable(append, "no answer came in time")
+            return self._unavailable(append, "no answer came in time")
         except StoreError as error:
-            found = self._failed(append, error)
-        except asyncio.CancelledError:
-            self._finish(append, self._unavailable(append, "it was broken off"))
-            raise
+            return self._failed(append, error)
         except Exception as error:
             logger.exception("%s: an append was broken off", self._shown)
-            found = self._unavailable(append, f"it was broken off: {error!r}", cause=error)
+            return self._unavailable(append, f"it was broken off: {error!r}", cause=error)
         if is_sealed and isinstance(found, VersionConflictError | KnownEnd):
-            found = StoreSealedError(self._shown)
-        if isinstance(found, KnownEnd):
-            self._send(append, found)
-        else:
-            self._finish(append, found)
+            return StoreSealedError(self._shown)
+        return found
 
     async def _find(self, append: Append) -> KnownEnd | Appended | StoreError:
         """How it ended; or the end of its stream, behind which it may be stored."""
