@@ -76,3 +76,15 @@ async def test_without_any_server_commands_run_where_they_are_asked_for(
         for id in IDS:
             await here.dispatch(account, id, Deposit(1))
         assert here.statistics().shards + there.statistics().shards == SHARDS
+
+
+@pytest.mark.parametrize("nodes_of_nats", [1, 3])
+async def test_store_and_cluster_may_lie_in_the_same_servers_under_one_name(
+    request: pytest.FixtureRequest, nodes_of_nats: int
+) -> None:
+    url: str = request.getfixturevalue("nats_url" if nodes_of_nats == 1 else "three_nats_url")
+    async with nodes(url, quick(url), count=2) as (here, there):
+        async with calling(here, IDS) as ours, calling(there, IDS) as theirs:
+            await progress(ours)
+        await check(url, [*ours, *theirs])
+        assert await here.state(account, IDS[0]) == await there.state(account, IDS[0])
