@@ -163,9 +163,11 @@ class Consumer:
 
     async def _do_alone(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
         claim = ClaimRecord(self._store, self.work.name, f"{self._holder} on an errand")
+        progress = Progress()
+        progress.held_until = self._clock.monotonic() + self._limits.takeover_after
         before = await claim.put_whatever_is_there("held")
         try:
-            tenure = await self._begin(claim.holder, Progress(), is_unclean=False)
+            tenure = await self._begin(claim.holder, progress, is_unclean=False)
             await self.work.enter(tenure)
             return await errand(tenure)
         except (TakenOverError, ClosingError):
@@ -241,6 +243,7 @@ class Consumer:
                 may_take = claim.standing != "paused" and (claim.standing != "stopped" or self._is_fresh)
             self._is_fresh = False
             if may_take and await self._claim.put("held"):
+                self.progress.held_until = now + self._limits.takeover_after
                 return claim.standing == "held" and claim.holder != self._holder
             self._show(claim)
             if not may_take and not await self._pause(self._limits.takeover_after / _LOOKS):
@@ -257,9 +260,11 @@ class Consumer:
         """Show that this process is alive, until the name is another's."""
         while True:
             await sleep(self._clock, self._limits.takeover_after / _BEATS)
+            now = self._clock.monotonic()
             try:
                 if not await self._claim.put("held"):
                     raise TakenOverError
+                self.progress.held_until = now + self._limits.takeover_after
             except StoreUnavailableError:
                 # Whoever cannot beat cannot be overtaken either: nobody else can write the claim now.
                 continue

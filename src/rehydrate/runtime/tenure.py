@@ -72,6 +72,8 @@ class Progress:
         """The newest position that was seen."""
         self.handled = 0
         self.parked = 0
+        self.held_until = 0.0
+        """On the monotonic clock: before that nobody takes the name of a holder that is silent from now on."""
         self._waiting: set[Reaching] = set()
 
     def move(self, position: int) -> None:
