@@ -1,7 +1,8 @@
 """A process of its own that runs a node, and says who its server is: `python node_process.py NAME DATA PEERS HOW`.
 
 HOW is `ready` (it waits until it is killed), `waits` (its peers never come), `at once` (it kills itself as soon as the
-server's keeper was started), `forks` (a forked process goes on when it is killed), or `leaves` (it ends without a word).
+server's keeper was started), `forks` (a forked process goes on when it is killed), `forks and ends` (that process ends by
+leaving its own copy of the node), or `leaves` (it ends without a word).
 """
 
 import asyncio
@@ -31,6 +32,15 @@ async def main(name: str, data: str, peers: str, how: str) -> None:
             forked = os.fork()
             if not forked:
                 signal.pause()
+        if how == "forks and ends":
+            pid, forked = node.server_pid, os.fork()
+            if not forked:
+                await node.__aexit__(None, None, None)
+                os._exit(0)  # to close the event loop here would break that of the other process
+            os.waitpid(forked, 0)
+            is_well = node.server_pid == pid and (await node.health()).is_ready
+            os.write(1, f"{is_well}\n".encode())
+            return
         os.write(1, f"{node.server_pid} {forked}\n".encode())
         if how == "leaves":
             os._exit(3)

@@ -21,12 +21,13 @@ from nats.js.api import StreamConfig
 from nats.js.errors import NoStreamResponseError
 
 from rehydrate.cluster import Node as AnyNode
-from rehydrate.cluster import NodeFailedError, TlsFiles
+from rehydrate.cluster import NodeFailedError
 from rehydrate.cluster import node as node_module
 from rehydrate.errors import ConfigurationError
 from rehydrate.nats import server as server_module
 from rehydrate.testing.clock import until
 from rehydrate.testing.servers.watcher import children_of, is_running
+from tests.cluster.certificates import tls_files
 from tests.cluster.places import free_place, three_places
 
 Node = partial(AnyNode, ready_within=60.0)
@@ -207,6 +208,18 @@ async def test_no_server_is_left_however_its_process_ends(tmp_path: Path, how: s
             pass
 
 
+def test_a_forked_process_that_leaves_its_copy_of_the_node_ends_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, _PROCESS, "a", tmp_path, f"a={free_place()}", "forks and ends"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True\n"
+    assert "Traceback" not in done.stderr
+
+
 async def test_no_server_is_left_by_a_process_that_is_killed_while_it_starts_it(tmp_path: Path) -> None:
     peers = f"a={free_place()}"
     for _ in range(5):
@@ -302,7 +315,7 @@ async def test_a_peer_with_another_token_is_refused_and_both_sides_say_so(
 
 async def test_nodes_with_tls_talk_to_each_other_and_to_who_trusts_their_authority(tmp_path: Path) -> None:
     authority = trustme.CA()
-    tls = _tls_files(authority, tmp_path)
+    tls = tls_files(authority, tmp_path)
     peers = three_places()
     nodes = [
         Node(
@@ -319,14 +332,3 @@ async def test_nodes_with_tls_talk_to_each_other_and_to_who_trusts_their_authori
         context = ssl.create_default_context(cafile=tls.authority)
         async with _connected(nodes[0].url, tls=context) as client:
             await client.flush()
-
-
-def _tls_files(authority: trustme.CA, folder: Path) -> TlsFiles:
-    certificate = authority.issue_cert("127.0.0.1")
-    files = TlsFiles(
-        certificate=folder / "certificate.pem", key=folder / "key.pem", authority=folder / "ca.pem"
-    )
-    certificate.private_key_pem.write_to_path(files.key)
-    certificate.cert_chain_pems[0].write_to_path(files.certificate)
-    authority.cert_pem.write_to_path(files.authority)
-    return files

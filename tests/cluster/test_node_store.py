@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trustme
 
-from rehydrate import open_store
+from rehydrate import StoreUnavailableError, open_store
 from rehydrate.cluster import Node as AnyNode
 from tests.bank import Deposit, app
 from tests.bank import account as bank_account
 from tests.cli.terminal import process
+from tests.cluster.certificates import tls_files
 from tests.cluster.places import free_place, three_places
 
 Node = partial(AnyNode, ready_within=60.0, token="s3cret")
@@ -37,6 +39,18 @@ async def test_an_app_runs_on_a_node_and_finds_its_events_after_the_next_start(t
         ):
             await bank.dispatch(bank_account, "ada", Deposit(100))
             assert (await bank.state(bank_account, "ada")).balance == balance
+
+
+async def test_the_url_of_a_store_says_whom_to_trust(tmp_path: Path) -> None:
+    tls = tls_files(trustme.CA(), tmp_path)
+    async with (
+        Node(name="a", data=tmp_path / "a", listen=free_place(), tls=tls) as node,
+        app.open(node.store_url("bank")) as bank,
+    ):
+        assert (await bank.dispatch(bank_account, "ada", Deposit(100))).version == 1
+    with pytest.raises(StoreUnavailableError) as refused:
+        await open_store(f"{node.url}/bank?timeout=1")
+    assert "s3cret" not in str(refused.value)
 
 
 async def test_an_app_goes_on_when_the_server_of_its_node_is_killed(

@@ -1,6 +1,7 @@
 """NATS for tests: it starts, stops, dies and comes back as it is told, alone and as a cluster."""
 
 import asyncio
+import os
 import ssl
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from rehydrate.nats.configuration import TlsFiles
 from rehydrate.testing.clock import until
 from rehydrate.testing.servers import NatsServer, ServerNotFoundError, found, process
 from rehydrate.testing.servers.databases import drop_database, fresh_database
 from rehydrate.testing.servers.watcher import is_running
+from tests.cluster.certificates import tls_files
 
 StartNats = Callable[..., NatsServer]
 
@@ -185,18 +186,6 @@ async def test_a_server_with_tls_is_talked_to_through_its_authority(
         await client.flush()
 
 
-def tls_files(authority: trustme.CA, folder: Path) -> TlsFiles:
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
-    files = TlsFiles(
-        certificate=folder / "certificate.pem", key=folder / "key.pem", authority=folder / "ca.pem"
-    )
-    certificate.private_key_pem.write_to_path(files.key)
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(files.certificate, append=True)
-    authority.cert_pem.write_to_path(files.authority)
-    return files
-
-
 async def test_a_port_that_somebody_else_took_is_left_to_him(
     start_nats: StartNats, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,3 +235,70 @@ def test_a_fresh_name_needs_no_server() -> None:
     assert fresh_database("nats://test@127.0.0.1:1,127.0.0.1:2").startswith(
         "nats://test@127.0.0.1:1,127.0.0.1:2/test_"
     )
+
+
+# ------------------------------------------------------------------------------------------------- as users have them
+
+_USES_ALL = """
+def test_one(nats_url):
+    assert nats_url.startswith("nats://")
+
+
+def test_three(three_nats_url):
+    assert three_nats_url.count(":") == 4
+
+
+def test_own(start_nats):
+    start_nats().restart()
+"""
+_HIDDEN = """
+from rehydrate.testing.servers import found
+
+found.find_nats_server = lambda: None
+"""
+
+
+def _run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run those tests with nothing but Rehydrate's own plugin."""
+    (folder / "test_all.py").write_text(_USES_ALL, "utf-8")
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("REHYDRATE_", "PYTEST_"))
+    }
+    plugin = {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_PLUGINS": "rehydrate.testing.plugin",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"],
+        check=False,
+        cwd=folder,
+        env=kept | plugin | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_fixtures_work_without_any_other_plugin(tmp_path: Path) -> None:
+    done = _run_pytest(tmp_path)
+    assert "3 passed" in done.stdout, done.stdout
+
+
+def test_a_server_that_cannot_be_had_is_a_loud_skip_or_a_failure_where_servers_are_required(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "conftest.py").write_text(_HIDDEN, "utf-8")
+    done = _run_pytest(tmp_path)
+    assert "3 skipped" in done.stdout, done.stdout
+    assert "REHYDRATE_TEST_NATS_URL" in done.stdout.partition("servers that tests were skipped for")[2]
+    done = _run_pytest(tmp_path, REHYDRATE_REQUIRE_SERVERS="1")
+    assert "3 passed" not in done.stdout
+    assert "1 failed, 2 errors" in done.stdout, done.stdout
+
+
+def test_a_server_of_ones_own_is_used_where_the_variable_names_it(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    (tmp_path / "conftest.py").write_text(_HIDDEN, "utf-8")
+    done = _run_pytest(tmp_path, REHYDRATE_TEST_NATS_URL=nats_server.url)
+    assert "1 passed, 2 skipped" in done.stdout, done.stdout

@@ -21,6 +21,7 @@ import msgspec
 from rehydrate.cluster.node_data import NodeData
 from rehydrate.cluster.node_plan import NodePlan, plan_node
 from rehydrate.errors import RehydrateError
+from rehydrate.fork import bind_to_process
 from rehydrate.nats.configuration import TlsFiles
 from rehydrate.nats.log import complaint, is_passing
 from rehydrate.nats.server import (
@@ -47,6 +48,9 @@ _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a server that has died is started again, once more often in a row."""
 _PROVEN: Final = 60.0
 """Seconds after which a server that was started again counts as one that works."""
+
+_abandoned: Final[list[object]] = []
+"""What belongs to the process from which this one was forked: to let go of a server here would end it there."""
 
 
 class NodeHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +166,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         server_program()
+        bind_to_process(self)
         self._data.claim(self._plan)
         self._data.configure(self._plan)
         try:
@@ -183,6 +188,11 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._end()
+
+    def forked(self) -> None:
+        """In a forked process the server is another's: whatever is done here must not end it."""
+        _abandoned.extend((self._server, self._keeping))
+        self._server = self._keeping = None
 
     async def health(self) -> NodeHealth:
         """How it is now."""
