@@ -58,6 +58,13 @@ class Process:
             pids += children_of(pid)
         return pids
 
+    def child(self, program: str) -> int:
+        """The process id of what it has started under that name."""
+        for pid in self.family():
+            if Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == program:
+                return pid
+        raise ProcessLookupError(f"{program} does not run")
+
     def pause(self) -> None:
         """Stop it where it stands, with all that it has started (SIGSTOP)."""
         self._paused = self.family()

@@ -49,13 +49,22 @@ class Site:
     """All hosts, in one network."""
 
     def __init__(
-        self, folder: Path, network: Network, *, hosts: int = 3, ttl: int = 2, delay: float = 0.0
+        self,
+        folder: Path,
+        network: Network,
+        *,
+        hosts: int = 3,
+        first: int = 0,
+        ttl: int = 15,
+        delay: float = 0.0,
+        skews: Sequence[Skew | None] = (),
     ) -> None:
         self.folder = folder
         self.network = network
-        self.hosts = [Host(number) for number in range(hosts)]
+        self.hosts = [Host(number) for number in range(first, first + hosts)]
         self.ttl = ttl
         self._delay = delay
+        self._skews = skews or [None] * (first + hosts)
         self._relays: list[Process] = []
         self._is_far = network.has_cables
         """Beyond its own machine a node listens with TLS only."""
@@ -148,7 +157,7 @@ class Site:
         )
         return host.node
 
-    async def start_application(self, host: Host, *, code: int = 1, skew: Skew | None = None) -> None:
+    async def start_application(self, host: Host, *, code: int = 1) -> None:
         """Start an application on a host, and wait until its callers call."""
         host.started += 1
         orders = Orders(
@@ -156,7 +165,7 @@ class Site:
             store=self.store,
             cluster=self.cluster,
             journal=str(self._journal("bank", host)),
-            skew=skew,
+            skew=self._skews[host.number],
         )
         host.application = await self._start_callers("application", host, orders, code)
         await host.application.says("ready")
@@ -218,7 +227,7 @@ class Site:
         async def is_elected() -> bool:
             found.clear()
             for host in self.hosts:
-                told = await self._ask(host, jetstream)
+                told = await self.ask(host, jetstream)
                 name = (told or JetStream()).leaders().get(stream, "")
                 found.extend(host for host in self.hosts if host.name == name and host not in found)
             return len(found) == 1
@@ -230,7 +239,7 @@ class Site:
         """Wait until every node that runs has caught up with the others."""
 
         async def all_are() -> bool:
-            told = [await self._ask(host, health) for host in self.hosts if host.node and host.node.runs]
+            told = [await self.ask(host, health) for host in self.hosts if host.node and host.node.runs]
             return all(one is not None and one.status == "ok" for one in told)
 
         await until(all_are)
@@ -250,7 +259,8 @@ class Site:
         await until(is_alike)
         return leader
 
-    async def _ask(self, host: Host, question: Callable[[int], _T]) -> _T | None:
+    async def ask(self, host: Host, question: Callable[[int], _T]) -> _T | None:
+        """Ask the server of a host on its monitoring port; None where none runs."""
         port = self._monitor_port(host)
         return (
             await asyncio.to_thread(self.network.look, host.number, partial(question, port)) if port else None
@@ -302,4 +312,3 @@ class Site:
             if process.runs:
                 process.kill()
             await process.ended()
-        await asyncio.to_thread(self.network.close)

@@ -1,0 +1,189 @@
+"""One row of the matrix as it is played: what is done when, on which of the hosts, and what was seen meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+
+from rehydrate.nats.monitor import jetstream
+from tests.faults.cluster.history import Violation, violations
+from tests.faults.cluster.journal import Attempt, Failed
+from tests.faults.cluster.measures import Measures, measures
+from tests.faults.cluster.network import Network
+from tests.faults.cluster.site import EVENTS, META, PLAIN, Host, Site
+from tests.faults.cluster.skew import Skew
+
+_LOOK: Final = 0.05
+WARM: Final = 40
+"""Answers that every application gets before anything is measured."""
+STEADY: Final = 150
+"""And before the fault, and after it."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault."""
+
+    name: str
+    what: str
+    """What was done, for the table."""
+    act: Act
+    ttl: int = 15
+    needs_cables: bool = False
+    delay: float = 0.0
+    skews: Sequence[Skew | None] = (None, None, None)
+    also_answered: frozenset[str] = frozenset()
+    """Errors that callers may be answered with, beside those after which they repeat."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    row: Row
+    violations: Sequence[Violation]
+    unexpected: Sequence[str]
+    """Errors that no caller should see."""
+    unknown: int
+    """Commands without an answer at the end, whose callers were killed."""
+    ours: Measures
+    plain: Measures
+    led_after: float | None
+    """Seconds from the fault until the JetStream stream of the events had another leader; None where it kept it."""
+    plain_led_after: float | None
+
+
+class Scene:
+    """What a fault is done to."""
+
+    def __init__(self, site: Site, row: Row, leader: Host) -> None:
+        self.site = site
+        self.row = row
+        self.leader = leader
+        """Whose node leads the events, and the plain publishes."""
+        self.measured = list(site.hosts)
+        """The hosts whose callers count: not those that were killed, stopped or cut off themselves."""
+
+    @property
+    def followers(self) -> list[Host]:
+        return [host for host in self.site.hosts if host is not self.leader]
+
+    def without(self, *hosts: Host) -> list[Host]:
+        """From now on callers on these hosts are not measured; the others."""
+        self.measured = [host for host in self.measured if host not in hosts]
+        return self.measured
+
+    async def get_on(self, hosts: Sequence[Host] | None = None) -> None:
+        """Wait until callers on these hosts have got many more answers."""
+        await self.site.get_on(STEADY, hosts)
+
+    async def lasting(self, seconds: float) -> None:
+        """A fault that lasts for a while, whatever happens meanwhile."""
+        await asyncio.sleep(seconds)
+
+    async def bring_back(self, *hosts: Host) -> None:
+        """Start the nodes of these hosts again, and wait until they have caught up."""
+        await self.site.start_nodes(hosts)
+        await self.site.healthy()
+
+
+Act: TypeAlias = Callable[[Scene], Awaitable[None]]
+
+
+async def play(row: Row, folder: Path, network: Network) -> Result:
+    """Start three hosts, let the callers call, do it to them, and look at what came of it."""
+    folder.mkdir(parents=True)
+    site = Site(folder, network, ttl=row.ttl, delay=row.delay, skews=row.skews)
+    try:
+        await site.start()
+        await site.get_on(WARM)
+        scene = Scene(site, row, await site.led_alike(site.hosts[0]))
+        began = time.monotonic()
+        await site.get_on(STEADY)
+        async with _watching(site) as leaders:
+            fault = time.monotonic()
+            await row.act(scene)
+            over = time.monotonic()
+            await site.get_on(STEADY)
+            ended = time.monotonic()
+        await site.finish()
+        log = await site.log()
+    finally:
+        await site.close()
+    attempts = site.journals()
+    of_measured = site.journals(hosts=scene.measured)
+    plain = site.journals("plain", scene.measured)
+    return Result(
+        row=row,
+        violations=violations(attempts, log),
+        unexpected=unexpected(attempts, row.also_answered),
+        unknown=unanswered(attempts),
+        ours=measures(of_measured, began=began, fault=fault, over=over, ended=ended),
+        plain=measures(plain, began=began, fault=fault, over=over, ended=ended),
+        led_after=_led_after(leaders, EVENTS, scene.leader, fault),
+        plain_led_after=_led_after(leaders, PLAIN, scene.leader, fault),
+    )
+
+
+EXPECTED: Final = frozenset({
+    "CommandTimeoutError", "MailboxFullError", "OutcomeUnknownError", "StoreUnavailableError", "VersionConflictError",
+})  # fmt: skip
+"""What callers may be answered with in trouble, and repeat."""
+
+
+def unexpected(attempts: Sequence[Attempt], also: frozenset[str]) -> list[str]:
+    errors = {attempt.answer.error for attempt in attempts if isinstance(attempt.answer, Failed)}
+    return sorted(errors - EXPECTED - also)
+
+
+def unanswered(attempts: Sequence[Attempt]) -> int:
+    """How many commands have no answer but errors."""
+    asked = {attempt.asked.id for attempt in attempts if attempt.asked.is_command}
+    return len(
+        asked
+        - {
+            attempt.asked.id
+            for attempt in attempts
+            if attempt.answer is not None and not isinstance(attempt.answer, Failed)
+        }
+    )
+
+
+_Seen: TypeAlias = list[tuple[float, str, str]]
+"""When which JetStream stream was seen to have which leader."""
+
+
+@asynccontextmanager
+async def _watching(site: Site) -> AsyncGenerator[_Seen]:
+    """Look all the time at who leads what."""
+    seen: _Seen = []
+
+    async def look() -> None:
+        while True:
+            for host in site.hosts:
+                told = await site.ask(host, jetstream)
+                leaders = told.leaders() if told is not None else {}
+                seen.extend(
+                    (time.monotonic(), stream, leader)
+                    for stream, leader in leaders.items()
+                    if stream in {EVENTS, PLAIN, META} and leader
+                )
+            await asyncio.sleep(_LOOK)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield seen
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+        if not looking.cancelled():
+            looking.result()
+
+
+def _led_after(seen: _Seen, stream: str, leader: Host, fault: float) -> float | None:
+    times = [at - fault for at, its_stream, name in seen if its_stream == stream and name != leader.name]
+    return min(times) if times else None

@@ -1,0 +1,74 @@
+"""The matrix as people read it: a table in Markdown, and the place for it in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.faults.cluster.history import summary
+from tests.faults.cluster.scene import Result, Row
+
+PAGE: Final = Path(__file__).parents[3] / "docs" / "cluster_faults.md"
+BEGIN: Final = "<!-- written by make test-faults -->"
+END: Final = "<!-- to here -->"
+_COLUMNS: Final = (
+    "what was done",
+    "answers",
+    "lost",
+    "doubled",
+    "other",
+    "longest silence",
+    "worst account",
+    "beyond its leader",
+    "plain publishes",
+    "beyond their leader",
+    "a second before / after",
+)
+
+
+def table(results: Sequence[Result | tuple[Row, str]]) -> str:
+    """One line for each row; for one that was not played, why."""
+    head = f"| {' | '.join(_COLUMNS)} |"
+    return "\n".join([head, "|---|" + "--:|" * (len(_COLUMNS) - 1), *map(_line, results)])
+
+
+def _line(result: Result | tuple[Row, str]) -> str:
+    if isinstance(result, tuple):
+        row, reason = result
+        return f"| {row.what} | not run: {reason} |" + " |" * (len(_COLUMNS) - 2)
+    kinds = summary(result.violations)
+    lost, doubled = kinds.get("lost", 0), kinds.get("doubled", 0)
+    other = len(result.violations) - lost - doubled + len(result.unexpected)
+    ours, plain = result.ours, result.plain
+    cells = [
+        result.row.what,
+        f"{ours.acknowledged:,}",
+        str(lost),
+        str(doubled),
+        str(other),
+        _seconds(ours.silence),
+        _seconds(ours.worst),
+        _beyond(ours.worst, result.led_after),
+        _seconds(plain.worst),
+        _beyond(plain.worst, result.plain_led_after),
+        f"{ours.before:.0f} / {ours.after:.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s"
+
+
+def _beyond(worst: float, led_after: float | None) -> str:
+    """How much longer it took than the servers did to elect another leader; nothing where none was needed."""
+    return "" if led_after is None else f"{max(0.0, worst - led_after):+.2f} s"
+
+
+def written_into(page: str, text: str) -> str:
+    """The page with this text between the marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert end, f"the page has no place for the table, between {BEGIN} and {END}"
+    return f"{before}{BEGIN}\n\n{text}\n\n{end}{after}"
