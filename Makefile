@@ -17,6 +17,9 @@ SERVERS := requirements-servers.txt
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+# Tests start hundreds of processes: what one of them has compiled is not compiled again, and nothing of it lies about.
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+unexport PYTHONDONTWRITEBYTECODE
 # The pyright wheel and its nodejs wheel carry all they need: no download, no question about newer versions.
 export PYRIGHT_PYTHON_CACHE_DIR := $(CACHE)/pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
