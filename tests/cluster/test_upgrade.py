@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -203,10 +202,10 @@ async def test_a_refusal_that_only_the_new_code_has_is_the_nearest_that_the_old_
 
 
 async def test_a_state_of_another_shape_is_folded_where_it_is_asked_for(store: str, cluster: str) -> None:
-    wide: Any = Aggregate(
+    wide = Aggregate[tuple[int], Put | OldRefusal, WasPut](
         name="purse",
         initial=(0,),
-        decide=lambda state, command: _old_decide(state[0], command),
+        decide=_wide_decide,
         evolve=_wide_evolve,
         commands=Put | OldRefusal,
         events=WasPut,
@@ -220,6 +219,10 @@ async def test_a_state_of_another_shape_is_folded_where_it_is_asked_for(store: s
         await older.dispatch(old, id, Put(5))
         assert await older.state(old, id) == 5
         assert await newer.state(wide, id) == (5,)
+
+
+def _wide_decide(state: tuple[int], command: Put | OldRefusal) -> Iterable[WasPut]:
+    return _old_decide(state[0], command)
 
 
 def _wide_evolve(state: tuple[int], event: WasPut) -> tuple[int]:

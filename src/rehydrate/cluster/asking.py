@@ -149,7 +149,7 @@ class Asking:
         if ask.is_over:
             return
         if isinstance(message, NotAnswered):
-            self._not_answered(ask, copy, message)
+            self._not_answered(ask, copy, node, message)
             return
         self._silent.discard(node)
         ask.close_copies(node)
@@ -161,10 +161,12 @@ class Asking:
             unknown.__cause__ = error
             self._finish(ask, unknown)
 
-    def _not_answered(self, ask: Ask, copy: int, message: NotAnswered) -> None:
+    def _not_answered(self, ask: Ask, copy: int, node: str, message: NotAnswered) -> None:
         if not message.is_sent or message.has_nobody:
             # This copy has reached nobody, and never will.
             ask.open.pop(copy, None)
+            if message.has_nobody:
+                self._fell_silent(node)
             if ask.waits_for and copy == ask.sent:
                 ask.waits_for = ""
                 self._run_here(ask)
@@ -315,11 +317,11 @@ class Asking:
         for ask in list(self._asks):
             if ask.pending.deadline + _GRACE <= now:
                 self._expire(ask, now)
-            elif now - ask.since >= patience and ask.sent and not ask.is_running_here and ask.held is None:
-                if not ask.waits_for:
-                    self._run_here(ask)
-                else:
+            elif ask.sent and not ask.is_running_here and ask.held is None:
+                if ask.waits_for and now - ask.since >= patience / 4:
                     self._ping(ask.waits_for, now)
+                elif not ask.waits_for and now - ask.since >= patience:
+                    self._run_here(ask)
         for node in list(self._silent):
             self._ping(node, now)
         if self._asks or self._silent:
@@ -338,7 +340,7 @@ class Asking:
     def _ping(self, node: str, now: float) -> None:
         """Ask whether a node is there at all: a command may take its time, this does not."""
         patience = self._membership.address.patience
-        if now - self._pinged.get(node, float("-inf")) < patience:
+        if now - self._pinged.get(node, float("-inf")) < patience / 2:
             return
         self._pinged[node] = now
 
@@ -374,7 +376,8 @@ class Asking:
                 self._send(ask, owner)
 
     def _fell_silent(self, node: str) -> None:
-        self._silent.add(node)
+        if node in self._membership.table.nodes:
+            self._silent.add(node)
         for ask in list(self._asks):
             if ask.waits_for == node:
                 self._run_here(ask)
