@@ -84,18 +84,25 @@ def test_each_test_that_proves_a_guarantee_exists() -> None:
 
 
 async def test_the_tables_of_guarantees_say_yes_where_the_store_declares_it(
-    tmp_path: Path, postgres_url: str, mongodb_url: str
+    tmp_path: Path, postgres_url: str, mongodb_url: str, nats_url: str
 ) -> None:
-    urls = ["memory://", "memory://bank", f"sqlite:///{tmp_path}/bank.db", postgres_url, mongodb_url]
+    urls = [
+        "memory://",
+        "memory://bank",
+        f"sqlite:///{tmp_path}/bank.db",
+        postgres_url,
+        mongodb_url,
+        nats_url,
+    ]
     stores = [await rehydrate.open_store(url) for url in urls]
     checked = 0
     for _, heading in headings(DOCS / "guarantees.md"):
         for row in table(DOCS / "guarantees.md", heading) if heading in LAWS else ():
-            if "/conformance/" not in row[6]:
+            if "/conformance/" not in row[7]:
                 continue
-            file, law = row[6].strip("`").split("::")
+            file, law = row[7].strip("`").split("::")
             needs, lacks = _declared(ROOT / file, law)
-            for store, cell in zip(stores, row[1:6], strict=True):
+            for store, cell in zip(stores, row[1:7], strict=True):
                 has = store.capabilities
                 is_restore_of_private = file.endswith("restores.py") and has.single_writer
                 applies = all(getattr(has, name) for name in needs) and not any(

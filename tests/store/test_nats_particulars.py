@@ -17,8 +17,11 @@ from rehydrate.errors import (
 )
 from rehydrate.nats.configuration import TlsFiles
 from rehydrate.store.nats.store import NatsStore
+from rehydrate.store.port import ViewChange
 from rehydrate.store.url import open_store
+from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import fill, sound_log
+from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import NatsServer
 
 StartNats = Callable[..., NatsServer]
@@ -231,6 +234,23 @@ async def test_a_server_that_syncs_now_and_then_is_warned_of_where_it_says_so(
     said = [] if interval == "always" else ["n0 write to disk only every 10 s"]
     assert len(caplog.messages) == len(said)
     assert all(sentence in caplog.messages[0] for sentence in said)
+
+
+async def test_a_user_with_no_more_rights_than_the_page_says_opens_and_uses_a_store(
+    start_nats: StartNats,
+) -> None:
+    allowed = ["bank.>", "$JS.API.>", "_INBOX.>"]
+    rights = {"publish": allowed, "subscribe": [*allowed, "$JS.EVENT.ADVISORY.STREAM.*.bank-events"]}
+    user = {"user": "app", "password": "y", "permissions": rights}
+    server = start_nats(token=None, settings={"authorization": {"users": [user]}})
+    store = await opened(f"{server.url.replace('://', '://app:y@')}/bank")
+    await fill(store, "account-1", 3)
+    await store.save_snapshot(snapshot("account-1", 3), keep=2)
+    views = [ViewChange("ada", b"1")]
+    assert await store.save_checkpoint(checkpoint("balances", 1), previous=None, views=views)
+    assert await store.load_view("balances", "ada") == b"1"
+    assert len(await sound_log(store)) == 3
+    await store.close()
 
 
 # ---- what a store must be

@@ -76,7 +76,7 @@ async def test_another_package_registers_a_store_by_entry_point(monkeypatch: pyt
 async def test_an_unknown_scheme_names_the_known_ones() -> None:
     assert (
         await refusal("oracle://db")
-        == "no store is known by oracle:// (known: memory://, mongodb://, mongodb+srv://, postgresql://, sqlite://)"
+        == "no store is known by oracle:// (known: memory://, mongodb://, mongodb+srv://, nats://, postgresql://, sqlite://)"
     )
 
 
