@@ -25,11 +25,11 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CACHE)/pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench docs clean
+.PHONY: help demo test test-slow test-faults check format bench docs clean
 
 help: ## Print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo '  ARGS="..." is handed on to demo, test, test-slow, bench and docs; PYTHON=... chooses the Python of a new .venv.'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." is handed on to demo, test, test-slow, test-faults, bench and docs; PYTHON=... chooses the Python of a new .venv.'
 
 demo: $(DEMO_READY) ## Play the bank, then this repository's history, on SQLite
 	@$(BIN)/python examples/demo.py $(ARGS)
@@ -39,6 +39,9 @@ test: $(DEV_READY) ## Run all tests but the slow ones
 
 test-slow: $(DEV_READY) ## Run the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: $(DEV_READY) ## Play the fault matrix on three hosts, and write its table
+	@$(BIN)/python -m tests.faults.cluster $(ARGS)
 
 check: $(DEV_READY) ## Lint, format, types, layers, size of modules
 	$(BIN)/ruff check
