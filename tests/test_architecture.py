@@ -21,6 +21,7 @@ EXTRAS = {
     "asyncpg",
     "pymongo",
     "bson",
+    "nats",
 }
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from rehydrate.nats.address import NatsAddress, read_nats_address
+from rehydrate.store_url import StoreUrl
 from rehydrate.testing.servers.found import ServerNotFoundError
 
 if TYPE_CHECKING:
@@ -103,25 +105,24 @@ def _drop_collections(url: str, name: str) -> None:
 
 
 def _delete_streams(url: str, name: str) -> None:
-    parts = urlsplit(url)
-    servers = [parts._replace(netloc=netloc, path="", query="").geturl() for netloc in _each(parts.netloc)]
-    _in_a_thread(_delete_streams_of(servers, name))
+    _in_a_thread(_delete_streams_of(read_nats_address(StoreUrl(url)), name))
 
 
-def _each(netloc: str) -> list[str]:
-    credentials, at, hosts = netloc.rpartition("@")
-    return [f"{credentials}{at}{host}" for host in hosts.split(",")]
-
-
-async def _delete_streams_of(servers: list[str], name: str) -> None:
+async def _delete_streams_of(address: NatsAddress, name: str) -> None:
     try:
-        import nats
+        from nats.aio.client import Client
     except ImportError as error:
         raise _no_driver("NATS", "nats") from error
-    client = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
-        servers, connect_timeout=int(_PATIENCE)
-    )
+    client = Client()
     try:
+        await client.connect(  # pyright: ignore[reportUnknownMemberType]
+            list(address.servers),
+            user=address.user,
+            password=address.password,
+            token=address.token,
+            tls=address.ssl_context() if address.tls else None,
+            connect_timeout=int(_PATIENCE),
+        )
         stored = client.jetstream(timeout=_PATIENCE)  # pyright: ignore[reportUnknownMemberType]
         names = [info.config.name or "" for info in await stored.streams_info()]
         for its_name in names:

@@ -44,7 +44,7 @@ class PostgresTemplate:
             self.programs.folder / "initdb",
             *("--pgdata", self._data),
             *("--username", "postgres", "--auth", "scram-sha-256", "--pwfile", password),
-            *("--encoding", "UTF8", "--no-locale", "--no-sync"),
+            *("--encoding", "UTF8", "--no-locale", "--no-sync", "--set", "scram_iterations=1"),
             cwd=folder.path,
         )
 
