@@ -78,6 +78,21 @@ async def test_a_store_on_three_nodes_has_three_copies_and_survives_any_one_of_t
         assert (await bank.state(bank_account, "ada")).balance == 200
 
 
+async def test_programs_on_three_nodes_share_their_streams(tmp_path: Path) -> None:
+    async with _three(tmp_path) as nodes, AsyncExitStack() as stack:
+        banks = [
+            await stack.enter_async_context(
+                app.open(node.store_url("bank"), cluster=node.cluster_url("bank"))
+            )
+            for node in nodes
+        ]
+        for bank in banks:
+            for id in ("ada", "bob", "eve"):
+                await bank.dispatch(bank_account, id, Deposit(1))
+        for id in ("ada", "bob", "eve"):
+            assert {(await bank.state(bank_account, id)).balance for bank in banks} == {3}
+
+
 async def test_a_bank_moves_from_one_node_to_three_by_copy(tmp_path: Path) -> None:
     async with (
         Node(name="a", data=tmp_path / "alone", listen=free_place()) as alone,
