@@ -284,6 +284,9 @@ class Serving:
         self._connection.tell(reply, self._failure(error, stream, command))
 
     def _finish(self, key: Key, answer: bytes) -> None:
+        if len(answer) > self._room:
+            # A refusal or an error with large facts: whoever asks comes to the same, for nothing of it was stored.
+            answer = wire.encode(wire.RunYourself(WIRE))
         for reply in self._under_way.pop(key, ()):
             self._connection.tell(reply, answer)
 
