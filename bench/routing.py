@@ -60,7 +60,7 @@ def plain_latency(size: Size, _: Path) -> Sample:
 
 async def _routed(url: str, size: Size) -> Sample:
     domain = bank()
-    async with _other("node", url, size), domain.app.open(url, cluster=url) as runtime:
+    async with _other("node", url, size), domain.app.open(url, cluster=f"{url}?moves=1000") as runtime:
         # Each node has its half as soon as both have seen each other, and the last shard has been handed over.
         await until(lambda: runtime.statistics().shards == SHARDS // _NODES)
         theirs: list[str] = []
@@ -137,7 +137,7 @@ async def _other(role: str, url: str, size: Size) -> AsyncGenerator[None]:
 
 async def _node(url: str, accounts: int, events: int) -> None:
     domain = bank()
-    async with domain.app.open(url, cluster=url) as runtime:
+    async with domain.app.open(url, cluster=f"{url}?moves=1000") as runtime:
         await fill(runtime, domain, [f"account-{number}" for number in range(accounts)], events)
         await _serve()
 

@@ -38,10 +38,21 @@ def test_every_contestant_measures_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if server is not None:
-        shared = request.getfixturevalue("postgres_server" if server is Server.POSTGRES else "mongodb_server")
-        monkeypatch.setenv(server.value, shared.url)
+        monkeypatch.setenv(server.value, _url_of(server, request))
     sample = contestant.measure(TINY, tmp_path)
     assert sample.value > 0 or contestant.name.startswith("resident")
+
+
+def _url_of(server: Server, request: pytest.FixtureRequest) -> str:
+    """A server that the session shares; of NATS the three nodes."""
+    match server:
+        case Server.POSTGRES:
+            url: str = request.getfixturevalue("postgres_server").url
+        case Server.MONGODB:
+            url = request.getfixturevalue("mongodb_server").url
+        case Server.NATS:
+            url = request.getfixturevalue("three_nats_url").rpartition("/")[0]
+    return url
 
 
 def test_the_command_measures_in_processes_of_their_own_and_writes_json(
