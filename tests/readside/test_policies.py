@@ -136,7 +136,7 @@ async def test_a_retry_waits_longer_each_time_and_then_does_what_is_said(
     handler.fails_at = {("ada", 1)}
     bank.subscribe("mail", handler, on_error=Retry(times=3, first=1, most=2, then=Skip()))
     await three_of_each(bank)
-    tried = []
+    tried: list[int] = []
     for _ in range(6):
         tried.append(len(handler.calls))
         await fake_clock.advance(1)

@@ -103,7 +103,7 @@ async def test_an_outage_is_waited_out(store: Store, fake_clock: FakeClock) -> N
 async def test_a_consumer_that_fails_by_a_bug_is_started_again(
     store: Store, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = Broken(store)
+    broken: Any = Broken(store)
     async with chains_app.open(broken, clock=fake_clock) as runtime:
         await until(lambda: state(runtime) == "failing")
         assert "a bug" in runtime.statistics().consumers[0].reason

@@ -271,8 +271,8 @@ class Consumer:
 
     async def _work(self, *, is_unclean: bool) -> None:
         self.state, self.reason = "running", ""
-        tenure = await self._begin(self._holder, self.progress, is_unclean=is_unclean)
         try:
+            tenure = await self._begin(self._holder, self.progress, is_unclean=is_unclean)
             await self._check_log(tenure)
             await self.work.enter(tenure)
             self._tenure = tenure
@@ -280,8 +280,8 @@ class Consumer:
         except (CorruptStoreError, ConfigurationError) as error:
             raise StoppedError(str(error)) from error
         finally:
-            self._tenure = None
-            for errand in tenure.errands:
+            ended, self._tenure = self._tenure, None
+            for errand in () if ended is None else ended.errands:
                 errand.fail(TakenOverError())
 
     async def _begin(self, holder: str, progress: Progress, *, is_unclean: bool) -> Tenure:

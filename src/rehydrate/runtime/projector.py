@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 CACHED_VIEWS: Final = 20_000
 """How many views a projector keeps in memory."""
 MOST_CHANGES: Final = 900
-"""How many views are saved with one checkpoint at most, where the store does not say what it takes."""
+"""How many views are saved with one checkpoint, unless a single event changes more."""
 _FOLD_SLICE: Final = 256
 """Events that are folded between two turns of the event loop."""
 _LOADS: Final = 32
@@ -69,7 +69,7 @@ class Projector:
         """Whether every view that is stored is also in memory."""
         self._parked = ParkedEvents()
         self._changed: dict[str, Any] = {}
-        self._most = MOST_CHANGES
+        self._limit = self._most = MOST_CHANGES
         self._done = 0, ""
         """Up to where the log is folded: a position and the id of the event there."""
         self._saved_at = 0.0
@@ -91,7 +91,9 @@ class Projector:
         # A projection that begins has no views yet, and one whose views all fit has to ask for none.
         self._has_all = tenure.checkpoint.position == 0
         self._parked = ParkedEvents(await list_parked(tenure.store, self.name))
-        self._most = getattr(tenure.store.capabilities, "max_view_changes", MOST_CHANGES + 1) - 1
+        # The checkpoint is saved with them.
+        self._limit = tenure.store.capabilities.max_view_changes - 1
+        self._most = min(self._limit, MOST_CHANGES)
         self._done = tenure.checkpoint.position, tenure.checkpoint.event_id
         self._saved_at = tenure.clock.monotonic()
         tenure.progress.parked = len(self._parked)
@@ -191,9 +193,9 @@ class Projector:
                 new[key] = self._evolved(key, step.envelope)
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises
                 self._failed(tenure, event, key, error)
-        if len(new) > self._most:
+        if len(new) > self._limit:
             raise StoppedError(
-                f"{_place(event)} changes {len(new):,} views, and the store saves {self._most:,} with one checkpoint"
+                f"{_place(event)} changes {len(new):,} views, and the store saves {self._limit:,} with one checkpoint"
             )
         return new
 
@@ -251,6 +253,10 @@ class Projector:
         ]
         self._changed.clear()
         tenure.progress.parked = len(self._parked)
+        while self._parked.unsaved > self._most:
+            # What is parked may be saved ahead of the place, never behind it.
+            place = tenure.checkpoint
+            await tenure.save(place.position, place.event_id, views=self._parked.take_changes(self._most))
         position, event_id = self._done
         await tenure.save(position, event_id, views=[*changes, *self._parked.take_changes()], built=built)
         self._saved_at = tenure.clock.monotonic()

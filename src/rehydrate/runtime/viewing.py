@@ -120,7 +120,9 @@ class Views:
                         projection.name, projection.revision, position, head.position
                     )
                 raise ViewTimeoutError(projection.name, at_least, position, timeout)
-            if not consumer.is_built:
+            if consumer.progress.position < at_least:
+                await self._either(consumer, at_least, min(left, _POLL))
+            elif not consumer.is_built:
                 await sleep(self._clock, min(left, _POLL))
 
     async def _either(self, consumer: Consumer, position: int, seconds: float) -> None:
