@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 
 from rehydrate import Runtime
 from rehydrate.cluster import wire
@@ -13,7 +14,7 @@ from rehydrate.cluster.table import WIRE
 from rehydrate.nats.connection import NotAnswered
 from rehydrate.runtime.mailbox import Pending
 from rehydrate.testing.clock import settle
-from tests.bank import Account, Command, Deposit, Deposited, Split, Withdraw, account
+from tests.bank import Account, Command, Deposit, Deposited, InsufficientFunds, Split, Withdraw, account
 from tests.cluster.cluster_nodes import ids_of, nodes, placement
 
 
@@ -146,3 +147,16 @@ async def test_metadata_of_routed_commands_holds_their_ids(store: str, cluster: 
         assert result.events == (Deposited(1),)
         (event,) = [event async for event in here.events(account, id)]
         assert len(event.metadata.command_id) == 32
+
+
+async def test_a_caller_who_repeats_a_refused_command_under_its_id_is_answered_anew(
+    store: str, cluster: str
+) -> None:
+    async with nodes(store, cluster) as (here, there):
+        (id,) = ids_of(there)
+        for _ in range(2):
+            with pytest.raises(InsufficientFunds):
+                await here.dispatch(account, id, Withdraw(5), command_id="mine")
+        await here.dispatch(account, id, Deposit(9))
+        assert (await here.dispatch(account, id, Withdraw(5), command_id="mine")).version == 2
+        assert await here.state(account, id) == Account(4, 2)

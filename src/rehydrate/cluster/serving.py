@@ -170,7 +170,8 @@ class Serving:
         self.served += 1
         self._under_way[key] = [reply]
         pending.moved = lambda: self._finish(key, wire.not_here("its actor had to leave"))
-        if request.is_repeat:
+        if request.is_repeat or request.is_given:
+            # With an id of his own a caller may repeat it himself; asked once more, whoever is there says that it does.
             self._remember(key)
         self._deliver(blueprint, request, pending, key)
 
