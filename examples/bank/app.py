@@ -5,18 +5,10 @@ rehydrate run examples.bank.app:app --store sqlite:///bank.db < examples/bank/co
 
 from __future__ import annotations
 
-from examples.bank.account import Account, Command, Event, decide, evolve
-from rehydrate import Aggregate, App, Snapshot
+from examples.bank.aggregates import bank_account, money_transfer
+from examples.bank.transfers import transfers
+from rehydrate import App
 
-bank_account = Aggregate(
-    name="bank_account",
-    initial=Account(),
-    decide=decide,
-    evolve=evolve,
-    commands=Command,
-    events=Event,
-    snapshot=Snapshot(every=100),
-    passivate_after=300,
-)
+__all__ = ["app", "bank_account", "money_transfer", "transfers"]
 
-app = App(aggregates=[bank_account])
+app = App(aggregates=[bank_account, money_transfer], processes=[transfers])

@@ -10,6 +10,7 @@ from rehydrate.codec import JsonCodec
 from rehydrate.domain.aggregate import Aggregate, Snapshot
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata
 from rehydrate.domain.policy import Park, Retry, Skip, Stop
+from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.subscription import NEWEST, Subscription
@@ -55,6 +56,7 @@ __all__ = [
     "Aggregate",
     "App",
     "AppendTooLargeError",
+    "Cancel",
     "Clock",
     "CodecError",
     "CommandResult",
@@ -75,14 +77,17 @@ __all__ = [
     "OutcomeUnknownError",
     "Park",
     "Parked",
+    "ProcessManager",
     "Projection",
     "ProjectionBuildingError",
     "ProjectionError",
     "RehydrateError",
+    "Rejected",
     "Rejection",
     "Retry",
     "Runtime",
     "STREAM_EXISTS",
+    "Send",
     "Skip",
     "Snapshot",
     "Statistics",
@@ -97,6 +102,7 @@ __all__ = [
     "SyncRuntime",
     "SystemClock",
     "UndecodableEventError",
+    "Undeliverable",
     "UnknownAggregateError",
     "UnknownCommandError",
     "UnknownEventError",

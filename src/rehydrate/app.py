@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rehydrate.clock import Clock, NewId
 from rehydrate.codec.aggregate import check_aggregates
+from rehydrate.codec.process import check_processes
 from rehydrate.codec.projection import check_projections
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.subscription import Subscription, check_subscriptions
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.portal import Portal
+from rehydrate.runtime.processes import add_consumers, processes_of
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.sync import SyncRuntime
 from rehydrate.store.port import SnapshotStore, Store
@@ -44,6 +47,7 @@ class App:
         aggregates: Sequence[Aggregate[Any, Any, Any]],
         projections: Sequence[Projection[Any, Any]] = (),
         subscriptions: Sequence[Subscription] = (),
+        processes: Sequence[ProcessManager[Any, Any]] = (),
     ) -> None:
         if isinstance(aggregates, Aggregate):
             raise ConfigurationError(
@@ -54,8 +58,12 @@ class App:
         self.aggregates: Mapping[str, Aggregate[Any, Any, Any]] = MappingProxyType(
             {aggregate.name: aggregate for aggregate in aggregates}
         )
-        for given, name in ((projections, "projections"), (subscriptions, "subscriptions")):
-            if isinstance(given, Projection | Subscription):
+        for given, name in (
+            (projections, "projections"),
+            (subscriptions, "subscriptions"),
+            (processes, "processes"),
+        ):
+            if isinstance(given, Projection | Subscription | ProcessManager):
                 raise ConfigurationError(f"{name}= must be a list: App({name}=[...])")
         views = check_projections(projections, self.aggregates)
         self.projections: Mapping[str, Projection[Any, Any]] = MappingProxyType(
@@ -64,6 +72,10 @@ class App:
         self._views = {name: (projection, views[name]) for name, projection in self.projections.items()}
         self.subscriptions: Mapping[str, Subscription] = MappingProxyType(
             check_subscriptions(subscriptions, self.aggregates)
+        )
+        self._processes = check_processes(processes, self.aggregates, self._codecs)
+        self.processes: Mapping[str, ProcessManager[Any, Any]] = MappingProxyType(
+            {process.name: process for process in processes}
         )
 
     def open(
@@ -85,7 +97,7 @@ class App:
             clock: Where time comes from, for tests.
             new_id: Where ids of events and commands come from, for tests.
             limits: The bounds of this runtime.
-            consumers: Whether this process competes for running the projections and subscriptions.
+            consumers: Whether this process competes for running the projections, subscriptions and process managers.
             cluster: `nats://host:port/NAME`: share the aggregates out among all processes that open this cluster, so
                 that each has one live actor; the store must be one that they all reach.
 
@@ -121,6 +133,8 @@ class App:
             elif snapshots is not None:
                 saved = snapshots
             codecs = {name: (aggregate, self._codecs[name]) for name, aggregate in self.aggregates.items()}
+            processes = processes_of(self.processes, self._processes)
+            codecs |= {process.name: (process.instances, process.codecs.instances) for process in processes}
             runtime = Runtime(
                 codecs,
                 events,
@@ -136,6 +150,7 @@ class App:
                 await stack.enter_async_context(_joined(runtime, cluster, clock, new_id))
             for subscription in self.subscriptions.values():
                 runtime.consumers.subscribe(subscription)
+            add_consumers(runtime, processes)
             if consumers:
                 runtime.consumers.start()
             yield runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -61,7 +61,7 @@ def _events(aggregate: Aggregate[Any, Any, Any]) -> Codec:
         try:
             return JsonCodec(aggregate.events)
         except ConfigurationError as error:
-            raise _explained(aggregate, "events", error) from None
+            raise _explained(f"aggregate {aggregate.name!r}", "events", error) from None
     missing = [member for member in members_of(aggregate.events) if member not in aggregate.codec.names]
     if missing:
         raise ConfigurationError(
@@ -75,26 +75,41 @@ def _commands(aggregate: Aggregate[Any, Any, Any]) -> JsonCodec:
     try:
         return JsonCodec(aggregate.commands)
     except ConfigurationError as error:
-        raise _explained(aggregate, "commands", error) from None
+        raise _explained(f"aggregate {aggregate.name!r}", "commands", error) from None
 
 
 def _state(aggregate: Aggregate[Any, Any, Any]) -> JsonValueCodec | None:
+    return codec_of_state(
+        f"aggregate {aggregate.name!r}",
+        aggregate.initial,
+        aggregate.evolve,
+        is_needed=aggregate.snapshot is not None,
+    )
+
+
+def codec_of_state(
+    owner: str, initial: object, evolve: Callable[..., object], *, is_needed: bool
+) -> JsonValueCodec | None:
+    """The codec of a state, or None where it cannot be stored and need not be.
+
+    Raises `ConfigurationError` where it has to be and cannot.
+    """
     try:
-        codec = JsonValueCodec(state_type(aggregate))
+        codec = JsonValueCodec(_state_type(initial, evolve))
     except ConfigurationError as error:
-        if aggregate.snapshot is None:
+        if not is_needed:
             return None
-        raise _explained(aggregate, "state", error) from None
-    if aggregate.snapshot is not None:
-        _check_initial(aggregate, codec)
+        raise _explained(owner, "state", error) from None
+    if is_needed:
+        _check_initial(owner, initial, codec)
     return codec
 
 
-def state_type(aggregate: Aggregate[Any, Any, Any]) -> Any:
+def _state_type(initial: object, evolve: Callable[..., object]) -> Any:
     """What `evolve` says that it returns; where it does not say, the class of `initial`."""
-    of_initial = aggregate.initial.__class__
+    of_initial = initial.__class__
     try:
-        declared = typing.get_type_hints(aggregate.evolve).get("return", Any)
+        declared = typing.get_type_hints(evolve).get("return", Any)
     except (NameError, TypeError, SyntaxError, AttributeError):
         return of_initial
     return of_initial if declared in (Any, _SELF) or isinstance(declared, TypeVar) else declared
@@ -109,24 +124,19 @@ def _may_return_none(aggregate: Aggregate[Any, Any, Any]) -> bool:
     return declared is Any or type(None) in (declared, *typing.get_args(declared))
 
 
-def _check_initial(aggregate: Aggregate[Any, Any, Any], codec: JsonValueCodec) -> None:
+def _check_initial(owner: str, initial: object, codec: JsonValueCodec) -> None:
     try:
-        back = codec.decode(codec.encode(aggregate.initial))
+        back = codec.decode(codec.encode(initial))
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         reason = f"{type(error).__name__}: {error}"
     else:
-        reason = difference(aggregate.initial, back) or ""
+        reason = difference(initial, back) or ""
     if reason:
-        raise ConfigurationError(
-            f"aggregate {aggregate.name!r}: initial={aggregate.initial!r} does not come back from a snapshot: {reason}"
-        )
+        raise ConfigurationError(f"{owner}: initial={initial!r} does not come back from a snapshot: {reason}")
 
 
-def _explained(
-    aggregate: Aggregate[Any, Any, Any], what: str, error: ConfigurationError
-) -> ConfigurationError:
+def _explained(owner: str, what: str, error: ConfigurationError) -> ConfigurationError:
     lines = str(error).splitlines()
     return ConfigurationError(
-        f"aggregate {aggregate.name!r}: its {what} cannot be stored:\n"
-        + "\n".join(f"  {line}" for line in lines)
+        f"{owner}: its {what} cannot be stored:\n" + "\n".join(f"  {line}" for line in lines)
     )

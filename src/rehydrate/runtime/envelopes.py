@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.process import InstanceCodec
 from rehydrate.domain.codec import Codec
 from rehydrate.domain.envelope import EventEnvelope, moment
 from rehydrate.errors import UnknownEventError
@@ -40,3 +42,14 @@ class Envelopes:
         if decoders is None:
             raise UnknownEventError(event.type, ())
         return envelope(decoders, event)
+
+
+def envelopes_of(codecs: Mapping[str, tuple[object, AggregateCodecs]]) -> Envelopes:
+    """For the events of all aggregates; those of the instances of process managers are not for consumers of the user's."""
+    return Envelopes(
+        {
+            name: its_codecs.events
+            for name, (_, its_codecs) in codecs.items()
+            if not isinstance(its_codecs.events, InstanceCodec)
+        }
+    )

@@ -29,7 +29,7 @@ from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.consumers import Consumers, Projections, Subscribed
 from rehydrate.runtime.decision import describe
-from rehydrate.runtime.envelopes import Envelopes, envelope
+from rehydrate.runtime.envelopes import envelope, envelopes_of
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
@@ -78,7 +78,7 @@ class Runtime:
         self._store = store
         self._placement: Placement | None = None
         self._manager.is_single_writer = owns_store and store.capabilities.single_writer
-        envelopes = Envelopes({name: its_codecs.events for name, (_, its_codecs) in codecs.items()})
+        envelopes = envelopes_of(codecs)
         self.consumers = Consumers(store, clock, self._limits, new_id, envelopes, projections or {})
 
     @property

@@ -1,0 +1,184 @@
+"""An instance of a process manager as the aggregate that it is: what comes in, and what follows, in one append."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from rehydrate.codec.json import JsonCodec
+from rehydrate.codec.process import (
+    Cancelled,
+    Due,
+    Fire,
+    Handled,
+    Instance,
+    InstanceCommand,
+    InstanceEvent,
+    PendingTimer,
+    ProcessCodecs,
+    React,
+    Refuse,
+    Refused,
+    Sent,
+)
+from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
+from rehydrate.domain.rejection import Rejection
+from rehydrate.domain.streams import check_id
+from rehydrate.errors import ConfigurationError
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_read_facts = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Process:
+    """A process manager, ready to run."""
+
+    def __init__(self, declared: ProcessManager[Any, Any], codecs: ProcessCodecs) -> None:
+        self.declared = declared
+        self.name = declared.name
+        self.codecs = codecs
+        self.instances: Aggregate[Instance, InstanceCommand, InstanceEvent] = Aggregate(
+            name=declared.name,
+            initial=Instance(declared.initial),
+            decide=self._decide,
+            evolve=self._evolve,
+            commands=InstanceCommand,
+            events=InstanceEvent,
+            snapshot=declared.snapshot,
+            codec=codecs.instances.events,
+        )
+
+    def command(self, aggregate: str, type: str, data: bytes) -> object:
+        """A command that was stored. Raises whatever it raises where this code does not know it any more."""
+        return self.codecs.targets[aggregate].codecs.commands.decoders[type](data)
+
+    # ---- the two functions of the aggregate
+
+    def _decide(self, instance: Instance, command: InstanceCommand) -> Iterable[InstanceEvent]:
+        match command:
+            case React():
+                record = self._handled(command)
+                yield record
+                yield from self._reactions(instance, record, command.recorded_at)
+            case Refuse():
+                refused = Refused(
+                    command.sent_id,
+                    command.aggregate,
+                    command.id,
+                    command.type,
+                    msgspec.Raw(command.data),
+                    command.rejection,
+                    msgspec.Raw(command.facts),
+                )
+                yield refused
+                yield from self._reactions(instance, refused, command.now)
+            case Fire():
+                # A timer that was cancelled meanwhile is no more.
+                if (timer := instance.timers.get(command.number)) is not None:
+                    data = msgspec.Raw(command.data)
+                    yield Due(command.number, timer.due, command.aggregate, command.id, command.type, data)
+
+    def _evolve(self, instance: Instance, record: InstanceEvent) -> Instance:
+        match record:
+            case Handled() | Refused():
+                state = self._evolved(instance, self._event_in(record))
+                return msgspec.structs.replace(instance, state=state)
+            case Sent(number=number, due=due, name=name):
+                timers = instance.timers
+                if due is not None:
+                    timers = {**timers, number: PendingTimer(due, name)}
+                return msgspec.structs.replace(instance, sent=number, timers=timers)
+            case Cancelled(number=number) | Due(number=number):
+                timers = {other: timer for other, timer in instance.timers.items() if other != number}
+                return msgspec.structs.replace(instance, timers=timers)
+
+    # ---- what comes in
+
+    def _handled(self, command: React) -> Handled:
+        source = command.stream.partition("-")[0]
+        place = command.event_id, command.stream, command.version, command.position, command.type
+        if isinstance(self.codecs.sources[source].events, JsonCodec):
+            return Handled(*place, event=msgspec.Raw(command.data))
+        return Handled(*place, packed=command.data)
+
+    def _event_in(self, record: Handled | Refused) -> Any:
+        """What the user's functions are given."""
+        if isinstance(record, Refused):
+            target = self.codecs.targets[record.aggregate]
+            command = self.command(record.aggregate, record.type, bytes(record.command))
+            send = Send(target.aggregate, record.id, command)
+            return Rejected(send, _rejection(record, target.codecs.rejections))
+        source = self.codecs.sources[record.stream.partition("-")[0]].events
+        return source.decoders[record.type](record.packed or bytes(record.event))
+
+    def _evolved(self, instance: Instance, event: Any) -> Any:
+        state = self.declared.evolve(instance.state, event)
+        if state is None and self.declared.initial is not None:
+            raise TypeError(f"evolve returned None for {type(event).__name__}; return the next state")
+        return state
+
+    # ---- what follows
+
+    def _reactions(
+        self, instance: Instance, record: Handled | Refused, recorded_at: int
+    ) -> Iterator[InstanceEvent]:
+        event = self._event_in(record)
+        number, timers = instance.sent, dict(instance.timers)
+        for reaction in self.declared.react(self._evolved(instance, event), event):
+            if isinstance(reaction, Cancel):
+                yield from _cancelled(timers, reaction.name)
+            elif isinstance(reaction, Send):  # pyright: ignore[reportUnnecessaryIsInstance]
+                if reaction.name is not None:
+                    yield from _cancelled(timers, reaction.name)
+                number += 1
+                sent = self._sent(reaction, number, recorded_at)
+                if sent.due is not None:
+                    timers[number] = PendingTimer(sent.due, sent.name)
+                yield sent
+            else:
+                raise TypeError(
+                    f"react gave a {type(reaction).__name__}; give Send(...) and Cancel(...) values"
+                )
+
+    def _sent(self, send: Send, number: int, recorded_at: int) -> Sent:
+        target = self.codecs.targets.get(send.aggregate.name)
+        if target is None or target.aggregate is not send.aggregate:
+            raise ConfigurationError(
+                f"{send.aggregate.name!r} is not one of the App's aggregates; add it to App(aggregates=[...])"
+            )
+        name = target.codecs.commands.names.get(type(send.command))
+        if name is None:
+            raise ConfigurationError(
+                f"aggregate {send.aggregate.name!r} takes no command {type(send.command).__name__}"
+            )
+        check_id(send.id)
+        data = msgspec.Raw(target.codecs.commands.encode(send.command))
+        return Sent(
+            number, target.aggregate.name, send.id, name, data, _due(send, recorded_at), send.name or ""
+        )
+
+
+def _cancelled(timers: dict[int, PendingTimer], name: str) -> Iterator[Cancelled]:
+    for number in [number for number, timer in timers.items() if timer.name == name]:
+        yield Cancelled(number, timers.pop(number).due)
+
+
+def _due(send: Send, recorded_at: int) -> int | None:
+    if send.at is not None:
+        return (send.at - _EPOCH) // _MICROSECOND
+    return None if send.after is None else recorded_at + send.after // _MICROSECOND
+
+
+def _rejection(record: Refused, known: Mapping[str, type[Rejection]]) -> Rejection:
+    """The refusal, as the class that it was where that is known here; else as one that reads like it."""
+    kind: type[Rejection] | None = {Undeliverable.__name__: Undeliverable, **known}.get(record.rejection)
+    if kind is None:
+        kind = type(record.rejection, (Rejection,), {"__module__": "elsewhere"})
+    rejection: Rejection = kind.__new__(kind)
+    rejection.facts = _read_facts(record.facts)
+    return rejection

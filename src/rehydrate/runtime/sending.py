@@ -1,0 +1,239 @@
+"""What sends the commands of a process manager, each until it has an answer, and tells the instance of a refusal.
+
+Sent twice is stored once: the id of a command is that of the event that asks for it, and with `caused_at` its target
+recognises it however late it is repeated. A refusal leaves no trace at the target. So that a command which was refused
+is not sent again and then taken, one that may have been sent before is looked for in the stream of its instance first;
+and nothing is sent that could be decided after another process may have begun to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from rehydrate.codec.process import DUE, REFUSED, SENT, Due, InstanceCodec, Refuse, Refused, Sent
+from rehydrate.domain.envelope import EventEnvelope
+from rehydrate.domain.policy import Park, Retry
+from rehydrate.domain.process import Undeliverable
+from rehydrate.domain.rejection import Rejection
+from rehydrate.domain.subscription import Subscription
+from rehydrate.errors import (
+    ActorCrashedError,
+    AppendTooLargeError,
+    DuplicateCommandError,
+    StoreUnavailableError,
+)
+from rehydrate.runtime.decision import describe
+from rehydrate.runtime.envelopes import Envelopes
+from rehydrate.runtime.parking import Parked
+from rehydrate.runtime.process import Process
+from rehydrate.runtime.runtime import Runtime
+from rehydrate.runtime.subscriber import Subscriber
+from rehydrate.runtime.tenure import ClosingError, Tenure, backoff, sleep
+from rehydrate.store.port import LogFilter
+
+WORKERS: Final = 64
+"""How many targets are sent to at the same time."""
+_AGAIN: Final = 16
+"""How many targets that hold back commands are tried again at the same time."""
+_POLICY: Final = Retry(times=4, first=0.05, most=1.0, then=Park())
+_AGAIN_FIRST: Final = 8
+"""How many tries the first pause is as long as, before what is held back is sent again."""
+
+_read_refused = msgspec.json.Decoder(Refused).decode
+_write_facts = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+class Sender(Subscriber):
+    """A subscription to what the instances ask for, whose handler sends it."""
+
+    kind = "process manager"
+
+    def __init__(self, process: Process, runtime: Runtime) -> None:
+        subscription = Subscription(
+            name=process.name,
+            handler=self._send,
+            aggregates=[process.instances],
+            partition_by=_target,
+            workers=WORKERS,
+            on_error=_POLICY,
+        )
+        super().__init__(subscription, Envelopes({process.name: InstanceCodec()}))
+        self.name = f"{process.name}:sends"
+        self._where = LogFilter(aggregates=frozenset({process.name}), types=frozenset({SENT, DUE}))
+        self._process = process
+        self._runtime = runtime
+        self._tenure: Tenure | None = None
+        self._may_be_tried = 0
+        """What stands up to here may have been sent by an earlier holder."""
+        self._verdicts: dict[str, Refuse] = {}
+        """Refusals that the instance could not be told of yet."""
+
+    async def enter(self, tenure: Tenure) -> None:
+        await super().enter(tenure)
+        self._tenure = tenure
+        self._may_be_tried = (await tenure.store.head()).position
+        self._verdicts.clear()
+
+    async def run(self, tenure: Tenure) -> None:
+        is_over = asyncio.Event()
+        again = asyncio.ensure_future(self._send_again(tenure, is_over))
+        try:
+            await super().run(tenure)
+        finally:
+            # What it has in hand must have its answer before another process may send.
+            is_over.set()
+            await asyncio.gather(again, return_exceptions=True)
+
+    # ---- one command
+
+    async def _send(self, envelope: EventEnvelope[Any]) -> None:
+        asked: Sent | Due = envelope.event
+        if isinstance(asked, Sent) and asked.due is not None:
+            return
+        verdict = self._verdicts.get(envelope.id)
+        if verdict is None:
+            if envelope.position <= self._may_be_tried and await self._was_refused(envelope):
+                return
+            verdict = await self._refusal(envelope, asked)
+        if verdict is not None:
+            self._verdicts[envelope.id] = verdict
+            await self._tell(envelope, verdict)
+            del self._verdicts[envelope.id]
+
+    async def _refusal(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | None:
+        """Send the command: None once it is stored, or the refusal. Raises what a later try may mend."""
+        command = self._process.command(asked.aggregate, asked.type, bytes(asked.command))
+        try:
+            await self._runtime.dispatch(
+                self._process.codecs.targets[asked.aggregate].aggregate,
+                asked.id,
+                command,
+                command_id=envelope.id,
+                caused_at=envelope.position,
+                timeout=self._left(),
+                correlation_id=envelope.metadata.correlation_id,
+                causation_id=envelope.id,
+            )
+        except DuplicateCommandError:
+            # It was stored, by code that writes the same command in other bytes.
+            return None
+        except Rejection as no:
+            return self._refuse(envelope, asked, no)
+        except (ActorCrashedError, AppendTooLargeError) as error:
+            return self._refuse(envelope, asked, Undeliverable(error=type(error).__name__, reason=str(error)))
+        return None
+
+    def _refuse(self, envelope: EventEnvelope[Any], asked: Sent | Due, no: Rejection) -> Refuse:
+        return Refuse(
+            sent_id=envelope.id,
+            aggregate=asked.aggregate,
+            id=asked.id,
+            type=asked.type,
+            data=bytes(asked.command),
+            rejection=type(no).__name__,
+            facts=_write_facts(no.facts),
+            now=self._held().clock.wall(),
+        )
+
+    async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse) -> None:
+        try:
+            await self._runtime.dispatch(
+                self._process.instances,
+                envelope.aggregate_id,
+                verdict,
+                command_id=f"refused {envelope.id}",
+                caused_at=envelope.position,
+                timeout=self._left(),
+                correlation_id=envelope.metadata.correlation_id,
+                causation_id=envelope.id,
+            )
+        except DuplicateCommandError:
+            # It was told before, at another time.
+            pass
+
+    async def _was_refused(self, envelope: EventEnvelope[Any]) -> bool:
+        tenure = self._held()
+        after = envelope.version
+        while True:
+            page = await tenure.persist(lambda: tenure.store.read_stream(envelope.stream, after=after))  # noqa: B023
+            for event in page.events:
+                if event.type == REFUSED and _read_refused(event.data).sent_id == envelope.id:
+                    return True
+            if page.is_last or not page.events:
+                return False
+            after = page.events[-1].version
+
+    def _held(self) -> Tenure:
+        assert self._tenure is not None
+        return self._tenure
+
+    def _left(self) -> float:
+        """Seconds in which a command has to be decided: another process may send when they are over."""
+        tenure = self._held()
+        left = tenure.progress.held_until - tenure.clock.monotonic()
+        if left <= 0:
+            raise StoreUnavailableError(
+                f"{self.name}: the store has not confirmed lately that it is run here"
+            )
+        return min(left, tenure.limits.timeout)
+
+    # ---- what is held back
+
+    async def _send_again(self, tenure: Tenure, is_over: asyncio.Event) -> None:
+        """Send what is held back, beside everything else, after pauses that grow while nothing gets through."""
+        tries = _AGAIN_FIRST
+        permits = asyncio.Semaphore(_AGAIN)
+        while not is_over.is_set():
+            pause = asyncio.ensure_future(sleep(tenure.clock, backoff(tenure.limits, tries)))
+            over = asyncio.ensure_future(is_over.wait())
+            await asyncio.wait({pause, over}, return_when=asyncio.FIRST_COMPLETED)
+            pause.cancel()
+            over.cancel()
+            held_back = self._parked.keys()
+            if is_over.is_set() or not held_back:
+                continue
+            sent = await asyncio.gather(
+                *[self._send_held_back(tenure, key, permits, is_over) for key in held_back]
+            )
+            tries = _AGAIN_FIRST if sum(sent) else tries + 1
+            # The loop of the subscription saves what has changed.
+            tenure.called.set()
+
+    async def _send_held_back(
+        self, tenure: Tenure, key: str, permits: asyncio.Semaphore, is_over: asyncio.Event
+    ) -> int:
+        done = 0
+        async with permits:
+            while not is_over.is_set() and (parked := self._parked.of(key)):
+                if not await self._replay_one(tenure, parked[0]):
+                    break
+                done += 1
+        return done
+
+    async def _replay_one(self, tenure: Tenure, parked: Parked) -> bool:
+        event = await tenure.event_at(parked.position)
+        try:
+            if event is None or event.id != parked.event_id:
+                raise LookupError(f"the log does not hold event {parked.event_id!r} at its position")
+            await self._send(self._envelopes.of(event))
+        except ClosingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where somebody looks
+            if self._is_parked_still(parked):
+                self._parked.failed_again(parked, describe(error))
+            return False
+        if self._is_parked_still(parked):
+            self._parked.release(parked)
+        return True
+
+    def _is_parked_still(self, parked: Parked) -> bool:
+        """Whether nobody else has sent or dropped it meanwhile."""
+        return self._parked.holds(parked.key, parked.position)
+
+
+def _target(envelope: EventEnvelope[Any]) -> str:
+    asked: Sent | Due = envelope.event
+    return f"{asked.aggregate}-{asked.id}"
