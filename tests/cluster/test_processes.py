@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rehydrate import Runtime
+from rehydrate import Runtime, open_store
+from rehydrate.clock import SystemClock
 from rehydrate.testing.clock import until
-from tests.bank import Deposit, InsufficientFunds, Withdraw, account
+from rehydrate.testing.faults import FaultyStore, Hang, Script
+from tests.bank import Account, Deposit, InsufficientFunds, Withdraw, account, app
 from tests.cluster.cluster_nodes import SHARDS, ids_of, node, owns, placement, quick, with_parameters
 from tests.cluster.processes import calling, check, processes, progress, start
 from tests.faults.worker import Ask, Close, Refused, Run, Shown, Stored
@@ -143,6 +145,29 @@ async def test_what_was_sent_to_a_silent_owner_is_run_here_and_a_refusal_waits_f
         await shared_out(here, 2)
         assert (await here.state(account, theirs[0])).changes == 1
         assert (await here.state(account, theirs[1])).changes == 0
+
+
+async def test_a_refusal_that_comes_while_the_command_is_run_here_as_well_waits_for_what_comes_of_that(
+    store: str, nats_url: str
+) -> None:
+    """The owner was silent for a moment only, and its answer overtakes the copy that is run here instead."""
+    cluster = quick(nats_url, ttl=30, patience=0.2)
+    script = Script()
+    slow = FaultyStore(await open_store(store), script, SystemClock())
+    async with app.open(slow, cluster=cluster) as here, processes(store, cluster, 1) as (other,):
+        await shared_out(here, 2)
+        id = next(id for id in IDS if not owns(here, id))
+        script.add("replay", Hang())
+        other.pause()
+        withdrawing = here.dispatch_nowait(account, id, Withdraw(1))
+        await until(lambda: slow.hanging)
+        other.resume()
+        await until(lambda: _held(here))
+        assert isinstance(await other.ask(Run(id="d", account=id, amount=5), "d"), Stored)
+        slow.release()
+        assert (await withdrawing).version == 2
+        assert await here.state(account, id) == Account(4, 2)
+    await slow.close()
 
 
 async def test_an_owner_that_goes_on_in_time_answers_for_its_copies(store: str, nats_url: str) -> None:

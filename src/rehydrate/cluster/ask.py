@@ -133,9 +133,14 @@ class Ask:
         """Whether an outcome is true only once no other copy can store anything.
 
         It was decided on a state that holds no copy of the command, and so were all before it; a copy that has not been
-        decided yet might come to something else.
+        decided yet, elsewhere or here, might come to something else.
         """
-        return self.kind == COMMAND and bool(self.open) and _stores_nothing(outcome)
+        return self.kind == COMMAND and self.may_yet_store and _stores_nothing(outcome)
+
+    @property
+    def may_yet_store(self) -> bool:
+        """Whether a copy is somewhere where it may still be decided."""
+        return bool(self.open) or self.is_running_here
 
     def final(self, outcome: Any) -> Any:
         """What the caller is told: that nothing was stored is not said by a run that does not speak for the others."""

@@ -205,6 +205,9 @@ class Asking:
     def _again(self, ask: Ask) -> None:
         """Whoever had it does not run it: to the next owner, after a look at who that is."""
         ask.is_running_here = False
+        if ask.held is not None:
+            self._tell_held(ask)
+            return
         ask.tries += 1
         self._membership.look_soon()
         if ask.tries == 1 and self._shards.states[ask.shard] == MOVING:
@@ -243,8 +246,16 @@ class Asking:
     def _settle(self, ask: Ask, outcome: Any) -> None:
         if ask.must_hold(outcome):
             ask.held = outcome
+        elif ask.held is not None and isinstance(outcome, (CommandTimeoutError, MailboxFullError)):
+            # That copy stored nothing, and never will.
+            self._tell_held(ask)
         else:
             self._finish(ask, ask.final(outcome))
+
+    def _tell_held(self, ask: Ask) -> None:
+        """Give the answer that was held back, unless another copy can still come to something else."""
+        if not ask.may_yet_store:
+            self._finish(ask, ask.final(ask.held))
 
     def _finish(self, ask: Ask, outcome: Any) -> None:
         if ask.is_over:
@@ -298,8 +309,7 @@ class Asking:
                 continue
             ask.has_lost_copies = True
             if ask.held is not None:
-                if not ask.open:
-                    self._finish(ask, ask.final(ask.held))
+                self._tell_held(ask)
             elif ask.waits_for in nodes or not ask.waits_for:
                 ask.waits_for = ""
                 self._step(ask)
