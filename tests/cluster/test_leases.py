@@ -93,6 +93,23 @@ async def test_an_answer_that_was_lost_with_the_owner_s_connection_is_asked_for_
         assert await near.state(account, id) == Account(2, 2)
 
 
+async def test_a_connection_that_was_closed_for_good_is_replaced_by_another(
+    store: str, nats_url: str
+) -> None:
+    async with nodes(store, quick(nats_url, ttl=30)) as (here, there):
+        connection = placement(there).connection
+        before = connection.client
+        await before.close()
+        await until(lambda: connection.is_connected and connection.client is not before)
+        (id,) = ids_of(there)
+        await until(lambda: not there.manager.busy)
+        served = there.statistics().served
+        while there.statistics().served == served:
+            await here.dispatch(account, id, Deposit(1))
+        await there.dispatch(account, ids_of(here)[0], Deposit(1))
+        assert here.statistics().served == 1
+
+
 async def test_a_node_that_is_cut_off_goes_on_by_the_fence_and_joins_again(store: str, cluster: str) -> None:
     async with Proxy(cluster) as proxy, node(store, proxy.url) as far, node(store, cluster) as near:
         await balanced(far, near)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,8 @@ from tests.bank import (
     app,
 )
 from tests.cluster.cluster_nodes import balanced, ids_of, node, nodes, owns, placement
+
+_ROOT = Path(__file__).parent.parent.parent
 
 
 async def test_a_command_runs_on_the_node_that_owns_its_shard(store: str, cluster: str) -> None:
@@ -242,3 +247,21 @@ async def test_an_orderly_leave_leaves_nobody_without_an_owner(store: str, clust
         assert all(owns(staying, id) for id in ids)
         for id in ids:
             assert (await staying.dispatch(account, id, Deposit(1))).version == 2
+
+
+def test_without_a_cluster_nothing_of_nats_is_imported() -> None:
+    program = """
+import asyncio, sys
+from tests.bank import Deposit, account, app
+
+async def main():
+    async with app.open("memory://") as bank:
+        await bank.dispatch(account, "ada", Deposit(1))
+
+asyncio.run(main())
+print([name for name in sys.modules if name.partition(".")[0] == "nats" or name.startswith("rehydrate.cluster")])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=_ROOT
+    )
+    assert ran.stdout == "[]\n"
