@@ -70,6 +70,28 @@ async def test_a_node_says_where_to_connect_and_ends_with_0_when_it_is_told_to(
         assert not is_running(server)
 
 
+async def test_a_node_that_nobody_listens_to_any_more_goes_on_and_ends_with_0_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    with _node("--name", "a", "--data", tmp_path, "--listen", free_place()) as running:
+        _says(running, "all copies are current")
+        assert running.stderr is not None
+        running.stderr.close()
+        server = _server_of(running)
+        os.kill(server, signal.SIGKILL)  # which it would say
+        await until(lambda: _serves_again(running, server))
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(HANG_LIMIT) == 0
+
+
+def _serves_again(running: subprocess.Popen[bytes], after: int) -> bool:
+    return any(
+        server != after and is_running(server)
+        for keeper in children_of(running.pid)
+        for server in children_of(keeper)
+    )
+
+
 async def test_a_node_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
     with _node("--name", "a", "--data", tmp_path, "--listen", free_place()) as running:
         _says(running, "ready, at")

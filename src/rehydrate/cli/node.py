@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from signal import Signals
 from typing import Final
 from urllib.parse import quote
@@ -28,8 +29,8 @@ async def run_node(node: Node) -> int:
         if heard:
             os._exit(CODES[number])
         heard.append(number)
-        say(f"{node.name}: ends")
         task.cancel()
+        _tell(node, "ends")
 
     with listening(hear):
         try:
@@ -37,20 +38,29 @@ async def run_node(node: Node) -> int:
         except asyncio.CancelledError:
             if not heard:
                 raise
-    say(f"{node.name}: has ended")
+    _tell(node, "has ended")
     return 0
 
 
+def _tell(node: Node, sentence: str) -> None:
+    """One sentence for a person. That nobody listens any more is no reason to end."""
+    try:
+        say(f"{node.name}: {sentence}")
+    except BrokenPipeError:
+        # What is buffered must not make the interpreter complain on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 async def _run(node: Node) -> None:
-    say(f"{node.name}: starts; {_what(node)}")
+    _tell(node, f"starts; {_what(node)}")
     async with node:
-        say(f"{node.name}: a store on it is {_shown(node)}")
+        _tell(node, f"a store on it is {_shown(node)}")
         seen: list[str] = []
         while True:
             now = _sentences(await node.health(), node)
             for sentence in now:
                 if sentence not in seen:
-                    say(f"{node.name}: {sentence}")
+                    _tell(node, sentence)
             seen = now
             await asyncio.sleep(_LOOK)
 
