@@ -38,7 +38,9 @@ parking = App(
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/bank.db"
-    typed("run", BANK, "--store", url, stdin=as_input([deposit("ada", 5), deposit("bob", 7), deposit("ada", 1)]))
+    typed(
+        "run", BANK, "--store", url, stdin=as_input([deposit("ada", 5), deposit("bob", 7), deposit("ada", 1)])
+    )
     return url
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 
@@ -148,15 +148,18 @@ class ProjectionLaws(StoreUnderTest):
 
 
 class ProjectionProcessLaws(StoreUnderTest):
+    rounds: ClassVar[int] = 1
+    """How often a projector is killed twice, or paused, in one law."""
+
     @pytest.mark.processes
     @law(needs=("multi_process",), hang_limit=_LIMIT)
     async def test_views_are_right_however_often_the_projector_is_killed(
         self, store: Store, writers: Writers
     ) -> None:
         flood = await writers.start(Flood(name="flood", streams=[f"account-{n}" for n in range(4)], tasks=4))
-        chance = random.Random(7)
+        chance = random.Random(self.rounds)
         reached = 0
-        for _ in range(3):
+        for _ in range(2 * self.rounds):
             projector = await writers.start(Run(takeover_after=_QUICK.takeover_after))
             reached = await _gets_beyond(store, reached + chance.randint(1, 150))
             await projector.kill()
@@ -173,7 +176,7 @@ class ProjectionProcessLaws(StoreUnderTest):
             pytest.skip(f"{store.url} declares stopped_writer_holds_lock=True")
         flood = await writers.start(Flood(name="flood", streams=[f"account-{n}" for n in range(4)], tasks=4))
         reached = 0
-        for _ in range(2):
+        for _ in range(self.rounds):
             paused = await writers.start(Run(takeover_after=_QUICK.takeover_after))
             reached = await _gets_beyond(store, reached)
             paused.pause()
