@@ -11,6 +11,7 @@ import msgspec
 
 from bench import (
     bank,
+    clustered,
     dispatching,
     mongodb,
     nats,
@@ -65,6 +66,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Where one is enough, because nothing in it depends on time."""
     server: Server | None = None
     """What has to run for it."""
+    also: Server | None = None
+    """What has to run beside that."""
 
 
 REHYDRATE: Final = "Rehydrate"
@@ -84,6 +87,8 @@ PLAIN_REQUEST: Final = "plain request, same append"
 PLAIN_PUBLISH: Final = "one js.publish a command"
 OWN_ACCOUNTS: Final = "accounts of their own"
 SHARED_ACCOUNTS: Final = "shared accounts"
+HOT_ACCOUNTS: Final = "12 shared accounts"
+IN_A_CLUSTER: Final = ", in a cluster"
 FOLD: Final = "fold, decoded events"
 FRESH: Final = "allocated, fresh"
 FRESH_RESIDENT: Final = "resident, fresh"
@@ -155,6 +160,31 @@ def _in_processes(server: Server, title: str) -> Row:
             Contestant(SHARED_ACCOUNTS, partial(processes.rate_on_shared_accounts, server)),
         ),
         server=server,
+    )
+
+
+def _clustered(server: Server, title: str) -> Row:
+    """Each kind of use without a cluster and with one."""
+    uses = {
+        clustered.Use.OWN: OWN_ACCOUNTS,
+        clustered.Use.SHARED: SHARED_ACCOUNTS,
+        clustered.Use.HOT: HOT_ACCOUNTS,
+    }
+    return Row(
+        name=f"{server.name.lower()}-clustered",
+        title=f"{title}, 3 processes of 16 callers, without and with a cluster",
+        unit="commands/s",
+        contestants=tuple(
+            Contestant(
+                f"{name}{IN_A_CLUSTER if is_cluster else ''}",
+                partial(clustered.rate, server, use, is_cluster=is_cluster),
+            )
+            for use, name in uses.items()
+            for is_cluster in (False, True)
+        ),
+        ratios=tuple(Ratio(f"{name}{IN_A_CLUSTER}", name) for name in uses.values()),
+        server=server,
+        also=Server.NATS,
     )
 
 
@@ -242,6 +272,7 @@ ROWS: Final = (
         server=Server.POSTGRES,
     ),
     _in_processes(Server.POSTGRES, "PostgreSQL"),
+    _clustered(Server.POSTGRES, "PostgreSQL"),
     Row(
         name="postgres-read",
         title="PostgreSQL, the log from its beginning to its end",
@@ -279,6 +310,7 @@ ROWS: Final = (
     ),
     _on_nats(1, goal=0.8),
     _on_nats(IN_FLIGHT, goal=0.6),
+    _clustered(Server.NATS, "NATS, three nodes"),
     Row(
         name="cluster",
         title="A command on another node, median",

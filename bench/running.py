@@ -41,7 +41,7 @@ def run_rows(
     """
     total = sum(len(row.contestants) * min(repetitions, row.repetitions or repetitions) for row in rows)
     done = 0
-    with running({row.server for row in rows if row.server is not None}):
+    with running({server for row in rows for server in (row.server, row.also) if server is not None}):
         for row in rows:
             samples: Samples = {contestant.name: [] for contestant in row.contestants}
             for repetition in range(min(repetitions, row.repetitions or repetitions)):
