@@ -11,9 +11,11 @@ from rehydrate.testing.conformance.crashes import CrashLaws
 from rehydrate.testing.conformance.processes import ProcessLaws
 from tests.store import (
     memory_mutants,
+    nats_mutants,
     postgres_mutants,
     sqlite_mutants,
     test_memory,
+    test_nats,
     test_postgres,
     test_sqlite,
 )
@@ -45,5 +47,7 @@ match os.environ["MUTANTS_MEET"]:
         _make(sqlite_mutants, sqlite_mutants.Mutant, test_sqlite.OnSqlite, _LawsOfProcesses)
     case "all laws on PostgreSQL":
         _make(postgres_mutants, postgres_mutants.Mutant, test_postgres.OnPostgres, StoreConformance)
+    case "all laws on NATS":
+        _make(nats_mutants, nats_mutants.Mutant, test_nats.OnNats, StoreConformance)
     case unknown:
         raise ValueError(unknown)

@@ -241,6 +241,20 @@ ON_POSTGRES: dict[str, tuple[Laws, Laws]] = {
 }
 """Each makes one mistake in a procedure of the database."""
 
+ONE_CONSUMER_WINS = "of_consumers_that_save_at_once_exactly_one_wins"
+ON_NATS: dict[str, tuple[Laws, Laws]] = {
+    "AppendsExpectNothing": ({ONE_OF_SEVERAL_WINS, SENT_AT_ONCE_BY_SEVERAL}, set()),
+    "RepeatSoughtAtTheEnd": ({SENT_AGAIN_BEHIND}, set()),
+    "LastEventNotCompared": (
+        {"an_append_that_names_the_event_before_it_is_stored_behind_just_that_event"},
+        set(),
+    ),
+    "RestOfMessageSkipped": ({"reading_the_log_in_pages_equals_reading_it_at_once"}, set()),
+    "SealsNothing": (_SEALED, set()),
+    "ViewsBesideTheirPlace": ({ONE_CONSUMER_WINS}, set()),
+    "PlaceExpectsNothing": ({ONE_CONSUMER_WINS}, set()),
+}
+
 
 class _Run:
     """The laws on mutants, in a process of their own."""
@@ -323,6 +337,11 @@ def test_mutants_of_the_store_on_postgresql_break_the_laws_meant(tmp_path: Path)
         laws=_meant(ON_POSTGRES.values()),
     )
     _assert_broken(run.broken(), ON_POSTGRES)
+
+
+def test_mutants_of_the_store_in_nats_break_the_laws_meant(tmp_path: Path) -> None:
+    run = _Run("all laws on NATS", "not processes", tmp_path / "report.xml", laws=_meant(ON_NATS.values()))
+    _assert_broken(run.broken(), ON_NATS)
 
 
 @pytest.mark.slow

@@ -11,10 +11,14 @@ from rehydrate.testing.conformance.restores import RestoreLaws
 from rehydrate.testing.servers import NatsServer
 
 
-class TestNats(StoreConformance):
+class OnNats:
     @pytest.fixture
     def url(self, nats_url: str) -> str:
         return nats_url
+
+
+class TestNats(OnNats, StoreConformance):
+    pass
 
 
 class TestThreeNats(StoreConformance):
