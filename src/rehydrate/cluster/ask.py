@@ -142,15 +142,18 @@ class Ask:
         """Whether a copy is somewhere where it may still be decided."""
         return bool(self.open) or self.is_running_here
 
-    def final(self, outcome: Any) -> Any:
-        """What the caller is told: that nothing was stored is not said by a run that does not speak for the others."""
-        if (
+    def speaks_for_itself(self, outcome: Any) -> bool:
+        """Whether it says of one copy that it was not stored, and nothing of the others."""
+        return (
             self.kind == COMMAND
-            and (self.open or self.has_lost_copies)
             and isinstance(outcome, Exception)
             and not _stores_nothing(outcome)
             and not isinstance(outcome, (OutcomeUnknownError, DuplicateCommandError))
-        ):
+        )
+
+    def final(self, outcome: Any) -> Any:
+        """What the caller is told: that nothing was stored is not said by a run that does not speak for the others."""
+        if (self.may_yet_store or self.has_lost_copies) and self.speaks_for_itself(outcome):
             unknown = OutcomeUnknownError(self.stream, self.pending.command_id)
             unknown.__cause__ = outcome
             return unknown

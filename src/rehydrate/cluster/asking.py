@@ -39,6 +39,8 @@ _GRACE: Final = 0.25
 """Seconds after a deadline in which the owner may still tell what became of the command."""
 _TRIES: Final = 8
 """Owners that say it is not theirs, one after the other; then it is run here."""
+_SLOWEST: Final = 4
+"""How often the time doubles after which a command that is not answered is sent again."""
 _FIRST_PAUSE: Final = 0.005
 _ROOM: Final = 64 * 1024
 
@@ -91,6 +93,9 @@ class Asking:
     def _step(self, ask: Ask) -> None:
         """Do the next thing that can bring an answer."""
         if ask.is_over or ask.is_running_here:
+            return
+        if ask.held is not None:
+            self._ask_for_held(ask)
             return
         if self._shards.states[ask.shard] == MOVING:
             self._shards.hold(ask.shard, lambda: self._step(ask))
@@ -153,7 +158,8 @@ class Asking:
             return
         self._silent.discard(node)
         ask.close_copies(node)
-        ask.waits_for = ""
+        if ask.waits_for == node:
+            ask.waits_for = ""
         try:
             self._take(ask, wire.read_reply(message.data))
         except Exception as error:  # noqa: BLE001 - another version, or other code
@@ -167,7 +173,9 @@ class Asking:
             ask.open.pop(copy, None)
             if message.has_nobody:
                 self._fell_silent(node)
-            if ask.waits_for and copy == ask.sent:
+            if ask.held is not None:
+                self._tell_held(ask)
+            elif ask.waits_for and copy == ask.sent:
                 ask.waits_for = ""
                 self._run_here(ask)
         elif not self._connection.is_connected and copy == ask.sent:
@@ -177,10 +185,8 @@ class Asking:
 
     def _take(self, ask: Ask, answer: Any) -> None:
         if isinstance(answer, wire.NotHere):
-            if ask.held is None:
+            if not ask.is_running_here and not ask.waits_for:
                 self._again(ask)
-            elif not ask.open:
-                self._finish(ask, ask.final(ask.held))
         elif isinstance(answer, wire.RunYourself):
             self._run_here(ask)
         elif isinstance(answer, wire.Done):
@@ -204,7 +210,6 @@ class Asking:
 
     def _again(self, ask: Ask) -> None:
         """Whoever had it does not run it: to the next owner, after a look at who that is."""
-        ask.is_running_here = False
         if ask.held is not None:
             self._tell_held(ask)
             return
@@ -221,9 +226,12 @@ class Asking:
         """Under the fence of the store, which lets nothing be decided twice."""
         if ask.is_over or ask.is_running_here:
             return
+        if ask.held is not None:
+            self._tell_held(ask)
+            return
         remaining = ask.pending.deadline - self._clock.monotonic()
         pending = ask.run_here(max(remaining, 0.001))
-        pending.moved = lambda: self._again(ask)
+        pending.moved = lambda: self._given_back(ask)
         ask.is_running_here = True
         ask.waits_for = ""
         try:
@@ -241,15 +249,22 @@ class Asking:
         ask.is_running_here = False
         self._settle(ask, outcome)
 
+    def _given_back(self, ask: Ask) -> None:
+        """The actor had to leave before it was decided."""
+        ask.is_running_here = False
+        self._again(ask)
+
     # ---------------------------------------------------------------------------------------------------------- settling
 
     def _settle(self, ask: Ask, outcome: Any) -> None:
         if ask.must_hold(outcome):
             ask.held = outcome
-        elif ask.held is not None and isinstance(outcome, (CommandTimeoutError, MailboxFullError)):
+        elif not ask.speaks_for_itself(outcome):
+            self._finish(ask, ask.final(outcome))
+        elif ask.held is not None:
             # That copy stored nothing, and never will.
             self._tell_held(ask)
-        else:
+        elif not ask.is_running_here and not ask.waits_for:
             self._finish(ask, ask.final(outcome))
 
     def _tell_held(self, ask: Ask) -> None:
@@ -327,15 +342,22 @@ class Asking:
         for ask in list(self._asks):
             if ask.pending.deadline + _GRACE <= now:
                 self._expire(ask, now)
-            elif ask.sent and not ask.is_running_here and ask.held is None:
-                if ask.waits_for and now - ask.since >= patience / 4:
-                    self._ping(ask.waits_for, now)
-                elif not ask.waits_for and now - ask.since >= patience:
-                    self._run_here(ask)
+            elif ask.sent and not ask.is_running_here:
+                self._look_at(ask, now, now - ask.since, patience)
         for node in list(self._silent):
             self._ping(node, now)
         if self._asks or self._silent:
             self._sweep = self._clock.call_later(_SWEEP_EVERY, self._look_at_all)
+
+    def _look_at(self, ask: Ask, now: float, waited: float, patience: float) -> None:
+        if ask.waits_for and ask.held is None and waited >= patience / 4:
+            self._ping(ask.waits_for, now)
+        if not ask.waits_for and ask.held is None:
+            if waited >= patience:
+                self._run_here(ask)
+        elif waited >= patience * 2 ** min(ask.sent, _SLOWEST) and self._connection.is_connected:
+            # It may be that it never came there, or that its answer was lost: a server of NATS has died on the way.
+            self._step(ask)
 
     def _expire(self, ask: Ask, now: float) -> None:
         # An actor of this process keeps the deadline by itself.
@@ -357,8 +379,9 @@ class Asking:
         def answered(message: Any) -> bool:
             if not isinstance(message, NotAnswered):
                 self._silent.discard(node)
-                self._ask_for_held(node)
-                self._ask_again(node)
+                for ask in list(self._asks):
+                    if ask.held is not None and any(owner.node == node for owner in ask.open.values()):
+                        self._ask_for_held(ask)
             elif self._connection.is_connected and node in self._membership.table.nodes:
                 self._fell_silent(node)
             return False
@@ -367,23 +390,10 @@ class Asking:
             self._subject(node), wire.encode(wire.Request(WIRE, PING)), answered, timeout=patience
         )
 
-    def _ask_for_held(self, node: str) -> None:
-        """A node that was silent is back, and can say what became of the copies that it has got."""
-        for ask in list(self._asks):
-            if ask.held is not None:
-                owners = [owner for owner in ask.open.values() if owner.node == node]
-                if owners:
-                    self._send(ask, owners[0])
-
-    def _ask_again(self, node: str) -> None:
-        """A node is there and has not answered for long: its answer may have been lost, with a connection of its own."""
-        now, patience = self._clock.monotonic(), self._membership.address.patience
-        for ask in list(self._asks):
-            if ask.waits_for != node or now - ask.since < patience * 2 ** min(ask.sent - 1, 5):
-                continue
-            owner = self._membership.table.owner(ask.shard)
-            if owner is not None and owner.node == node:
-                self._send(ask, owner)
+    def _ask_for_held(self, ask: Ask) -> None:
+        """Have those say what became of the copies that they have got, who may still run them."""
+        for owner in {owner.node: owner for owner in ask.open.values()}.values():
+            self._send(ask, owner)
 
     def _fell_silent(self, node: str) -> None:
         if node in self._membership.table.nodes:
