@@ -16,6 +16,7 @@ from nats.errors import Error as ClientError
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.nats.address import NatsAddress
+from rehydrate.nats.nearest import nearest_first
 from rehydrate.nats.transport import TidyTransport, UnencryptedError
 
 logger = logging.getLogger(__name__)
@@ -283,7 +284,9 @@ class Connection:
         self._refused = self._loop.create_future()
         connecting = self._loop.create_task(
             client.connect(
-                list(address.servers),
+                nearest_first(address.servers),
+                # In this order, so that after a loss the one that was lost is tried last.
+                dont_randomize=True,
                 name=self._name,
                 user=address.user,
                 password=address.password,

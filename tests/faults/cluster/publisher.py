@@ -107,6 +107,7 @@ async def main(orders: PlainOrders) -> None:
         token=orders.token or None,
         tls=ssl.create_default_context(cafile=orders.authority) if orders.authority else None,
         max_reconnect_attempts=-1,
+        dont_randomize=True,
         reconnect_time_wait=0.1,  # pyright: ignore[reportArgumentType] # it sleeps for so long
         ping_interval=1,
         max_outstanding_pings=2,

@@ -173,7 +173,11 @@ class Site:
     async def start_publisher(self, host: Host) -> None:
         orders = PlainOrders(
             name=host.name,
-            servers=[f"nats://{self.network.endpoint(peer.number)}" for peer in self.hosts],
+            # Its own first, as Rehydrate does it.
+            servers=[
+                f"nats://{self.network.endpoint(peer.number)}"
+                for peer in sorted(self.hosts, key=lambda peer: peer is not host)
+            ],
             token=TOKEN,
             authority=f"{self.folder}/authority.pem" if self._is_far else "",
             journal=str(self._journal("plain", host)),
