@@ -15,7 +15,7 @@ from rehydrate.testing.servers import drop_database, fresh_database
 
 NewUrl = Callable[[str], str]
 
-KINDS: Final = ("memory", "sqlite", "postgresql", "mongodb")
+KINDS: Final = ("memory", "sqlite", "postgresql", "mongodb", "nats")
 
 
 @pytest.fixture

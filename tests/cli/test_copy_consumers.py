@@ -197,6 +197,23 @@ async def test_a_consumer_that_somebody_runs_in_the_destination_is_left_alone(
     assert await views_of(destination, "balances") == {"k": b"theirs"}
 
 
+async def test_a_consumer_with_more_views_than_the_destination_saves_as_one_stays_behind(
+    new_url: NewUrl,
+) -> None:
+    async with opened(new_url("memory"), new_url("nats")) as (source, destination):
+        await fill(source, 5)
+        most = destination.capabilities.max_view_changes
+        views = [(f"view {n}", b"") for n in range(most + 1)]
+        await place(source, "balances", await at(source, 3), views=views)
+        await place(source, "others", await at(source, 3), views=views[:most])
+        result = await copied(source, destination)
+        assert result.copied == {"others": most}
+        ((name, why, may_pass),) = result.not_copied
+        assert (name, may_pass) == ("balances", False)
+        assert why.startswith("1,000 of its views differ, and nats://")
+        assert await destination.load_checkpoint("balances") is None
+
+
 async def test_a_consumer_that_was_reset_in_the_source_is_not_moved_back(
     stores: tuple[Store, Store],
 ) -> None:

@@ -31,7 +31,12 @@ def check_exists(url: str) -> None:
         raise ConfigurationError(f"there is no database {parsed.path}, and looking at it must not create one")
 
 
-_MAKES_NOTHING: Final = {"postgresql": "migrate", "mongodb": "create", "mongodb+srv": "create"}
+_MAKES_NOTHING: Final = {
+    "postgresql": "migrate",
+    "mongodb": "create",
+    "mongodb+srv": "create",
+    "nats": "create",
+}
 """The parameters that tell a store not to make its tables or collections."""
 
 

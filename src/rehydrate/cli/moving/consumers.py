@@ -100,6 +100,12 @@ class ConsumerCopy:
         changes += [ViewChange(key, None) for key in kept if key not in consumer.views]
         if there == checkpoint and not changes:
             return None
+        most = self._destination.capabilities.max_view_changes
+        if len(changes) > most:
+            raise _StaysBehindError(
+                f"{len(changes):,} of its views differ, and {self._destination.url} saves at most {most:,} with one checkpoint: "
+                "let it begin anew there"
+            )
         saved = await persistently(
             lambda: self._destination.save_checkpoint(checkpoint, previous=there, views=changes)
         )
