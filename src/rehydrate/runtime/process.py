@@ -176,7 +176,8 @@ def _due(send: Send, recorded_at: int) -> int | None:
 
 def _rejection(record: Refused, known: Mapping[str, type[Rejection]]) -> Rejection:
     """The refusal, as the class that it was where that is known here; else as one that reads like it."""
-    kind: type[Rejection] | None = {Undeliverable.__name__: Undeliverable, **known}.get(record.rejection)
+    classes: dict[str, type[Rejection]] = {Undeliverable.__name__: Undeliverable, **known}
+    kind = classes.get(record.rejection)
     if kind is None:
         kind = type(record.rejection, (Rejection,), {"__module__": "elsewhere"})
     rejection: Rejection = kind.__new__(kind)

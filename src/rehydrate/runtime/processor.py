@@ -70,6 +70,9 @@ class Processor(Subscriber):
                 return
             await tenure.pause(backoff(tenure.limits, tries))
 
+    async def _carefully(self, tenure: Tenure) -> None:
+        """Nothing to fear: what is called here is pure, and no handler that may have been the end of the process."""
+
     def _key(self, envelope: EventEnvelope[Any]) -> str:
         id = self._process.declared.correlate(envelope)
         return envelope.stream if id is None else id

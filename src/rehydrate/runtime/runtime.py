@@ -12,7 +12,7 @@ import msgspec
 from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate, HasState
-from rehydrate.domain.envelope import CommandResult, EventEnvelope, Metadata, Scalar
+from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
@@ -30,6 +30,7 @@ from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.consumers import Consumers, Projections, Subscribed
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import envelope, envelopes_of
+from rehydrate.runtime.given_metadata import encode_metadata
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
@@ -39,6 +40,7 @@ from rehydrate.runtime.rehydration import fold_rows
 from rehydrate.runtime.turns import Turns
 from rehydrate.store.port import PAGE_SIZE, SnapshotStore, Store, every_event
 from rehydrate.telemetry import Statistics
+from rehydrate.transaction import check_outside
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -274,7 +276,9 @@ class Runtime:
             StoreUnavailableError: the store cannot work now.
         """
         self._check_usable()
-        return await self.consumers.views.one(projection, key, at_least, timeout or self._timeout)
+        return await self.consumers.views.one(
+            projection, key, at_least, self._timeout if timeout is None else timeout
+        )
 
     async def views(
         self,
@@ -292,7 +296,7 @@ class Runtime:
         """
         self._check_usable()
         return await self.consumers.views.page(
-            projection, prefix, after, limit, at_least, timeout or self._timeout
+            projection, prefix, after, limit, at_least, self._timeout if timeout is None else timeout
         )
 
     async def parked(self, consumer: str) -> list[Parked]:
@@ -404,15 +408,16 @@ class Runtime:
             or causation_id is not None
             or metadata is not None
         ):
-            pending.metadata = _encode_metadata(pending, correlation_id, causation_id, metadata)
+            pending.metadata = encode_metadata(pending, correlation_id, causation_id, metadata)
         if self._placement is not None:
             return self._placement.deliver(blueprint, id, pending)
         return self._manager.deliver(blueprint, id, pending)
 
     def _check_usable(self) -> None:
+        check_outside()
         if self._closed:
             raise StoreClosedError(self._closed)
-        # What `get_running_loop` would say, without its question to the system for the number of this process.
+        # As `get_running_loop`, without its question to the system for the number of this process.
         if get_ident() != self._thread or not self._loop.is_running():
             raise StoreClosedError("this runtime belongs to another event loop: open the App in this one")
 
@@ -456,37 +461,6 @@ def _position(caused_at: int) -> int:
     if isinstance(caused_at, bool) or not isinstance(caused_at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"caused_at={caused_at!r}: it must be a position, and so an int")
     return caused_at
-
-
-def _encode_metadata(
-    pending: Pending,
-    correlation_id: str | None,
-    causation_id: str | None,
-    metadata: Mapping[str, Scalar] | None,
-) -> bytes:
-    """The metadata of the events, checked here: what was stored once can never be mended."""
-    for kind, id in (("correlation id", correlation_id), ("causation id", causation_id)):
-        if id is not None:
-            check_id(id, kind)
-    user = None if metadata is None else dict(metadata)
-    try:
-        encoded = msgspec.json.encode(
-            Metadata(
-                command_id=pending.command_id,
-                correlation_id=correlation_id,
-                causation_id=causation_id,
-                fingerprint=pending.digest,
-                user=user,
-            )
-        )
-        back = msgspec.json.decode(encoded, type=Metadata).user
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"metadata={metadata!r} is not a mapping of str to JSON scalars: {error}"
-        ) from error
-    if back != user:
-        raise ConfigurationError(f"metadata={metadata!r} does not come back as it is: it would be {back!r}")
-    return encoded
 
 
 def _leave_frames(error: Exception) -> None:

@@ -87,6 +87,9 @@ class Sender(Subscriber):
             is_over.set()
             await asyncio.gather(again, return_exceptions=True)
 
+    async def _carefully(self, tenure: Tenure) -> None:
+        """Nothing to fear: no code of the user is called here that an event could end the process in."""
+
     # ---- one command
 
     async def _send(self, envelope: EventEnvelope[Any]) -> None:

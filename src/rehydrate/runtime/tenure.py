@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from rehydrate.clock import Clock
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.runtime.limits import Limits
-from rehydrate.store.port import PAGE_SIZE, Checkpoint, LogFilter, LogPage, Store, StoredEvent, ViewChange
+from rehydrate.store.port import (
+    PAGE_SIZE,
+    Checkpoint,
+    LogFilter,
+    LogPage,
+    Store,
+    StoredEvent,
+    ViewChange,
+)
+from rehydrate.store.transactional import TransactionalStore
 
 T = TypeVar("T")
 
@@ -154,6 +163,8 @@ class Tenure:
         self.called = asyncio.Event()
         """Set when there is an errand."""
         self._closing = closing
+        self._arrived_behind = -1
+        self._in_vain = 0
         self._rate_since = clock.monotonic(), progress.handled
 
     # ---- reading
@@ -171,7 +182,14 @@ class Tenure:
 
     async def arrival(self, *, after: int) -> None:
         """Return when there may be events behind a position."""
+        if after == self._arrived_behind:
+            # What has arrived was not to be read yet: a replica answers, and lags behind.
+            self._in_vain += 1
+            await self.pause(backoff(self.limits, self._in_vain))
+        else:
+            self._in_vain = 0
         await self.persist(lambda: self.store.wait(after=after))
+        self._arrived_behind = after
 
     async def more(self, *, after: int, within: float | None = None) -> None:
         """Return when there may be events behind a position, or an errand, or when so many seconds have passed."""
@@ -235,9 +253,18 @@ class Tenure:
     # ---- saving
 
     async def save(
-        self, position: int, event_id: str, *, views: Sequence[ViewChange] = (), built: bool | None = None
+        self,
+        position: int,
+        event_id: str,
+        *,
+        views: Sequence[ViewChange] = (),
+        built: bool | None = None,
+        change: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Save the place, and with it as one the views that changed. Raises `TakenOverError`: nothing was changed."""
+        """Save the place, and with it as one the views that changed, and what `change` does in the same transaction.
+
+        Raises `TakenOverError` and `ChangeFailedError`: nothing was changed.
+        """
         previous = self.checkpoint
         now = self.clock.monotonic()
         since, handled = self._rate_since
@@ -262,7 +289,7 @@ class Tenure:
             epoch=previous.epoch + (position == previous.position),
             data=_encode(kept),
         )
-        await put(self.store, self.clock, self.limits, saved, previous, views)
+        await put(self.store, self.clock, self.limits, saved, previous, views, change)
         self.checkpoint, self.kept = saved, kept
         self.progress.move(position)
 
@@ -307,12 +334,17 @@ async def put(
     saved: Checkpoint,
     previous: Checkpoint | None,
     views: Sequence[ViewChange],
+    change: Callable[[Any], Any] | None = None,
 ) -> None:
     """Save a checkpoint until it is known whether it is. Raises `TakenOverError` if somebody else moved it."""
     tries, may_be_ours = 0, False
     while True:
         try:
-            done = await store.save_checkpoint(saved, previous=previous, views=views)
+            if change is None:
+                done = await store.save_checkpoint(saved, previous=previous, views=views)
+            else:
+                within = cast("TransactionalStore", store)
+                done = await within.transact(saved, previous=previous, views=views, change=change)
             if done or (may_be_ours and await store.load_checkpoint(saved.name) == saved):
                 return
             raise TakenOverError

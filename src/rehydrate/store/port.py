@@ -17,6 +17,7 @@ import msgspec
 
 from rehydrate.domain.streams import check_id, check_stream
 from rehydrate.errors import AppendTooLargeError, StoreError, VersionConflictError
+from rehydrate.transaction import check_outside
 
 PAGE_SIZE: Final = 1_000
 """How many events a page holds where the caller does not say."""
@@ -190,6 +191,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Of data and metadata of one append, together."""
     max_view_changes: int = NO_LIMIT
     """How many views may change with one checkpoint."""
+    transaction: Literal["", "sqlite3", "asyncpg", "pymongo"] = ""
+    """Whose transaction a `TransactionalStore` gives to handlers; none where this is empty."""
 
 
 class AppendWaiter(Protocol):
@@ -381,6 +384,7 @@ async def append_and_wait(
     store: Store, stream: str, events: Sequence[NewEvent], expected_version: ExpectedVersion
 ) -> Appended:
     """What `append` of a backend is: check, make the expectation a number, `submit`, wait."""
+    check_outside()
     check_append(store.capabilities, stream, events)
     tries = 0
     while True:

@@ -8,20 +8,24 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from rehydrate.errors import StoreUnavailableError
+from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.store.mongodb import failures
 from rehydrate.store.mongodb.commands import Commands
 from rehydrate.store.mongodb.driver import Document, Driver
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange
+from rehydrate.transaction import ChangeFailedError, inside
 
 logger = logging.getLogger(__name__)
+
+Change: TypeAlias = Callable[[AsyncClientSession], Awaitable[object]]
+"""What a user's own handler does in the open transaction."""
 
 PATIENCE: Final = 1.0
 """Seconds for which the transaction of another process may hold a consumer's place before it is ended from here."""
@@ -120,8 +124,13 @@ class Consumers:
         return listed
 
     async def save(
-        self, checkpoint: Checkpoint, previous: Checkpoint | None, views: Sequence[ViewChange]
+        self,
+        checkpoint: Checkpoint,
+        previous: Checkpoint | None,
+        views: Sequence[ViewChange],
+        change: Change | None = None,
     ) -> bool:
+        """Save a place with its views, and with what the user's own `change` does in the same transaction."""
         _check_size(f"the checkpoint of {checkpoint.name}", checkpoint.data)
         for view in views:
             _check_size(f"the view {view.key} of {checkpoint.name}", view.data or b"")
@@ -140,10 +149,11 @@ class Consumers:
         else:
             move = self._commands.move_checkpoint(document, epoch=previous.epoch, position=previous.position)
         saver = self._saver(checkpoint.name)
-        if not views:
+        if not views and change is None:
             moved = await saver.change(move)
         else:
-            moved = await saver.change_as_one([move, *self._view_changes(checkpoint.name, views)])
+            commands = [move, *self._view_changes(checkpoint.name, views)]
+            moved = await saver.change_as_one(commands, change=change)
         return moved or await self._was_saved(checkpoint.name, mark)
 
     async def reset(self, name: str) -> None:
@@ -230,12 +240,14 @@ class _Saver:
         patient = self._commands.patient_for(command, PATIENCE)
         return await self._until_done(lambda: self._change(patient), is_patient=True)
 
-    async def change_as_one(self, commands: Sequence[Document], *, first_counts: bool = True) -> bool:
+    async def change_as_one(
+        self, commands: Sequence[Document], *, first_counts: bool = True, change: Change | None = None
+    ) -> bool:
         """Do all of it or nothing; false, and nothing is done, if the first command finds nothing to change."""
         async with self._turn:
             session = self._session or await self._announce()
             return await self._until_done(
-                lambda: self._transaction(session, commands, first_counts=first_counts)
+                lambda: self._transaction(session, commands, first_counts=first_counts, change=change)
             )
 
     async def close(self) -> None:
@@ -268,7 +280,12 @@ class _Saver:
         return _has_changed(reply, self._where)
 
     async def _transaction(
-        self, session: AsyncClientSession, commands: Sequence[Document], *, first_counts: bool
+        self,
+        session: AsyncClientSession,
+        commands: Sequence[Document],
+        *,
+        first_counts: bool,
+        change: Change | None,
     ) -> bool:
         try:
             await session.start_transaction(
@@ -280,6 +297,8 @@ class _Saver:
                 if not _has_changed(reply, self._where) and n == 0 and first_counts:
                     await session.abort_transaction()
                     return False
+            if change is not None:
+                await _make(change, session)
             await self._commit(session)
         except PyMongoError as error:
             raise self._driver.store_error(error, writing=True) from error
@@ -328,6 +347,23 @@ class _Saver:
             )
         except PyMongoError as error:
             logger.debug("%s: other sessions could not be ended: %s", self._where, error)
+
+
+async def _make(change: Change, session: AsyncClientSession) -> None:
+    """Have the user's own changes made. Raises `ChangeFailedError`, unless another attempt may succeed."""
+    try:
+        with inside():
+            await change(session)
+    except PyMongoError as error:
+        if isinstance(error, ConnectionFailure) or error.has_error_label("TransientTransactionError"):
+            raise
+        raise ChangeFailedError from error
+    except Exception as error:
+        raise ChangeFailedError from error
+    if not session.in_transaction:
+        raise ChangeFailedError from ConfigurationError(
+            "the handler ended the transaction that it was given: leave that to Rehydrate"
+        )
 
 
 def _has_changed(reply: Document, where: str) -> bool:

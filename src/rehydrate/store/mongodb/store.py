@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
+
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from rehydrate.clock import Clock
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
@@ -67,6 +69,7 @@ CAPABILITIES: Final = Capabilities(
     max_append_events=4_096,
     # With the longest ids and types of so many events, an append of this size still is a document of 16 MiB.
     max_append_bytes=11 * 1024 * 1024,
+    transaction="pymongo",
 )
 _BESIDE_READERS: Final = 2
 """Connections for what must not wait for readers: questions for versions, and the change stream."""
@@ -229,6 +232,18 @@ class MongoStore:
         self._check_open()
         check_save(checkpoint, previous, views)
         return await self._call(self._consumers.save(checkpoint, previous, views))
+
+    async def transact(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        previous: Checkpoint | None,
+        views: Sequence[ViewChange],
+        change: Callable[[AsyncClientSession], Awaitable[object]],
+    ) -> bool:
+        self._check_open()
+        check_save(checkpoint, previous, views)
+        return await self._call(self._consumers.save(checkpoint, previous, views, change))
 
     async def list_checkpoints(self) -> list[Checkpoint]:
         return await self._call(self._consumers.load_all())

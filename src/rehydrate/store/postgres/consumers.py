@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
-from rehydrate.store.postgres.failures import check_name
+from rehydrate.store.postgres.failures import FAILURES, check_name
 from rehydrate.store.postgres.json_text import json_text
 from rehydrate.store.postgres.reader import name_range, within
+from rehydrate.transaction import ChangeFailedError, inside
 
 
 async def save_snapshot(connection: Connection, snapshot: StoredSnapshot, keep: int) -> None:
@@ -77,6 +78,39 @@ async def save_checkpoint(
         json_text(list(changes.items())) if changes else None,
     )
     return saved
+
+
+async def transact(
+    connection: Connection,
+    checkpoint: Checkpoint,
+    previous: Checkpoint | None,
+    views: Sequence[ViewChange],
+    change: Callable[[Connection], Awaitable[object]],
+) -> bool:
+    """Save a place, and then have the user's own changes made in the same transaction."""
+    check_name(checkpoint.event_id)
+    place = checkpoint.name, checkpoint.position, checkpoint.event_id, checkpoint.epoch, checkpoint.data
+    async with connection.transaction():
+        if previous is None:
+            saved = await connection.fetchval(sql.BEGIN_CHECKPOINT, *place)
+        else:
+            saved = await connection.fetchval(sql.MOVE_CHECKPOINT, *place, previous.position, previous.epoch)
+        if not saved:
+            return False
+        for view in views:
+            if view.data is None:
+                await connection.execute(sql.REMOVE_VIEW, checkpoint.name, view.key)
+            else:
+                await connection.execute(sql.SAVE_VIEW, checkpoint.name, view.key, view.data)
+        await connection.execute(sql.AS_USERS_DO)
+        try:
+            with inside():
+                await change(connection)
+        except Exception as error:
+            if connection.is_closed() and isinstance(error, FAILURES):
+                raise
+            raise ChangeFailedError from error
+    return True
 
 
 async def reset_checkpoint(connection: Connection, name: str) -> None:

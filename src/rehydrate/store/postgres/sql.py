@@ -145,6 +145,23 @@ DELETE_SNAPSHOTS: Final = "CALL delete_snapshots($1)"
 LOAD_CHECKPOINT: Final = "SELECT name, position, event_id, epoch, data FROM checkpoints WHERE name = $1"
 LIST_CHECKPOINTS: Final = "SELECT name, position, event_id, epoch, data FROM checkpoints ORDER BY name"
 SAVE_CHECKPOINT: Final = "CALL save_checkpoint($1, $2, $3, $4, $5, $6, $7, $8, NULL)"
+# In a transaction that is open already, which a procedure cannot be called in that commits.
+BEGIN_CHECKPOINT: Final = """
+    INSERT INTO checkpoints (name, position, event_id, epoch, data) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT DO NOTHING RETURNING true
+"""
+MOVE_CHECKPOINT: Final = """
+    UPDATE checkpoints SET position = $2, event_id = $3, epoch = $4, data = $5
+    WHERE name = $1 AND position = $6 AND epoch = $7 RETURNING true
+"""
+SAVE_VIEW: Final = """
+    INSERT INTO views (name, key, data) VALUES ($1, $2, $3) ON CONFLICT (name, key) DO UPDATE SET data = excluded.data
+"""
+REMOVE_VIEW: Final = "DELETE FROM views WHERE name = $1 AND key = $2"
+AS_USERS_DO: Final = """
+    SET LOCAL search_path = "$user", public; SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on
+"""
+"""Settings of a session that the store made for itself, for statements of the user's own."""
 RESET_CHECKPOINT: Final = "CALL reset_checkpoint($1)"
 REMOVE_CHECKPOINT: Final = "CALL remove_checkpoint($1)"
 LOAD_VIEW: Final = "SELECT data FROM views WHERE name = $1 AND key = $2"

@@ -52,6 +52,7 @@ CAPABILITIES: Final = Capabilities(
     stopped_writer_holds_lock=False,
     max_append_events=4_096,
     max_append_bytes=16 * 1024 * 1024,
+    transaction="asyncpg",
 )
 
 SPLIT_FROM: Final = 100
@@ -220,6 +221,20 @@ class PostgresStore:
         check_save(checkpoint, previous, views)
         return await self._change(
             lambda connection: consumers.save_checkpoint(connection, checkpoint, previous, views)
+        )
+
+    async def transact(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        previous: Checkpoint | None,
+        views: Sequence[ViewChange],
+        change: Callable[[Connection], Awaitable[object]],
+    ) -> bool:
+        self._check_open()
+        check_save(checkpoint, previous, views)
+        return await self._change(
+            lambda connection: consumers.transact(connection, checkpoint, previous, views, change)
         )
 
     async def list_checkpoints(self) -> list[Checkpoint]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from rehydrate.errors import ConfigurationError
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange, is_same_place
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.reader import name_range
+from rehydrate.transaction import ChangeFailedError, inside
 
 
 def save_snapshot(connection: sqlite3.Connection, snapshot: StoredSnapshot, keep: int) -> None:
@@ -83,6 +85,31 @@ def save_checkpoint(
             connection.execute(schema.REMOVE_VIEW, (name, view.key))
         else:
             connection.execute(schema.SAVE_VIEW, (name, view.key, view.data))
+    return True
+
+
+def transact(
+    connection: sqlite3.Connection,
+    checkpoint: Checkpoint,
+    previous: Checkpoint | None,
+    views: Sequence[ViewChange],
+    change: Callable[[sqlite3.Connection], object],
+) -> bool:
+    """Save a place, and then have the user's own changes made in the same transaction."""
+    if not save_checkpoint(connection, checkpoint, previous, views):
+        return False
+    settings = connection.row_factory, connection.text_factory
+    try:
+        with inside():
+            change(connection)
+    except Exception as error:
+        raise ChangeFailedError from error
+    finally:
+        connection.row_factory, connection.text_factory = settings
+    if not connection.in_transaction:
+        raise ChangeFailedError from ConfigurationError(
+            "the handler ended the transaction that it was given: leave out commit() and rollback()"
+        )
     return True
 
 

@@ -63,6 +63,7 @@ CAPABILITIES: Final = Capabilities(
     stopped_writer_holds_lock=True,
     max_append_events=4_096,
     max_append_bytes=16 * 1024 * 1024,
+    transaction="sqlite3",
 )
 
 
@@ -212,6 +213,20 @@ class SqliteStore:
         check_save(checkpoint, previous, views)
         return await self._change(
             lambda connection: consumers.save_checkpoint(connection, checkpoint, previous, views)
+        )
+
+    async def transact(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        previous: Checkpoint | None,
+        views: Sequence[ViewChange],
+        change: Callable[[sqlite3.Connection], object],
+    ) -> bool:
+        self._check_open()
+        check_save(checkpoint, previous, views)
+        return await self._change(
+            lambda connection: consumers.transact(connection, checkpoint, previous, views, change)
         )
 
     async def list_checkpoints(self) -> list[Checkpoint]:
