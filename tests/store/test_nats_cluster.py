@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import Store, ViewChange
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import HANG_LIMIT
@@ -119,3 +120,40 @@ async def test_views_and_their_place_stay_one_while_a_leader_is_killed(server: N
         number = b"%d" % position
         assert await store.list_views("balances") == sorted((key, number) for key in views)
     await store.close()
+
+
+async def ask_on(store: Store) -> None:
+    while True:
+        assert await store.versions(["account-1"]) == [3]
+
+
+async def test_a_leader_that_hears_of_no_majority_is_not_believed_where_streams_end(
+    server: NatsServer,
+) -> None:
+    """The others may have elected another one, and appended: a refusal must not be decided on what he knows."""
+    url = server.fresh_url()
+    store = await open_store(url)
+    await fill(store, "account-1", 3)
+    leader = await asyncio.to_thread(server.leader_of, events_stream(store))
+    await store.close()
+    name = urlsplit(url).path
+    near = await open_store(f"{leader.url}{name}?timeout=0.5")
+    assert await near.versions(["account-1"]) == [3]
+    others = [node for node in server.nodes if node is not leader]
+    for node in others:
+        node.pause()
+    try:
+        async with asyncio.timeout(HANG_LIMIT):
+            with pytest.raises(StoreUnavailableError, match="lost touch with the other replicas"):
+                await ask_on(near)
+    finally:
+        for node in others:
+            node.resume()
+    async with asyncio.timeout(HANG_LIMIT):
+        while True:
+            try:
+                assert await near.versions(["account-1"]) == [3]
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(0)
+    await near.close()
