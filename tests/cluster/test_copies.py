@@ -57,7 +57,7 @@ async def test_copies_that_come_together_share_one_answer(store: str, cluster: s
     async with nodes(store, cluster) as (here, there):
         (id,) = ids_of(there)
         first = copy_for(there, id, Deposit(1), "x")
-        repeat = msgspec.structs.replace(first, is_repeat=True)
+        repeat = msgspec.structs.replace(first, copy=2)
         answers = await asyncio.gather(*(send(here, there, each) for each in (first, repeat, repeat)))
         assert [answer.version for answer in answers] == [1, 1, 1]
         assert await there.state(account, id) == Account(1, 1)
@@ -71,7 +71,7 @@ async def test_a_repeat_of_what_was_stored_is_answered_with_the_first_result(
         first = copy_for(there, id, Deposit(1), "x")
         assert (await send(here, there, first)).version == 1
         await there.dispatch(account, id, Deposit(5))
-        again = await send(here, there, msgspec.structs.replace(first, is_repeat=True))
+        again = await send(here, there, msgspec.structs.replace(first, copy=2))
         assert (again.version, again.events) == (1, [("Deposited", b'{"amount":1}')])
 
 
@@ -79,7 +79,7 @@ async def test_a_first_copy_that_comes_after_its_repeat_is_not_run(store: str, c
     async with nodes(store, cluster) as (here, there):
         (id,) = ids_of(there)
         late = copy_for(there, id, Withdraw(5), "x")
-        refused = await send(here, there, msgspec.structs.replace(late, is_repeat=True))
+        refused = await send(here, there, msgspec.structs.replace(late, copy=2))
         assert isinstance(refused, wire.Refused)
         await there.dispatch(account, id, Deposit(9))
         assert isinstance(await send(here, there, late), wire.NotHere)
@@ -103,7 +103,7 @@ async def test_a_copy_finds_what_another_process_has_stored_of_it_however_much_c
         (id,) = ids_of(there)
         first = await send(here, there, copy_for(there, id, Deposit(1), "x"))
         await here.dispatch(account, id, Split(3_000, 3_000))
-        late = await send(here, there, copy_for(there, id, Deposit(1), "x", is_repeat=True))
+        late = await send(here, there, copy_for(there, id, Deposit(1), "x", copy=2))
         assert (late.version, late.position) == (first.version, first.position)
         assert await there.state(account, id) == Account(3_001, 3_001)
 

@@ -53,7 +53,7 @@ class Ask:
         self.command = ""
         self.data: bytes | None = None
         self.sent = 0
-        """Copies that went to other nodes."""
+        """The number of the last copy that went to another node."""
         self.open: dict[int, Ownership] = {}
         """Those that may still be run, and the owner that each was sent to."""
         self.has_lost_copies = False
@@ -101,7 +101,7 @@ class Ask:
             self.command,
             self.data,
             remaining,
-            self.sent > 0,
+            self.sent + 1,
             pending.is_given,
             pending.digest,
             self.caused_at,
@@ -122,9 +122,13 @@ class Ask:
             digest=pending.digest,
         )
 
-    def close_copies(self, node: str) -> bool:
-        """The node will run none of them any more. Whether there were some."""
-        closed = [copy for copy, owner in self.open.items() if owner.node == node]
+    def close_copies(self, node: str, until: int | None = None) -> bool:
+        """The node will run none of them any more, up to that one. Whether there were some."""
+        closed = [
+            copy
+            for copy, owner in self.open.items()
+            if owner.node == node and (until is None or copy <= until)
+        ]
         for copy in closed:
             del self.open[copy]
         return bool(closed)

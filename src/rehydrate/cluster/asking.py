@@ -157,8 +157,9 @@ class Asking:
             self._not_answered(ask, copy, node, message)
             return
         self._silent.discard(node)
-        ask.close_copies(node)
-        if ask.waits_for == node:
+        # Of a later copy this answer says nothing.
+        ask.close_copies(node, until=copy)
+        if ask.waits_for == node and all(owner.node != node for owner in ask.open.values()):
             ask.waits_for = ""
         try:
             self._take(ask, wire.read_reply(message.data))
@@ -185,6 +186,7 @@ class Asking:
 
     def _take(self, ask: Ask, answer: Any) -> None:
         if isinstance(answer, wire.NotHere):
+            ask.sent = max(ask.sent, answer.seen)
             if not ask.is_running_here and not ask.waits_for:
                 self._again(ask)
         elif isinstance(answer, wire.RunYourself):

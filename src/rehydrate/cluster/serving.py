@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _ROOM: Final = 64 * 1024
 """Bytes of a message that are left for what is around its content."""
 _KNOWN_REPEATS: Final = 50_000
-"""How many repeats are remembered, so that a first copy which comes after them is not run."""
+"""How many commands that were repeated are remembered, so that a copy which comes late is not run."""
 _AHEAD: Final = 1.0
 """Seconds to wait for news of an ownership that an asker has heard of already."""
 
@@ -56,8 +56,9 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._under_way: dict[Key, list[str]] = {}
         """Where the answers to a command go that is being run."""
-        self._repeats: dict[Key, None] = {}
-        self._older_repeats: dict[Key, None] = {}
+        self._latest: dict[Key, int] = {}
+        self._latest_before: dict[Key, int] = {}
+        """The last copy of each command that may have several."""
         self._subscription: Any = None
         self._room = 0
         self.is_closing = False
@@ -106,14 +107,15 @@ class Serving:
         waiting = self._under_way.get(key)
         if waiting is not None:
             waiting.append(reply)
+            self._remember(key, request)
         elif self.is_closing:
             self._refuse(reply, "it is leaving")
         elif self._shards.states[request.shard] == MOVING:
             self._shards.hold(request.shard, lambda: self._run_or_refuse(request, reply))
         elif not self._is_ours(request):
             self._refuse_or_wait(request, reply)
-        elif not request.is_repeat and (key in self._repeats or key in self._older_repeats):
-            self._refuse(reply, "a repeat of it came before it")
+        elif request.copy <= (latest := self._latest.get(key, self._latest_before.get(key, 0))):
+            self._connection.tell(reply, wire.not_here("a later copy of it came before", latest))
         else:
             self._run(request, key, reply)
 
@@ -170,9 +172,7 @@ class Serving:
         self.served += 1
         self._under_way[key] = [reply]
         pending.moved = lambda: self._finish(key, wire.not_here("its actor had to leave"))
-        if request.is_repeat or request.is_given:
-            # With an id of his own a caller may repeat it himself; asked once more, whoever is there says that it does.
-            self._remember(key)
+        self._remember(key, request)
         self._deliver(blueprint, request, pending, key)
 
     def _deliver(
@@ -291,10 +291,16 @@ class Serving:
         for reply in self._under_way.pop(key, ()):
             self._connection.tell(reply, answer)
 
-    def _remember(self, key: Key) -> None:
-        self._repeats[key] = None
-        if len(self._repeats) >= _KNOWN_REPEATS:
-            self._older_repeats, self._repeats = self._repeats, {}
+    def _remember(self, key: Key, request: Request) -> None:
+        """Note the copy, unless it is the only one.
+
+        With an id of his own a caller may repeat a command himself, from any node: each of these counts from 1, and is told
+        where to go on.
+        """
+        if request.copy > 1 or request.is_given:
+            self._latest[key] = max(request.copy, self._latest.get(key, 0), self._latest_before.get(key, 0))
+            if len(self._latest) >= _KNOWN_REPEATS:
+                self._latest_before, self._latest = self._latest, {}
 
     def count_under_way(self) -> int:
         return len(self._under_way)

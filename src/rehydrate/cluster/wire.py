@@ -32,8 +32,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     """The command; of a question for a state the fingerprint of the state's type."""
     remaining: float = 0.0
     """Seconds until nobody waits any more."""
-    is_repeat: bool = False
-    """Whether another copy of it may have been run."""
+    copy: int = 1
+    """Which copy of the command this is; an owner runs none after it has got a later one."""
     is_given: bool = False
     """Whether the caller chose the command id."""
     digest: str | None = None
@@ -85,10 +85,12 @@ class Failed(msgspec.Struct, array_like=True, tag=4, gc=False):
 
 
 class NotHere(msgspec.Struct, array_like=True, tag=5, gc=False):
-    """This node has not run it, and will not run any copy of it that was meant for this ownership."""
+    """This node has not run it, and will run neither this copy nor an earlier one that was meant for the same ownership."""
 
     wire: int
     reason: str
+    seen: int = 0
+    """The latest copy that it has got, if that is why."""
 
 
 class RunYourself(msgspec.Struct, array_like=True, tag=6, gc=False):
@@ -122,5 +124,5 @@ def wire_of(data: bytes) -> int | None:
         return None
 
 
-def not_here(reason: str) -> bytes:
-    return encode(NotHere(WIRE, reason))
+def not_here(reason: str, seen: int = 0) -> bytes:
+    return encode(NotHere(WIRE, reason, seen))
