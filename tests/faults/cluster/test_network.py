@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +12,9 @@ from tests.faults.cluster.network import Namespaces, why_no_namespaces
 
 SENDS = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', (sys.argv[1], 9))"
 HEARS = (
-    "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 9)); s.settimeout(0.5)\n"
-    "print('ready', flush=True)\ntry: print(s.recv(1).decode())\nexcept TimeoutError: print('nothing')"
+    "import select, socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 9))\n"
+    "print('ready', flush=True); input()\n"
+    "print(s.recv(1).decode() if select.select([s], [], [], 0.5)[0] else 'nothing')"
 )
 
 
@@ -29,13 +31,18 @@ def hears(network: Namespaces, receiver: int) -> bool:
     """Whether a host hears what the other one says."""
     sender = 1 - receiver
     listening = subprocess.Popen(
-        [*network.inside(receiver), "python3", "-c", HEARS], stdout=subprocess.PIPE, text=True
+        [*network.inside(receiver), sys.executable, "-c", HEARS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert listening.stdout is not None
     assert listening.stdout.readline() == "ready\n"
     to = network.endpoint(receiver).partition(":")[0]
-    subprocess.run([*network.inside(sender), "python3", "-c", SENDS, to], check=False, capture_output=True)
-    return listening.communicate()[0] == "x\n"
+    subprocess.run(
+        [*network.inside(sender), sys.executable, "-c", SENDS, to], check=False, capture_output=True
+    )
+    return listening.communicate("it was sent\n")[0] == "x\n"
 
 
 def test_a_host_that_is_cut_off_hears_nobody_until_it_is_connected_again(network: Namespaces) -> None:
