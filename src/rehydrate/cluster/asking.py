@@ -39,8 +39,9 @@ _GRACE: Final = 0.25
 """Seconds after a deadline in which the owner may still tell what became of the command."""
 _TRIES: Final = 8
 """Owners that say it is not theirs, one after the other; then it is run here."""
-_SLOWEST: Final = 4
-"""How often the time doubles after which a command that is not answered is sent again."""
+_SLOWEST: Final = 1
+"""How often the time doubles after which a command that is not answered is sent again: whoever has it under way notes
+one more place for the answer, so it costs little, and it is what a caller waits for whose answer was lost."""
 _FIRST_PAUSE: Final = 0.005
 _ROOM: Final = 64 * 1024
 
@@ -357,7 +358,7 @@ class Asking:
         if not ask.waits_for and ask.held is None:
             if waited >= patience:
                 self._run_here(ask)
-        elif waited >= patience * 2 ** min(ask.sent, _SLOWEST) and self._connection.is_connected:
+        elif waited >= patience * 2 ** min(ask.sent - 1, _SLOWEST) and self._connection.is_connected:
             # It may be that it never came there, or that its answer was lost: a server of NATS has died on the way.
             self._step(ask)
 
