@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
 
+from rehydrate import Runtime
 from rehydrate.testing.clock import until
 from tests.cluster.cluster_nodes import node, quick
-from tests.cluster.processes import calling, check, processes, progress, start
+from tests.cluster.processes import Caller, calling, check, processes, progress, start
 from tests.faults.workers import Worker
 
 IDS = [f"account{number}" for number in range(20)]
@@ -35,29 +35,36 @@ async def test_whatever_happens_to_nodes_each_command_is_stored_once(
     ):
         async with calling(here, IDS) as ours, calling(there, IDS) as theirs:
             for _ in range(ROUNDS):
-                await _strike(chance, workers, store, cluster)
-                await progress(ours)
-                await progress(theirs)
+                await _strike(chance, workers, here, [*ours, *theirs], (store, cluster))
+                await progress([*ours, *theirs])
         for worker in workers:
             worker.resume()
         await until(lambda: here.statistics().nodes == 2 + len(workers))
     await check(store, [*ours, *theirs])
 
 
-async def _strike(chance: random.Random, workers: list[Worker], store: str, cluster: str) -> None:
-    """Something happens to one of them."""
+async def _strike(
+    chance: random.Random,
+    workers: list[Worker],
+    here: Runtime,
+    callers: list[Caller],
+    where: tuple[str, str],
+) -> None:
+    """Something happens to one of them, once all are there."""
+    await until(lambda: here.statistics().nodes == 2 + len(workers))
     struck = workers.pop(chance.randrange(len(workers)))
     match chance.choice(["kill", "pause", "pause for long"]):
         case "kill":
             await struck.kill()
-            struck = await start(store, cluster)
+            struck = await start(*where)
             await struck.ready()
         case "pause":
             struck.pause()
-            await asyncio.sleep(chance.uniform(0, 1))
+            await progress(callers, 1)
             struck.resume()
         case _:
+            nodes = here.statistics().nodes
             struck.pause()
-            await asyncio.sleep(chance.uniform(2, 5))
+            await until(lambda: here.statistics().nodes < nodes)
             struck.resume()
     workers.append(struck)
