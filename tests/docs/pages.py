@@ -9,9 +9,12 @@ is the body of a coroutine function. Lines keep their numbers, so that a traceba
     <!-- file: name -->                              before a block: it is written to that file
     <!-- not run: reason -->                         before a block: it is neither run nor checked
     <!-- exits with 1 -->                            before a `console` block: how its last command ends
+    <!-- terminal: name -->                          before a `console` block: it runs in the background, and has printed
+                                                     this; before a `text` block: what it prints next, from `^C` on
+                                                     after Ctrl-C; `Killed` where a `kill -9` has ended it
     <!-- new namespace -->                           what stands above is forgotten, files excepted
 
-The files of the README are there for every page. A fence in an HTML comment counts like any other: that is how a page
+Where a page has terminals, 127.0.0.1:4200 to 4299 are other ports, which are free. The files of the README are there for every page. A fence in an HTML comment counts like any other: that is how a page
 hides what would only distract.
 """
 
@@ -34,7 +37,7 @@ LANGUAGES: Final = {"python", "text", "console", "sql", "toml", "json", "jsonl",
 """What a fence may say; in a block without a language is no example."""
 
 _FENCE = re.compile(r"^```(\w*)$")
-_DIRECTIVE = re.compile(r"^<!-- (file|not run|exits with|new namespace):? ?(.*?) ?-->$")
+_DIRECTIVE = re.compile(r"^<!-- (file|not run|exits with|terminal|new namespace):? ?(.*?) ?-->$")
 _FILE = re.compile(r"^# ([\w./]+\.py)\n")
 
 
@@ -50,6 +53,7 @@ class Block:
     file: str = ""
     not_run: str | None = None
     exits_with: int = 0
+    terminal: str = ""
     namespace: int = 0
 
     @property
@@ -128,6 +132,7 @@ def _block(page: Path, line: int, language: str, code: str, said: dict[str, str]
         file=file,
         not_run=said.get("not run"),
         exits_with=int(said.get("exits with", 0)),
+        terminal=said.get("terminal", ""),
         namespace=namespace,
     )
 
@@ -153,9 +158,18 @@ def modules(page: Path) -> dict[str, str]:
 
 def matches(expected: str, printed: str) -> bool:
     """Whether that was printed; `...` in the expected text stands for anything, alone on a line for any lines."""
-    pattern = "".join(_line_pattern(line) for line in expected.rstrip().splitlines())
     actual = "".join(f"{line.rstrip()}\n" for line in printed.rstrip().splitlines())
-    return re.fullmatch(pattern, actual) is not None
+    return re.fullmatch(_pattern(expected), actual) is not None
+
+
+def shown_first(expected: str, printed: str) -> int | None:
+    """How much of what was printed that is, from its beginning; None if it is (still) something else."""
+    found = re.match(_pattern(expected), printed)
+    return found.end() if found else None
+
+
+def _pattern(expected: str) -> str:
+    return "".join(_line_pattern(line) for line in expected.rstrip().splitlines())
 
 
 def _line_pattern(line: str) -> str:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from types import ModuleType
 import pytest
 
 from tests.docs.pages import IDS, LANGUAGES, PAGES, README, ROOT, Block, blocks, commands, matches
+from tests.docs.terminals import Terminals
 
 _COMMANDS = {
     "python": 'exec {python} "$@"',
@@ -60,20 +62,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_examples_of_a_page_run(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module, namespace = _new_module(page), 0
     printed: str | None = None
-    for block in blocks(page):
-        if block.not_run is not None or _write(folder, block):
-            printed = None
-        elif block.language == "python":
-            if block.namespace != namespace:
-                module, namespace = _new_module(page), block.namespace
-            capsys.readouterr()
-            _run(block, module)
-            printed = capsys.readouterr().out
-        elif block.language == "console":
-            _run_commands(block)
-            printed = None
-        elif block.language == "text" and printed is not None:
-            _compare(block, block.code, printed)
+    with Terminals(folder.parent) as terminals:
+        has_terminals = any(block.terminal for block in blocks(page))
+        for each in blocks(page):
+            block = replace(each, code=terminals.with_free_ports(each.code)) if has_terminals else each
+            if block.not_run is not None or _write(folder, block):
+                printed = None
+            elif block.terminal:
+                other = terminals.follow(block)
+                assert other is None, (
+                    f"{block.place}: not what the page says\n--- the page\n{block.code}\n--- printed\n{other}"
+                )
+            elif block.language == "python":
+                if block.namespace != namespace:
+                    module, namespace = _new_module(page), block.namespace
+                capsys.readouterr()
+                _run(block, module)
+                printed = capsys.readouterr().out
+            elif block.language == "console":
+                _run_commands(block)
+                printed = None
+            elif block.language == "text" and printed is not None:
+                _compare(block, block.code, printed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
