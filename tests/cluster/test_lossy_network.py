@@ -16,7 +16,7 @@ from rehydrate.nats.connection import Connection
 from rehydrate.store.port import every_event
 from rehydrate.testing.clock import until
 from tests.bank import Deposit, Withdraw, account
-from tests.cluster.cluster_nodes import nodes, placement, quick
+from tests.cluster.cluster_nodes import node, nodes, placement, quick
 
 IDS = [f"account{number}" for number in range(6)]
 
@@ -114,6 +114,11 @@ async def test_what_a_caller_was_told_is_true_whatever_the_network_loses_and_del
                 for id in IDS:
                     for _ in range(2):
                         callers.create_task(books.use(runtime, id, chance, 40))
+            for _ in range(3):
+                async with node(store, cluster) as guest:
+                    network.spoil(placement(guest).connection)
+                    await until(lambda: guest.statistics().shards)
+                    await books.use(guest, IDS[0], chance, 5)
         network.is_on = False
         await subscription.unsubscribe()
         # What is late still comes, and must not change anything.
