@@ -4,6 +4,8 @@ Each caller publishes on a subject of its own, each message with the place of th
 careful program would, and again until it is acknowledged. What it writes down is a journal as of an application.
 """
 
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import asyncio
