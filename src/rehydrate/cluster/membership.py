@@ -71,6 +71,9 @@ class Membership:
         self._lapsed = lapsed
         self._loop = asyncio.get_running_loop()
         self._head = Head(0, "")
+        self._candidate = ""
+        """The node that this one is to be: one name for all tries, or one that was done unheard would get shards."""
+        self._first_tried = 0.0
         self._revision = 0
         self._is_leaving = False
         self._hint = asyncio.Event()
@@ -178,13 +181,22 @@ class Membership:
 
     async def _register(self) -> None:
         """Take a lease, as a node that never was before."""
-        node = self._new_id()
-        await self._listen(node)
         await self._ask_for_head()
-        sent = self._clock.monotonic()
-        self._revision = await self.bucket.put(NODE + node, self._card(), revision=0, ttl=self.address.ttl)
-        self.node = node
-        self._applied([Change(NODE + node, self._card(), self._revision)])
+        if not self._candidate:
+            self._candidate, self._first_tried = self._new_id(), self._clock.monotonic()
+        node, card, sent = self._candidate, self._card(), self._clock.monotonic()
+        await self._listen(node)
+        try:
+            revision = await self.bucket.put(NODE + node, card, revision=0, ttl=self.address.ttl)
+        except WrongRevisionError:
+            # An earlier try was done and its answer lost; or it cannot be told.
+            await self.look()
+            if node not in self.table.nodes:
+                self._candidate = ""
+                raise
+            revision, sent = self.table.node_revisions[node], self._first_tried
+        self.node, self._revision, self._candidate = node, revision, ""
+        self._applied([Change(NODE + node, card, revision)])
         self._extend(sent)
         self.tell_of_change()
 
