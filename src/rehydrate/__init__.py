@@ -14,6 +14,7 @@ from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Und
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.subscription import NEWEST, Subscription
+from rehydrate.domain.transactional import TransactionalHandler
 from rehydrate.errors import (
     ActorCrashedError,
     AppendTooLargeError,
@@ -101,6 +102,7 @@ __all__ = [
     "Subscription",
     "SyncRuntime",
     "SystemClock",
+    "TransactionalHandler",
     "UndecodableEventError",
     "Undeliverable",
     "UnknownAggregateError",

@@ -21,6 +21,7 @@ from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.subscription import Subscription, check_subscriptions
+from rehydrate.domain.transactional import TransactionalHandler, check_transactional
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.portal import Portal
@@ -48,6 +49,7 @@ class App:
         projections: Sequence[Projection[Any, Any]] = (),
         subscriptions: Sequence[Subscription] = (),
         processes: Sequence[ProcessManager[Any, Any]] = (),
+        transactional: Sequence[TransactionalHandler] = (),
     ) -> None:
         if isinstance(aggregates, Aggregate):
             raise ConfigurationError(
@@ -62,8 +64,9 @@ class App:
             (projections, "projections"),
             (subscriptions, "subscriptions"),
             (processes, "processes"),
+            (transactional, "transactional"),
         ):
-            if isinstance(given, Projection | Subscription | ProcessManager):
+            if isinstance(given, Projection | Subscription | ProcessManager | TransactionalHandler):
                 raise ConfigurationError(f"{name}= must be a list: App({name}=[...])")
         views = check_projections(projections, self.aggregates)
         self.projections: Mapping[str, Projection[Any, Any]] = MappingProxyType(
@@ -73,6 +76,9 @@ class App:
         self.subscriptions: Mapping[str, Subscription] = MappingProxyType(
             check_subscriptions(subscriptions, self.aggregates)
         )
+        self.transactional = tuple(transactional)
+        # They share the names of subscriptions: each is the key to a place in the log.
+        check_subscriptions([*subscriptions, *[one.subscription for one in transactional]], self.aggregates)
         self._processes = check_processes(processes, self.aggregates, self._codecs)
         self.processes: Mapping[str, ProcessManager[Any, Any]] = MappingProxyType(
             {process.name: process for process in processes}
@@ -126,6 +132,7 @@ class App:
             events = await open_store(store, clock=clock) if isinstance(store, str) else store
             if isinstance(store, str):
                 stack.push_async_callback(events.close)
+            check_transactional(self.transactional, events.capabilities.transaction, events.url)
             saved: SnapshotStore = events
             if isinstance(snapshots, str):
                 saved = await open_store(snapshots, clock=clock)
@@ -150,6 +157,7 @@ class App:
                 await stack.enter_async_context(_joined(runtime, cluster, clock, new_id))
             for subscription in self.subscriptions.values():
                 runtime.consumers.subscribe(subscription)
+            runtime.consumers.have_transactional(self.transactional)
             add_consumers(runtime, processes)
             if consumers:
                 runtime.consumers.start()

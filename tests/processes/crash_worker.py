@@ -103,7 +103,9 @@ async def others(store: Store, number: int) -> None:
     data = b'{"amount":1}'
     for account in ACCOUNTS:
         events = [
-            NewEvent(f"{account}-{number}-{n}", "Deposited", data, b'{"command_id":"other %d-%d"}' % (number, n))
+            NewEvent(
+                f"{account}-{number}-{n}", "Deposited", data, b'{"command_id":"other %d-%d"}' % (number, n)
+            )
             for n in range(OTHERS)
         ]
         await store.append(bank_account.stream(account), events, expected_version=ANY_VERSION)

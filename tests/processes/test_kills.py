@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from examples.bank.app import app, bank_account
-from rehydrate import open_store
 from rehydrate.store.port import StoredEvent
 from tests.processes.crash_worker import ACCOUNTS, CLOSED, OTHERS, START
 
@@ -50,7 +49,9 @@ async def money_is_conserved(url: str) -> None:
     # Whatever is neither here nor there is on its way.
     assert sum(balances.values()) + held == START * len(ACCOUNTS) + rounds
     accepted = {event.stream.partition("-")[2] for event in log if event.type == "Accepted"}
-    settled = Counter(event.stream.partition("-")[2] for event in log if event.type in {"Completed", "Failed"})
+    settled = Counter(
+        event.stream.partition("-")[2] for event in log if event.type in {"Completed", "Failed"}
+    )
     for transfer, steps in moved.items():
         # It may still wait for a receiver who did not come to accept it: then the money is held.
         expected = {"MoneySent": 1, ("MoneyReceived" if steps["MoneyReceived"] else "MoneyTakenBack"): 1}

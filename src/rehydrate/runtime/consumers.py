@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Self
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Self
 
 from rehydrate.clock import Clock
 from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.subscription import Subscription
+from rehydrate.domain.transactional import TransactionalHandler
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.consumer import Consumer, Work
 from rehydrate.runtime.envelopes import Envelopes
@@ -17,9 +19,15 @@ from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.parking import Parked, list_parked
 from rehydrate.runtime.projector import Projector
 from rehydrate.runtime.subscriber import Subscriber
+from rehydrate.runtime.transactor import Transactor
 from rehydrate.runtime.viewing import Views
 from rehydrate.store.port import Store
 from rehydrate.telemetry import ConsumerStatistics
+
+_log = logging.getLogger(__name__)
+
+_LAST_MOMENT: Final = 1.0
+"""Seconds that handlers have to end which were cancelled because the time for closing is over."""
 
 Projections = Mapping[str, tuple[Projection[Any, Any], JsonValueCodec]]
 
@@ -68,6 +76,11 @@ class Consumers:
                 )
         return self.add(Subscriber(subscription, self._envelopes))
 
+    def have_transactional(self, handlers: Iterable[TransactionalHandler]) -> None:
+        """Have a consumer for each."""
+        for handler in handlers:
+            self.add(Transactor(handler, self._envelopes))
+
     def start(self, *, only: Collection[str] | None = None) -> None:
         """Let all of them compete for their names, and those that are added later; or only some, by their names."""
         self._are_started = only is None
@@ -95,16 +108,29 @@ class Consumers:
         if not running:
             return
 
+        closing = [asyncio.ensure_future(consumer.close()) for consumer in running]
+
         def give_up() -> None:
             for consumer in running:
                 consumer.give_up()
 
-        timer = self._clock.call_later(self._limits.shutdown_timeout, give_up)
+        def leave() -> None:
+            for end in closing:
+                end.cancel()
+
+        timeout = self._limits.shutdown_timeout
+        timers = [
+            self._clock.call_later(timeout, give_up),
+            self._clock.call_later(timeout + _LAST_MOMENT, leave),
+        ]
         try:
-            await asyncio.gather(*[consumer.close() for consumer in running])
+            await asyncio.wait(closing)
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             give_up()
+        if stuck := [one.work.name for one, end in zip(running, closing, strict=True) if end.cancelled()]:
+            _log.warning("%s: a handler does not end although it was cancelled", ", ".join(stuck))
 
     def statistics(self) -> tuple[ConsumerStatistics, ...]:
         return tuple(consumer.statistics() for consumer in self._all.values())

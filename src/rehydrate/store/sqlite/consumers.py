@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange, is_same_place
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.reader import name_range
 from rehydrate.transaction import ChangeFailedError, inside
+
+_WRITES: Final = frozenset(
+    {
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_DROP_TABLE,
+        sqlite3.SQLITE_ALTER_TABLE,
+    }
+)
 
 
 def save_snapshot(connection: sqlite3.Connection, snapshot: StoredSnapshot, keep: int) -> None:
@@ -99,18 +110,38 @@ def transact(
     if not save_checkpoint(connection, checkpoint, previous, views):
         return False
     settings = connection.row_factory, connection.text_factory
+    guard = _Guard()
+    connection.set_authorizer(guard)
     try:
         with inside():
             change(connection)
-    except Exception as error:
-        raise ChangeFailedError from error
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+        raise ChangeFailedError from guard.refusal(error)
     finally:
+        connection.set_authorizer(None)
         connection.row_factory, connection.text_factory = settings
-    if not connection.in_transaction:
-        raise ChangeFailedError from ConfigurationError(
-            "the handler ended the transaction that it was given: leave out commit() and rollback()"
-        )
     return True
+
+
+class _Guard:
+    """Keeps a user's own code from what is not its own: the transaction, and the tables of the store."""
+
+    def __init__(self) -> None:
+        self._what = ""
+
+    def __call__(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        name = second if action == sqlite3.SQLITE_ALTER_TABLE else first
+        if action == sqlite3.SQLITE_TRANSACTION:
+            self._what = "ended or began a transaction: leave out commit() and rollback()"
+        elif action in _WRITES and name in schema.TABLES:
+            self._what = f"wrote to {name!r}, which is the store's: use tables of your own"
+        else:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+    def refusal(self, error: Exception) -> Exception:
+        """What to say of an error of that code."""
+        return ConfigurationError(f"the handler {self._what}") if self._what else error
 
 
 def reset_checkpoint(connection: sqlite3.Connection, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
+TABLES: Final = frozenset({"meta", "streams", "events", "snapshots", "checkpoints", "views"})
 
 CREATE: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
