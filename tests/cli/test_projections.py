@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,11 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def with_parked(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def with_parked(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("tests.cli.test_projections.fails", True)
     async with parking.open(url) as bank:
         await until(lambda: bank.statistics().consumers[0].parked == 2)
-    yield url
+    return url
 
 
 def listed(url: str, kind: str = "projections") -> list[dict[str, Any]]:

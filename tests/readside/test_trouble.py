@@ -11,7 +11,7 @@ import pytest
 
 from rehydrate import App, EventEnvelope, Limits, Park, Runtime, StoreUnavailableError, open_store
 from rehydrate.runtime.claim import CLAIM, read_claim
-from rehydrate.store.port import NewEvent, Store
+from rehydrate.store.port import LogPage, NewEvent, Store
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import settle, until
 from rehydrate.testing.conformance.consumers import views_are_right
@@ -265,3 +265,76 @@ async def test_a_handler_that_hangs_does_not_slow_commands(store: Store) -> None
                 await begun.wait()
         await settle()
         assert runtime.statistics().consumers[0].handled == 1
+
+
+async def test_a_handler_whose_own_work_is_cancelled_has_failed(store: Store) -> None:
+    async def handler(envelope: EventEnvelope[Happened]) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        waiting.cancel()
+        await waiting
+
+    async with App(aggregates=[account]).open(store) as runtime:
+        runtime.subscribe("watch", handler)
+        await fill(store, "account-1", 1)
+        await until(lambda: state(runtime) == "stopped")
+        assert "what the handler waited for was cancelled" in runtime.statistics().consumers[0].reason
+
+
+async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_the_end_for_ever(
+    store: Store, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handler(envelope: EventEnvelope[Happened]) -> None:
+        begun.set()
+        while not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    await fill(store, "account-1", 1)
+    async with App(aggregates=[account]).open(store, clock=fake_clock) as runtime:
+        runtime.subscribe("watch", handler)
+        await begun.wait()
+        closing = asyncio.create_task(runtime.close())
+        await fake_clock.advance(31.5)
+        await closing
+        assert "watch: a handler does not end although it was cancelled" in caplog.text
+        may_end.set()
+        await settle()
+
+
+async def test_a_reader_that_lags_behind_is_not_asked_without_a_pause(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    lagging = Lagging(store)
+    given: Any = lagging
+    async with chains_app.open(given, clock=fake_clock) as runtime:
+        await until(lambda: runtime.consumers.is_built(projection.consumer))
+        await fill(store, "account-1", 3)
+        await settle()
+        asked = lagging.reads
+        await fake_clock.advance(10)
+        assert lagging.reads - asked < 30
+        lagging.shows = 3
+        await fake_clock.advance(3)
+        await views_are_right(runtime, store)
+
+
+class Lagging:
+    """A store whose log is read from a replica that shows so much of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.shows = 0
+        self.reads = 0
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def read_all(self, *, after: int = 0, limit: int = 1_000, **given: Any) -> Any:
+        self.reads += 1
+        if after < self.shows:
+            return await self._store.read_all(after=after, limit=min(limit, self.shows - after), **given)
+        return LogPage([], after, "", is_last=True)

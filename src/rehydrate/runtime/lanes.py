@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.store.port import StoredEvent
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of the events under way, as stored; a page more may be on its way."""
 
 
 class Item:
@@ -36,9 +39,13 @@ class Lanes:
         *,
         workers: int,
         batch: int,
+        room: int,
         done: tuple[int, str],
     ) -> None:
         self.under_way = 0
+        self._bytes = 0
+        """Of those that are under way."""
+        self._most = room
         self.failure: BaseException | None = None
         """What a worker failed with; nothing is begun after that."""
         self.changed = asyncio.Event()
@@ -56,10 +63,20 @@ class Lanes:
         """What is under way in the order of the log, and the ends of pages between."""
         self._running: set[asyncio.Task[None]] = set()
 
+    @property
+    def room(self) -> int:
+        """How many more may be under way."""
+        return self._most - self.under_way if self._bytes < MOST_BYTES else 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.room > 0
+
     def add(self, item: Item) -> None:
         """Have it handled, after what was added to its lane before."""
         self._order.append(item)
         self.under_way += 1
+        self._bytes += len(item.event.data)
         lane = self._lanes.get(item.lane)
         if lane is None:
             self._lanes[item.lane] = deque([item])
@@ -102,6 +119,7 @@ class Lanes:
             await self._handle(items)
             for item in items:
                 item.is_done = True
+                self._bytes -= len(item.event.data)
             self.under_way -= len(items)
             if waiting:
                 self._ready.append(lane)

@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 
 CACHED_VIEWS: Final = 20_000
 """How many views a projector keeps in memory."""
+CACHED_BYTES: Final = 64 * 1024 * 1024
+"""Of these views, as stored."""
+CHANGED_BYTES: Final = 8 * 1024 * 1024
+"""Of the views that are saved with one checkpoint, as far as their size is known before they are encoded."""
 MOST_CHANGES: Final = 900
 """How many views are saved with one checkpoint, unless a single event changes more."""
 _FOLD_SLICE: Final = 256
@@ -65,6 +69,10 @@ class Projector:
         self._where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
         self._views: OrderedDict[str, Any] = OrderedDict()
         """The views that were used last; `_ABSENT` for a key that has none."""
+        self._sizes: dict[str, int] = {}
+        """Of the views in memory, as they were stored last."""
+        self._bytes = 0
+        self._changed_bytes = 0
         self._has_all = False
         """Whether every view that is stored is also in memory."""
         self._parked = ParkedEvents()
@@ -87,7 +95,10 @@ class Projector:
             )
         tenure.keep(fingerprint=self._codec.fingerprint)
         self._views.clear()
+        self._sizes.clear()
+        self._bytes = 0
         self._changed.clear()
+        self._changed_bytes = 0
         # A projection that begins has no views yet, and one whose views all fit has to ask for none.
         self._has_all = tenure.checkpoint.position == 0
         self._parked = ParkedEvents(await list_parked(tenure.store, self.name))
@@ -133,7 +144,10 @@ class Projector:
         for number, step in enumerate(steps, 1):
             try:
                 new = self._folded(tenure, step)
-                if len(self._changed) + len(new) + self._parked.unsaved > self._most:
+                if (
+                    len(self._changed) + len(new) + self._parked.unsaved > self._most
+                    or self._changed_bytes > CHANGED_BYTES
+                ):
                     await self._save(tenure)
             except StoppedError:
                 # What came before it counts, and the place shows where it stands still.
@@ -214,6 +228,8 @@ class Projector:
 
     def _take(self, new: dict[str, Any]) -> None:
         for key, view in new.items():
+            if key not in self._changed:
+                self._changed_bytes += self._sizes.get(key, 0)
             self._views[key] = self._changed[key] = _ABSENT if view is None else view
 
     # ---- views in memory
@@ -237,11 +253,19 @@ class Projector:
             )
             for key, data in zip(some, found, strict=True):
                 views[key] = _ABSENT if data is None else self._codec.decode(data)
+                self._measure(key, data)
+
+    def _measure(self, key: str, data: bytes | None) -> None:
+        """Remember how large a view in memory is."""
+        size = 0 if data is None else len(data)
+        self._bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
 
     def _forget_some(self) -> None:
         """Keep the memory bounded, once everything that changed is saved."""
-        while len(self._views) > CACHED_VIEWS:
-            self._views.popitem(last=False)
+        while len(self._views) > CACHED_VIEWS or self._bytes > CACHED_BYTES:
+            key, _ = self._views.popitem(last=False)
+            self._bytes -= self._sizes.pop(key, 0)
             self._has_all = False
 
     # ---- saving
@@ -251,7 +275,10 @@ class Projector:
             ViewChange(key, None if view is _ABSENT else self._encoded(key, view))
             for key, view in self._changed.items()
         ]
+        for change in changes:
+            self._measure(change.key, change.data)
         self._changed.clear()
+        self._changed_bytes = 0
         tenure.progress.parked = len(self._parked)
         while self._parked.unsaved > self._most:
             # What is parked may be saved ahead of the place, never behind it.

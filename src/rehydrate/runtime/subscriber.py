@@ -101,6 +101,7 @@ class Subscriber:
             lambda items: self._handle(tenure, items),
             workers=self.subscription.workers,
             batch=self.subscription.batch or 1,
+            room=WINDOW,
             done=(place.position, place.event_id),
         )
         try:
@@ -108,7 +109,7 @@ class Subscriber:
                 await tenure.attend()
                 await self._save_if_due(tenure, lanes)
                 lanes.changed.clear()
-                if not self._is_at_end and lanes.under_way < WINDOW:
+                if not self._is_at_end and lanes.has_room:
                     await self._read_on(tenure, lanes)
                 else:
                     await self._wait(tenure, lanes)
@@ -123,7 +124,7 @@ class Subscriber:
             await lanes.cancel()
 
     async def _read_on(self, tenure: Tenure, lanes: Lanes) -> None:
-        limit = min(PAGE_SIZE, WINDOW - lanes.under_way)
+        limit = min(PAGE_SIZE, lanes.room)
         page = await tenure.read(after=self._read_to, where=self._where, limit=limit)
         for event in page.events:
             item = self._item(event)
@@ -141,10 +142,11 @@ class Subscriber:
         waits: list[Wait] = [lanes.changed.wait, tenure.called.wait]
         if lanes.done[0] > tenure.checkpoint.position:
             waits.append(lambda: sleep(tenure.clock, SAVE_EVERY))
-        if lanes.under_way < WINDOW:
+        if lanes.has_room:
             waits.append(lambda: tenure.arrival(after=self._read_to))
+        had_room = lanes.has_room
         ended = await tenure.first_of(*waits)
-        if len(waits) - 1 in ended and lanes.under_way < WINDOW:
+        if had_room and len(waits) - 1 in ended:
             self._is_at_end = False
 
     def _item(self, event: StoredEvent) -> Item:
@@ -263,7 +265,14 @@ class Subscriber:
     async def _call(self, envelopes: Sequence[EventEnvelope[Any]]) -> None:
         given: Any = envelopes[0] if self.subscription.batch is None else list(envelopes)
         if self._is_async:
-            await self.subscription.handler(given)  # type: ignore[misc]
+            try:
+                await self.subscription.handler(given)  # type: ignore[misc]
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Of something that the handler waited for: nobody has cancelled the subscription.
+                raise RuntimeError("what the handler waited for was cancelled") from error
             return
         returned: Any = await asyncio.to_thread(self.subscription.handler, given)
         if inspect.isawaitable(returned):
