@@ -75,7 +75,7 @@ def told(result: Result, seconds: float) -> bool:
     ours, plain = result.ours, result.plain
     say(
         f"    {seconds:.0f} s; {ours.acknowledged} answers, worst {ours.worst:.2f} s ({ours.worst_account}), "
-        f"plain {plain.worst:.2f} s; leader after {result.led_after}, plain {result.plain_led_after}; "
+        f"plain {plain.worst:.2f} s; without a leader {result.leaderless:.2f} s, plain {result.plain_leaderless:.2f} s; "
         f"{ours.errors or 'no errors'}; {result.unknown} without an answer"
     )
     for violation in result.violations[:10]:

@@ -67,8 +67,8 @@ async def grow(row: Row, folder: Path, network: Network) -> Result:
         unknown=unanswered(attempts),
         ours=ours,
         plain=measures(new.journals("plain"), began=began, fault=fault, over=over, ended=ended),
-        led_after=None,
-        plain_led_after=None,
+        leaderless=0.0,
+        plain_leaderless=0.0,
     )
 
 

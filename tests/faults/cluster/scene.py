@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -16,7 +17,7 @@ from tests.faults.cluster.history import Violation, violations
 from tests.faults.cluster.journal import Attempt, Failed
 from tests.faults.cluster.measures import Measures, measures
 from tests.faults.cluster.network import Network
-from tests.faults.cluster.site import EVENTS, META, PLAIN, Host, Site
+from tests.faults.cluster.site import EVENTS, PLAIN, Host, Site
 from tests.faults.cluster.skew import Skew
 
 _LOOK: Final = 0.05
@@ -52,9 +53,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Commands without an answer at the end, whose callers were killed."""
     ours: Measures
     plain: Measures
-    led_after: float | None
-    """Seconds from the fault until the JetStream stream of the events had another leader; None where it kept it."""
-    plain_led_after: float | None
+    leaderless: float
+    """The longest time in which the JetStream stream of the events had no leader that a majority could reach."""
+    plain_leaderless: float
 
 
 class Scene:
@@ -124,8 +125,8 @@ async def play(row: Row, folder: Path, network: Network) -> Result:
         unknown=unanswered(attempts),
         ours=measures(of_measured, began=began, fault=fault, over=over, ended=ended),
         plain=measures(plain, began=began, fault=fault, over=over, ended=ended),
-        led_after=_led_after(leaders, EVENTS, scene.leader, fault),
-        plain_led_after=_led_after(leaders, PLAIN, scene.leader, fault),
+        leaderless=_longest_gap(leaders, EVENTS, scene.measured, fault, ended),
+        plain_leaderless=_longest_gap(leaders, PLAIN, scene.measured, fault, ended),
     )
 
 
@@ -154,7 +155,7 @@ def unanswered(attempts: Sequence[Attempt]) -> int:
 
 
 _Seen: TypeAlias = list[tuple[float, str, str]]
-"""When which JetStream stream was seen to have which leader."""
+"""When which JetStream stream was seen to be led by which host, as its own server says."""
 
 
 @asynccontextmanager
@@ -162,28 +163,31 @@ async def _watching(site: Site) -> AsyncGenerator[_Seen]:
     """Look all the time at who leads what."""
     seen: _Seen = []
 
-    async def look() -> None:
+    async def look(host: Host) -> None:
         while True:
-            for host in site.hosts:
-                told = await site.ask(host, jetstream)
-                leaders = told.leaders() if told is not None else {}
-                seen.extend(
-                    (time.monotonic(), stream, leader)
-                    for stream, leader in leaders.items()
-                    if stream in {EVENTS, PLAIN, META} and leader
-                )
+            told = await site.ask(host, jetstream)
+            now = time.monotonic()
+            leaders = told.leaders() if told is not None else {}
+            seen.extend(
+                (now, stream, host.name) for stream in (EVENTS, PLAIN) if leaders.get(stream) == host.name
+            )
             await asyncio.sleep(_LOOK)
 
-    looking = asyncio.create_task(look())
+    # Each by itself, for one that stands still does not answer.
+    looking = [asyncio.create_task(look(host)) for host in site.hosts]
     try:
         yield seen
     finally:
-        looking.cancel()
-        await asyncio.wait([looking])
-        if not looking.cancelled():
-            looking.result()
+        for task in looking:
+            task.cancel()
+        await asyncio.wait(looking)
+        for task in looking:
+            if not task.cancelled():
+                task.result()
 
 
-def _led_after(seen: _Seen, stream: str, leader: Host, fault: float) -> float | None:
-    times = [at - fault for at, its_stream, name in seen if its_stream == stream and name != leader.name]
-    return min(times) if times else None
+def _longest_gap(seen: _Seen, stream: str, hosts: Sequence[Host], begin: float, end: float) -> float:
+    """The longest time in which none of these hosts led."""
+    names = {host.name for host in hosts}
+    times = sorted(at for at, its_stream, name in seen if its_stream == stream and name in names)
+    return max(after - before for before, after in pairwise([begin, *times, end]))
