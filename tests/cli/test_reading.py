@@ -239,6 +239,15 @@ def test_looking_creates_no_database(command: tuple[str, ...], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("server", ["postgres_url", "mongodb_url", "nats_url"])
+def test_looking_makes_nothing_on_a_server(server: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(server)
+    for command in (("state", BANK, "bank_account", "ada"), ("streams",)):
+        ended = typed(*command, "--store", url)
+        assert (ended.code, ended.stdout) == (1, "")
+        assert len(ended.stderr.splitlines()) == 1
+
+
 def test_a_table_is_for_a_terminal_that_asks_for_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert table.wants_table(json=False)

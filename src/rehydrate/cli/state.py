@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rehydrate.app import App
 from rehydrate.cli.endings import say
-from rehydrate.cli.existing import check_exists
+from rehydrate.cli.existing import existing_store
 from rehydrate.cli.json import encode_any
 from rehydrate.cli.table import visible, write_json
 from rehydrate.codec.aggregate import AggregateCodecs
@@ -36,8 +36,7 @@ async def show_state(app: App, url: str, name: str, id: str, at: int | None, *, 
     aggregate = app.aggregates.get(name)
     if aggregate is None:
         raise UnknownAggregateError(name, tuple(app.aggregates))
-    check_exists(url)
-    async with app.open(url, consumers=False) as runtime:
+    async with existing_store(url) as store, app.open(store, consumers=False) as runtime:
         version, state = await _state(runtime, aggregate, id, at)
     if version == 0 and at is None:
         say(f"{name} {id!r} has no events: this is the state it begins with")
