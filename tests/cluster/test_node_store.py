@@ -41,7 +41,9 @@ async def test_an_app_runs_on_a_node_and_finds_its_events_after_the_next_start(t
             assert (await bank.state(bank_account, "ada")).balance == balance
 
 
-async def test_the_url_of_a_store_says_whom_to_trust(tmp_path: Path) -> None:
+async def test_the_url_of_a_store_says_whom_to_trust(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tls = tls_files(trustme.CA(), tmp_path)
     async with (
         Node(name="a", data=tmp_path / "a", listen=free_place(), tls=tls) as node,
@@ -51,6 +53,7 @@ async def test_the_url_of_a_store_says_whom_to_trust(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError) as refused:
         await open_store(f"{node.url}/bank?timeout=1")
     assert "s3cret" not in str(refused.value)
+    assert "asyncio" not in {record.name for record in caplog.records}  # it does not warn of what is as it should be
 
 
 async def test_an_app_goes_on_when_the_server_of_its_node_is_killed(

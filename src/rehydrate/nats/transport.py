@@ -43,6 +43,11 @@ class TidyTransport(TcpTransport):
         connect_timeout: int,
     ) -> None:
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        if self._io_writer is not None:
+            # nats-py makes a protocol that nobody tells of its transport: it could not hold back a server that is too
+            # fast, and asyncio warns when the server says goodbye.
+            transport = self._io_writer.transport
+            transport.get_protocol().connection_made(transport)
         self._encrypts = True
 
     def write(self, payload: bytes) -> None:
