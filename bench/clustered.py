@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from enum import Enum
 from itertools import cycle
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Final
 
 import msgspec
@@ -51,6 +51,8 @@ class Reached(msgspec.Struct, frozen=True):
     """How long each command took."""
     conflicts: int
     routed: int
+    processor: float
+    """Seconds of it that the process took."""
 
 
 def rate(server: Server, use: Use, size: Size, _: Path, *, is_cluster: bool) -> Sample:
@@ -95,6 +97,7 @@ async def _rate(url: str, cluster: str, use: Use, size: Size) -> Sample:
             "commands": len(times),
             "p50 ms": times[len(times) // 2] * 1_000,
             "p99 ms": times[int(len(times) * 0.99)] * 1_000,
+            "processor ms": sum(one.processor for one in reached) * 1_000 / len(times),
             "conflicts per 1,000": sum(one.conflicts for one in reached) * 1_000 / len(times),
             "routed per 1,000": sum(one.routed for one in reached) * 1_000 / len(times),
         },
@@ -133,7 +136,7 @@ async def _work(url: str, cluster: str, number: int, use: Use, seconds: float, a
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         before = runtime.statistics()
-        began = perf_counter()
+        began, processor = perf_counter(), process_time()
         # Each caller begins elsewhere, so that not all of a process want the same account at once.
         callers = [
             _caller(runtime, domain, _from(ids, (one * PROCESSES + number) * 7), began + seconds)
@@ -142,7 +145,13 @@ async def _work(url: str, cluster: str, number: int, use: Use, seconds: float, a
         times = [time for taken in await asyncio.gather(*callers) for time in taken]
         took = perf_counter() - began
         after = runtime.statistics()
-        reached = Reached(took, times, after.conflicts - before.conflicts, after.routed - before.routed)
+        reached = Reached(
+            seconds=took,
+            times=times,
+            conflicts=after.conflicts - before.conflicts,
+            routed=after.routed - before.routed,
+            processor=process_time() - processor,
+        )
         print(msgspec.json.encode(reached).decode(), flush=True)
         # An owner stays until all have what they asked for.
         await asyncio.to_thread(sys.stdin.readline)
