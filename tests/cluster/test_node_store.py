@@ -53,7 +53,8 @@ async def test_the_url_of_a_store_says_whom_to_trust(
     with pytest.raises(StoreUnavailableError) as refused:
         await open_store(f"{node.url}/bank?timeout=1")
     assert "s3cret" not in str(refused.value)
-    assert "asyncio" not in {record.name for record in caplog.records}  # it does not warn of what is as it should be
+    # asyncio does not warn of what is as it should be.
+    assert "asyncio" not in {record.name for record in caplog.records}
 
 
 async def test_an_app_goes_on_when_the_server_of_its_node_is_killed(
