@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehydrate.cluster.table import WIRE, Ownership
 from rehydrate.cluster.wire import COMMAND, STATE, Request
@@ -15,6 +15,14 @@ from rehydrate.runtime.decision import describe
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 
 
+class SentCopy(NamedTuple):
+    """A copy that is under way."""
+
+    owner: Ownership
+    lost: int
+    """How many had been lost when it was sent: of these it finds whatever they have stored."""
+
+
 class Ask:
     """A command, or a question for a state, until its caller has an answer."""
 
@@ -23,12 +31,13 @@ class Ask:
         "caused_at",
         "command",
         "data",
-        "has_lost_copies",
         "held",
+        "held_since",
         "id",
         "is_over",
         "is_running_here",
         "kind",
+        "lost",
         "open",
         "pending",
         "sent",
@@ -54,12 +63,14 @@ class Ask:
         self.data: bytes | None = None
         self.sent = 0
         """The number of the last copy that went to another node."""
-        self.open: dict[int, Ownership] = {}
-        """Those that may still be run, and the owner that each was sent to."""
-        self.has_lost_copies = False
-        """Whether a copy may have been run by a node that is gone and has never answered."""
+        self.open: dict[int, SentCopy] = {}
+        """Those that may still be run."""
+        self.lost = 0
+        """Copies that cannot be run any more, and may have been: nobody has said what became of them."""
         self.held: Any = None
         """An outcome by which nothing was stored, until no other copy can store anything."""
+        self.held_since = 0
+        """How many copies had been lost when the run began that came to it."""
         self.waits_for = ""
         """The node whose answer is waited for."""
         self.since = 0.0
@@ -122,24 +133,44 @@ class Ask:
             digest=pending.digest,
         )
 
-    def close_copies(self, node: str, until: int | None = None) -> bool:
-        """The node will run none of them any more, up to that one. Whether there were some."""
-        closed = [
-            copy
-            for copy, owner in self.open.items()
-            if owner.node == node and (until is None or copy <= until)
-        ]
-        for copy in closed:
-            del self.open[copy]
-        return bool(closed)
+    def close_copy(self, copy: int, *, is_decided: bool) -> int:
+        """Its owner has answered; how many copies had been lost when it was sent.
 
-    def must_hold(self, outcome: Any) -> bool:
-        """Whether an outcome is true only once no other copy can store anything.
-
-        It was decided on a state that holds no copy of the command, and so were all before it; a copy that has not been
-        decided yet, elsewhere or here, might come to something else.
+        An owner runs no copy that is older than one which it has answered. What it has decided, it has decided knowing what
+        became of those; of anything else that it says, they know nothing.
         """
-        return self.kind == COMMAND and self.may_yet_store and _stores_nothing(outcome)
+        answered = self.open.pop(copy, None)
+        if answered is None:
+            return -1
+        older = [
+            number
+            for number, sent in self.open.items()
+            if number < copy and sent.owner.node == answered.owner.node
+        ]
+        for number in older:
+            del self.open[number]
+        if not is_decided:
+            self.lost += len(older)
+        return answered.lost
+
+    def lose_copies(self, node: str) -> int:
+        """The node is gone, and decides nothing any more; how many copies it had got."""
+        lost = [number for number, sent in self.open.items() if sent.owner.node == node]
+        for number in lost:
+            del self.open[number]
+        self.lost += len(lost)
+        return len(lost)
+
+    def waits_at(self, node: str) -> bool:
+        return any(sent.owner.node == node for sent in self.open.values())
+
+    def stores_nothing(self, outcome: Any) -> bool:
+        """Whether it was decided, on a state that holds no copy of the command, that there is nothing to store.
+
+        A copy that has not been decided yet, elsewhere or here, might come to something else; and so might one have that
+        was decided after this.
+        """
+        return self.kind == COMMAND and _stores_nothing(outcome)
 
     @property
     def may_yet_store(self) -> bool:
@@ -157,7 +188,7 @@ class Ask:
 
     def final(self, outcome: Any) -> Any:
         """What the caller is told: that nothing was stored is not said by a run that does not speak for the others."""
-        if (self.may_yet_store or self.has_lost_copies) and self.speaks_for_itself(outcome):
+        if (self.may_yet_store or self.lost) and self.speaks_for_itself(outcome):
             unknown = OutcomeUnknownError(self.stream, self.pending.command_id)
             unknown.__cause__ = outcome
             return unknown

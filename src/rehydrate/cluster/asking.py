@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rehydrate.clock import Clock, Timer
 from rehydrate.cluster import wire
-from rehydrate.cluster.ask import Ask
+from rehydrate.cluster.ask import Ask, SentCopy
 from rehydrate.cluster.failures import error_from, rejection_from
 from rehydrate.cluster.membership import Membership
 from rehydrate.cluster.shards import MOVING, Shards
@@ -126,7 +126,7 @@ class Asking:
             try:
                 ask.encode()
             except RehydrateError as error:
-                self._settle(ask, error)
+                self._finish(ask, error)
                 return
         request = wire.encode(ask.copy(owner.revision, max(remaining, 0.001)))
         if len(request) > int(self._connection.server_info["max_payload"]) - _ROOM:
@@ -136,7 +136,7 @@ class Asking:
             self.routed += 1
         ask.sent += 1
         copy = ask.sent
-        ask.open[copy] = owner
+        ask.open[copy] = SentCopy(owner, ask.lost)
         ask.waits_for = owner.node
         ask.since = now
 
@@ -158,16 +158,18 @@ class Asking:
             self._not_answered(ask, copy, node, message)
             return
         self._silent.discard(node)
-        # Of a later copy this answer says nothing.
-        ask.close_copies(node, until=copy)
-        if ask.waits_for == node and all(owner.node != node for owner in ask.open.values()):
-            ask.waits_for = ""
         try:
-            self._take(ask, wire.read_reply(message.data))
+            answer = self._read_answer(ask, message.data)
         except Exception as error:  # noqa: BLE001 - another version, or other code
-            unknown = OutcomeUnknownError(ask.stream, ask.pending.command_id)
-            unknown.__cause__ = error
-            self._finish(ask, unknown)
+            answer = OutcomeUnknownError(ask.stream, ask.pending.command_id)
+            answer.__cause__ = error
+        is_decided = not isinstance(answer, wire.NotHere | wire.RunYourself) and not ask.speaks_for_itself(
+            answer
+        )
+        since = ask.close_copy(copy, is_decided=is_decided)
+        if ask.waits_for == node and not ask.waits_at(node):
+            ask.waits_for = ""
+        self._take(ask, answer, since)
 
     def _not_answered(self, ask: Ask, copy: int, node: str, message: NotAnswered) -> None:
         if not message.is_sent or message.has_nobody:
@@ -185,28 +187,36 @@ class Asking:
             ask.waits_for = ""
             ask.since = self._clock.monotonic()
 
-    def _take(self, ask: Ask, answer: Any) -> None:
+    def _read_answer(self, ask: Ask, data: bytes) -> Any:
+        """What the owner says, as the caller is to get it where it is that."""
+        answer = wire.read_reply(data)
+        if isinstance(answer, wire.Done):
+            decoders = ask.blueprint.decoders
+            events = tuple([decoders[name](event) for name, event in answer.events])
+            return CommandResult(answer.version, answer.position, events)
+        if isinstance(answer, wire.StateIs):
+            assert ask.blueprint.codecs.state is not None
+            return ask.blueprint.codecs.state.decode(answer.data)
+        if isinstance(answer, wire.Refused):
+            return rejection_from(answer, ask.blueprint.codecs.rejections)
+        if isinstance(answer, wire.Failed):
+            return error_from(answer)
+        return answer
+
+    def _take(self, ask: Ask, answer: Any, since: int) -> None:
         if isinstance(answer, wire.NotHere):
             ask.sent = max(ask.sent, answer.seen)
             if not ask.is_running_here and not ask.waits_for:
                 self._again(ask)
         elif isinstance(answer, wire.RunYourself):
             self._run_here(ask)
-        elif isinstance(answer, wire.Done):
-            self._heard_of(answer.position)
-            decoders = ask.blueprint.decoders
-            events = tuple([decoders[name](data) for name, data in answer.events])
-            self._settle(ask, CommandResult(answer.version, answer.position, events))
         elif isinstance(answer, wire.Stored):
             self._heard_of(answer.position)
             self._read(ask, answer)
-        elif isinstance(answer, wire.StateIs):
-            assert ask.blueprint.codecs.state is not None
-            self._settle(ask, ask.blueprint.codecs.state.decode(answer.data))
-        elif isinstance(answer, wire.Refused):
-            self._settle(ask, rejection_from(answer, ask.blueprint.codecs.rejections))
         else:
-            self._settle(ask, error_from(answer))
+            if isinstance(answer, CommandResult):
+                self._heard_of(answer.position)
+            self._settle(ask, answer, since)
 
     def _heard_of(self, position: int) -> None:
         self._membership.position = max(self._membership.position, position)
@@ -237,20 +247,22 @@ class Asking:
         pending.moved = lambda: self._given_back(ask)
         ask.is_running_here = True
         ask.waits_for = ""
+        since = ask.lost
         try:
             outcome = self._runtime.manager.deliver(ask.blueprint, ask.id, pending)
         except (Rejection, RehydrateError) as error:
-            self._ran_here(ask, error)
+            self._ran_here(ask, error, since)
             return
         if isinstance(outcome, asyncio.Future):
             future: asyncio.Future[Any] = outcome  # pyright: ignore[reportUnknownVariableType]
-            future.add_done_callback(lambda ended: self._ran_here(ask, _outcome_of(ended)))
+            future.add_done_callback(lambda ended: self._ran_here(ask, _outcome_of(ended), since))
         else:
-            self._ran_here(ask, outcome)
+            self._ran_here(ask, outcome, since)
 
-    def _ran_here(self, ask: Ask, outcome: Any) -> None:
+    def _ran_here(self, ask: Ask, outcome: Any, since: int) -> None:
         ask.is_running_here = False
-        self._settle(ask, outcome)
+        if not ask.is_over:
+            self._settle(ask, outcome, since)
 
     def _given_back(self, ask: Ask) -> None:
         """The actor had to leave before it was decided."""
@@ -259,9 +271,11 @@ class Asking:
 
     # ---------------------------------------------------------------------------------------------------------- settling
 
-    def _settle(self, ask: Ask, outcome: Any) -> None:
-        if ask.must_hold(outcome):
-            ask.held = outcome
+    def _settle(self, ask: Ask, outcome: Any, since: int) -> None:
+        """A run has ended that began when so many copies had been lost."""
+        if ask.stores_nothing(outcome):
+            ask.held, ask.held_since = outcome, since
+            self._tell_held(ask)
         elif not ask.speaks_for_itself(outcome):
             self._finish(ask, ask.final(outcome))
         elif ask.held is not None:
@@ -271,9 +285,18 @@ class Asking:
             self._finish(ask, ask.final(outcome))
 
     def _tell_held(self, ask: Ask) -> None:
-        """Give the answer that was held back, unless another copy can still come to something else."""
-        if not ask.may_yet_store:
-            self._finish(ask, ask.final(ask.held))
+        """Tell that nothing was stored, if it is so.
+
+        Not while another copy may still come to something else. And where one was lost after the run had begun, it may have
+        stored the command after the run had found nothing: then it is asked once more.
+        """
+        if ask.may_yet_store:
+            return
+        if ask.held_since == ask.lost:
+            self._finish(ask, ask.held)
+        else:
+            ask.held = None
+            self._step(ask)
 
     def _finish(self, ask: Ask, outcome: Any) -> None:
         if ask.is_over:
@@ -322,10 +345,8 @@ class Asking:
         for node in nodes:
             self._pinged.pop(node, None)
         for ask in list(self._asks):
-            lost = [node for node in nodes if ask.close_copies(node)]
-            if not lost:
+            if not sum([ask.lose_copies(node) for node in nodes]):
                 continue
-            ask.has_lost_copies = True
             if ask.held is not None:
                 self._tell_held(ask)
             elif ask.waits_for in nodes or not ask.waits_for:
@@ -368,7 +389,7 @@ class Asking:
             self._give_up(ask)
 
     def _give_up(self, ask: Ask) -> None:
-        is_unknown = ask.open or ask.has_lost_copies or ask.is_running_here
+        is_unknown = ask.open or ask.lost or ask.is_running_here
         error = OutcomeUnknownError if is_unknown else CommandTimeoutError
         self._finish(ask, error(ask.stream, ask.pending.command_id))
 
@@ -383,7 +404,7 @@ class Asking:
             if not isinstance(message, NotAnswered):
                 self._silent.discard(node)
                 for ask in list(self._asks):
-                    if ask.held is not None and any(owner.node == node for owner in ask.open.values()):
+                    if ask.held is not None and ask.waits_at(node):
                         self._ask_for_held(ask)
             elif self._connection.is_connected and node in self._membership.table.nodes:
                 self._fell_silent(node)
@@ -395,7 +416,7 @@ class Asking:
 
     def _ask_for_held(self, ask: Ask) -> None:
         """Have those say what became of the copies that they have got, who may still run them."""
-        for owner in {owner.node: owner for owner in ask.open.values()}.values():
+        for owner in {sent.owner.node: sent.owner for sent in ask.open.values()}.values():
             self._send(ask, owner)
 
     def _fell_silent(self, node: str) -> None:
