@@ -80,9 +80,12 @@ class ClaimRecord:
             if self._seen != record and read_claim(self._seen).holder == self.holder:
                 raise
             return self._seen == record
-        if done:
-            self._seen = record
-        return done
+        if not done:
+            # An earlier try, whose answer was lost, may have landed since.
+            self._seen = await self._store.load_checkpoint(self._name)
+            return self._seen == record
+        self._seen = record
+        return True
 
     async def put_whatever_is_there(
         self, standing: Standing, reason: str = "", *, unless: Callable[[Claim], bool] | None = None
