@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from rehydrate.cluster import wire
 from rehydrate.cluster.table import WIRE
 from rehydrate.nats.connection import NotAnswered
 from rehydrate.runtime.mailbox import Pending
-from rehydrate.testing.clock import settle
+from rehydrate.testing.clock import settle, until
 from tests.bank import Account, Command, Deposit, Deposited, InsufficientFunds, Split, Withdraw, account
 from tests.cluster.cluster_nodes import ids_of, nodes, placement
 
@@ -159,4 +160,35 @@ async def test_a_caller_who_repeats_a_refused_command_under_its_id_is_answered_a
                 await here.dispatch(account, id, Withdraw(5), command_id="mine")
         await here.dispatch(account, id, Deposit(9))
         assert (await here.dispatch(account, id, Withdraw(5), command_id="mine")).version == 2
+        assert await here.state(account, id) == Account(4, 2)
+
+
+async def test_a_refusal_is_not_told_where_a_copy_was_stored_after_it_and_never_answered(
+    store: str, cluster: str
+) -> None:
+    """The owner seems silent, so the command is run here and refused; the owner runs it later, stores it, and is gone."""
+    async with nodes(store, cluster) as (here, there):
+        (id,) = ids_of(there)
+        owner = placement(there).membership.node
+        held: list[Callable[[], None]] = []
+        call, tell = placement(here).connection.call, placement(there).connection.tell
+
+        def late_call(*arguments: Any, **named: Any) -> None:
+            held.append(lambda: call(*arguments, **named))
+
+        placement(here).connection.call = late_call  # type: ignore[method-assign]
+        withdrawal = here.dispatch_nowait(account, id, Withdraw(1))
+        placement(here).connection.call = call  # type: ignore[method-assign]
+        asking = placement(here).asking
+        asking._fell_silent(owner)  # pyright: ignore[reportPrivateUsage]
+        (ask,) = asking._asks  # pyright: ignore[reportPrivateUsage]
+        await until(lambda: ask.held is not None)
+        await there.dispatch(account, id, Deposit(5))
+        placement(there).connection.tell = lambda *_, **__: None  # type: ignore[method-assign]
+        held[0]()
+        await until(lambda: there.statistics().dispatched == 2)
+        assert not withdrawal.done()
+        asking.gone({owner})
+        assert (await withdrawal).version == 2
+        placement(there).connection.tell = tell  # type: ignore[method-assign]
         assert await here.state(account, id) == Account(4, 2)
