@@ -29,6 +29,7 @@ from rehydrate.store.nats import failures
 from rehydrate.store.nats.envelope import pack, position_of
 from rehydrate.store.nats.history import NOTHING, Entry, History, KnownEnd
 from rehydrate.store.nats.jetstream import PubAck, decode_ack
+from rehydrate.store.nats.patience import Patience
 from rehydrate.store.port import Appended, AppendWaiter, NewEvent
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ logger = logging.getLogger(__name__)
 MAX_UNDER_WAY: Final = 1_024
 MAX_BYTES_UNDER_WAY: Final = 32 * 1024 * 1024
 EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
-_PATIENCE: Final = 1.0
-"""Seconds until an append without an answer is sent again. A leader that is cut off takes it and never answers, and the
-next one knows nothing of it: the sooner it is asked, the shorter is the outage."""
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.25
 _HEADERS: Final = 256
@@ -89,6 +87,7 @@ class Log:
         self._unanswered: list[Append] = []
         self._submitted = 0
         self._under_way = 0
+        self._patience = Patience()
         self._bytes = 0
         self._learning: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -246,11 +245,14 @@ class Log:
         self._put_on_the_wire(append, end)
 
     def _put_on_the_wire(self, append: Append, end: KnownEnd) -> None:
+        sent = self._loop.time()
+
         def answered(message: Msg | NotAnswered) -> bool:
             if isinstance(message, NotAnswered):
                 append.is_tried = append.is_tried or message.is_sent
                 self._not_answered(append)
                 return False
+            self._patience.heard_after(self._loop.time() - sent)
             self._answered(append, decode_ack(message.data))
             return False
 
@@ -259,7 +261,7 @@ class Log:
             append.payload,
             answered,
             headers={EXPECTS: str(end.number)},
-            timeout=min(_PATIENCE, max(0.0, append.deadline - self._loop.time())),
+            timeout=min(self._patience.seconds, max(0.0, append.deadline - sent)),
         )
 
     def _answered(self, append: Append, ack: PubAck) -> None:
