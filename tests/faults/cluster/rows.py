@@ -192,7 +192,6 @@ async def lose_one_way_to_leader(scene: Scene) -> None:
 async def _lose(scene: Scene, sender: Host, receiver: Host) -> None:
     scene.site.network.lose(sender.number, receiver.number)
     await scene.lasting(12)
-    await scene.get_on()
     scene.site.network.lose_no_more(sender.number, receiver.number)
     await scene.get_on()
 

@@ -12,7 +12,7 @@ from tests.faults.cluster.scene import Result, Row
 PAGE: Final = Path(__file__).parents[3] / "docs" / "cluster_faults.md"
 BEGIN: Final = "<!-- written by make test-faults -->"
 END: Final = "<!-- to here -->"
-_NOTICED: Final = 0.5
+_NOTICED: Final = 2.0
 _COLUMNS: Final = (
     "what was done",
     "answers",
