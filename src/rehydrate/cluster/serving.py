@@ -100,21 +100,34 @@ class Serving:
         elif request.kind == PING:
             self._connection.tell(reply, wire.encode(wire.Pong(WIRE)))
         else:
-            self._run_or_refuse(request, reply)
+            self._admit(request, reply)
+
+    def _admit(self, request: Request, reply: str) -> None:
+        """Whatever becomes of this copy, no older one is run after it."""
+        key = _key(request)
+        latest = self._latest_of(key)
+        if request.copy <= latest and key not in self._under_way:
+            self._connection.tell(reply, wire.not_here("a later copy of it came before", latest))
+            return
+        if request.copy > 1 or request.is_given:
+            # With an id of his own a caller may repeat a command himself, from any node: each of these counts from 1, and
+            # is told where to go on.
+            self._remember(key, max(request.copy, latest))
+        self._run_or_refuse(request, reply)
 
     def _run_or_refuse(self, request: Request, reply: str) -> None:
-        key = (request.aggregate, request.id, request.command_id)
+        key = _key(request)
         waiting = self._under_way.get(key)
         if waiting is not None:
             waiting.append(reply)
-            self._remember(key, request)
         elif self.is_closing:
             self._refuse(reply, "it is leaving")
         elif self._shards.states[request.shard] == MOVING:
             self._shards.hold(request.shard, lambda: self._run_or_refuse(request, reply))
         elif not self._is_ours(request):
             self._refuse_or_wait(request, reply)
-        elif request.copy <= (latest := self._latest.get(key, self._latest_before.get(key, 0))):
+        elif request.copy < (latest := self._latest_of(key)):
+            # While this one waited.
             self._connection.tell(reply, wire.not_here("a later copy of it came before", latest))
         else:
             self._run(request, key, reply)
@@ -172,7 +185,6 @@ class Serving:
         self.served += 1
         self._under_way[key] = [reply]
         pending.moved = lambda: self._finish(key, wire.not_here("its actor had to leave"))
-        self._remember(key, request)
         self._deliver(blueprint, request, pending, key)
 
     def _deliver(
@@ -291,16 +303,17 @@ class Serving:
         for reply in self._under_way.pop(key, ()):
             self._connection.tell(reply, answer)
 
-    def _remember(self, key: Key, request: Request) -> None:
-        """Note the copy, unless it is the only one.
+    def _latest_of(self, key: Key) -> int:
+        return self._latest.get(key, self._latest_before.get(key, 0))
 
-        With an id of his own a caller may repeat a command himself, from any node: each of these counts from 1, and is told
-        where to go on.
-        """
-        if request.copy > 1 or request.is_given:
-            self._latest[key] = max(request.copy, self._latest.get(key, 0), self._latest_before.get(key, 0))
-            if len(self._latest) >= _KNOWN_REPEATS:
-                self._latest_before, self._latest = self._latest, {}
+    def _remember(self, key: Key, copy: int) -> None:
+        self._latest[key] = copy
+        if len(self._latest) >= _KNOWN_REPEATS:
+            self._latest_before, self._latest = self._latest, {}
 
     def count_under_way(self) -> int:
         return len(self._under_way)
+
+
+def _key(request: Request) -> Key:
+    return request.aggregate, request.id, request.command_id
