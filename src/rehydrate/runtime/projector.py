@@ -18,7 +18,7 @@ from rehydrate.errors import ConfigurationError, InvalidIdError
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
-from rehydrate.runtime.tenure import StoppedError, Tenure
+from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
 from rehydrate.store.port import PAGE_SIZE, LogFilter, LogPage, Store, StoredEvent, ViewChange
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ _FOLD_SLICE: Final = 256
 """Events that are folded between two turns of the event loop."""
 _LOADS: Final = 32
 """Views that are loaded at the same time."""
+SAVE_CHANGES_EVERY: Final = 0.1
+"""Seconds after which changed views are saved while there is more to read."""
 SAVE_EVERY: Final = 1.0
 """Seconds after which a place is saved at which nothing changed."""
 SAVE_EVENTS: Final = 10_000
@@ -123,6 +125,10 @@ class Projector:
                 if page.is_last:
                     await self._at_the_end(tenure)
                     reading = asyncio.ensure_future(self._read(tenure, self._done[0]))
+        except ClosingError:
+            if self._changed or self._parked.unsaved:
+                await self._save(tenure)
+            raise
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -161,10 +167,13 @@ class Projector:
         if page.event_id:
             self._done = page.position, page.event_id
         is_built = tenure.kept.built or page.is_last or await self._is_near_the_end(tenure)
-        if self._changed or self._parked.unsaved or is_built != tenure.kept.built:
+        if is_built != tenure.kept.built:
             await self._save(tenure, built=is_built)
-        else:
+        elif not self._changed and not self._parked.unsaved:
             await self._save_place(tenure)
+        elif page.is_last or tenure.clock.monotonic() - self._saved_at >= SAVE_CHANGES_EVERY:
+            # Else the next page comes first: the views that are changed most are saved once for both.
+            await self._save(tenure)
         self._forget_some()
 
     async def _is_near_the_end(self, tenure: Tenure) -> bool:
@@ -262,7 +271,9 @@ class Projector:
         self._sizes[key] = size
 
     def _forget_some(self) -> None:
-        """Keep the memory bounded, once everything that changed is saved."""
+        """Keep the memory bounded: only what is saved can go."""
+        if self._changed:
+            return
         while len(self._views) > CACHED_VIEWS or self._bytes > CACHED_BYTES:
             key, _ = self._views.popitem(last=False)
             self._bytes -= self._sizes.pop(key, 0)
