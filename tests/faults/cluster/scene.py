@@ -61,9 +61,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 class Scene:
     """What a fault is done to."""
 
-    def __init__(self, site: Site, row: Row, leader: Host) -> None:
+    def __init__(self, site: Site, row: Row, leader: Host, steady: int) -> None:
         self.site = site
         self.row = row
+        self._steady = steady
         self.leader = leader
         """Whose node leads the events, and the plain publishes."""
         self.measured = list(site.hosts)
@@ -80,7 +81,7 @@ class Scene:
 
     async def get_on(self, hosts: Sequence[Host] | None = None) -> None:
         """Wait until callers on these hosts have got many more answers."""
-        await self.site.get_on(STEADY, hosts)
+        await self.site.get_on(self._steady, hosts)
 
     async def lasting(self, seconds: float) -> None:
         """A fault that lasts for a while, whatever happens meanwhile."""
@@ -95,21 +96,27 @@ class Scene:
 Act: TypeAlias = Callable[[Scene], Awaitable[None]]
 
 
-async def play(row: Row, folder: Path, network: Network) -> Result:
-    """Start three hosts, let the callers call, do it to them, and look at what came of it."""
+async def play(
+    row: Row, folder: Path, network: Network, *, steady: int = STEADY, beside: bool = True
+) -> Result:
+    """Start three hosts, let the callers call, do it to them, and look at what came of it.
+
+    `beside`: whether plain publishers meet the same fault.
+    """
     folder.mkdir(parents=True)
     site = Site(folder, network, ttl=row.ttl, delay=row.delay, skews=row.skews)
     try:
-        await site.start()
+        await site.start(publishers=beside)
         await site.get_on(WARM)
-        scene = Scene(site, row, await site.led_alike(site.hosts[0]))
+        leader = await (site.led_alike(site.hosts[0]) if beside else site.leader(EVENTS))
+        scene = Scene(site, row, leader, steady)
         began = time.monotonic()
-        await site.get_on(STEADY)
+        await site.get_on(steady)
         async with _watching(site) as leaders:
             fault = time.monotonic()
             await row.act(scene)
             over = time.monotonic()
-            await site.get_on(STEADY)
+            await site.get_on(steady)
             ended = time.monotonic()
         await site.finish()
         log = await site.log()

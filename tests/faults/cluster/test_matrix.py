@@ -40,7 +40,8 @@ def holds(result: Result) -> None:
 async def test_the_node_that_leads_the_events_is_killed_and_nothing_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    holds(await play(BY_NAME["leader-killed"], tmp_path / "site", Loopback(3)))
+    row = BY_NAME["leader-killed"]
+    holds(await play(row, tmp_path / "site", Loopback(3), steady=50, beside=False))
 
 
 @pytest.mark.slow  # Each takes half a minute; `make test-faults` plays the same, and makes the table.
