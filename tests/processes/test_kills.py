@@ -90,3 +90,18 @@ async def test_killed_between_every_two_steps_on_sqlite(tmp_path: Path, first: i
     url = f"sqlite:///{tmp_path / 'bank.db'}"
     assert await run_until_killed(url, first, 2, 100) > 20
     await money_is_conserved(url)
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
+async def test_killed_between_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(f"{kind}_url")
+    assert await run_until_killed(url, 5, 17, 2) == 2
+    await money_is_conserved(url)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
+async def test_killed_between_many_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(f"{kind}_url")
+    assert await run_until_killed(url, 1, 3, 100) > 10
+    await money_is_conserved(url)

@@ -34,7 +34,7 @@ class Send:
 
     aggregate: Aggregate[Any, Any, Any]
     id: str
-    command: object
+    command: Any
     after: timedelta | None
     at: datetime | None
     name: str | None

@@ -31,8 +31,8 @@ from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.process import Process
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.subscriber import Subscriber
-from rehydrate.runtime.tenure import ClosingError, Tenure, backoff, sleep
-from rehydrate.store.port import LogFilter
+from rehydrate.runtime.tenure import ClosingError, Tenure, backoff
+from rehydrate.store.port import LogFilter, StoredEvent
 
 WORKERS: Final = 64
 """How many targets are sent to at the same time."""
@@ -70,21 +70,30 @@ class Sender(Subscriber):
         """What stands up to here may have been sent by an earlier holder."""
         self._verdicts: dict[str, Refuse] = {}
         """Refusals that the instance could not be told of yet."""
+        self._is_over = False
+        self._woken = asyncio.Event()
+        """Set when something is held back, or this is to end."""
+        self._rested = asyncio.Event()
+        """Set when it is time to send again, or this is to end."""
 
     async def enter(self, tenure: Tenure) -> None:
         await super().enter(tenure)
         self._tenure = tenure
         self._may_be_tried = (await tenure.store.head()).position
         self._verdicts.clear()
+        self._is_over = False
+        self._woken = asyncio.Event()
+        self._rested = asyncio.Event()
 
     async def run(self, tenure: Tenure) -> None:
-        is_over = asyncio.Event()
-        again = asyncio.ensure_future(self._send_again(tenure, is_over))
+        again = asyncio.ensure_future(self._send_again(tenure))
         try:
             await super().run(tenure)
         finally:
             # What it has in hand must have its answer before another process may send.
-            is_over.set()
+            self._is_over = True
+            self._woken.set()
+            self._rested.set()
             await asyncio.gather(again, return_exceptions=True)
 
     async def _carefully(self, tenure: Tenure) -> None:
@@ -185,32 +194,34 @@ class Sender(Subscriber):
 
     # ---- what is held back
 
-    async def _send_again(self, tenure: Tenure, is_over: asyncio.Event) -> None:
+    def _park(self, tenure: Tenure, event: StoredEvent, key: str, reason: str) -> None:
+        super()._park(tenure, event, key, reason)
+        self._woken.set()
+
+    async def _send_again(self, tenure: Tenure) -> None:
         """Send what is held back, beside everything else, after pauses that grow while nothing gets through."""
         tries = _AGAIN_FIRST
         permits = asyncio.Semaphore(_AGAIN)
-        while not is_over.is_set():
-            pause = asyncio.ensure_future(sleep(tenure.clock, backoff(tenure.limits, tries)))
-            over = asyncio.ensure_future(is_over.wait())
-            await asyncio.wait({pause, over}, return_when=asyncio.FIRST_COMPLETED)
-            pause.cancel()
-            over.cancel()
-            held_back = self._parked.keys()
-            if is_over.is_set() or not held_back:
+        while not self._is_over:
+            if not self._parked.keys():
+                self._woken.clear()
+                await self._woken.wait()
                 continue
+            self._rested.clear()
+            timer = tenure.clock.call_later(backoff(tenure.limits, tries), self._rested.set)
+            await self._rested.wait()
+            timer.cancel()
             sent = await asyncio.gather(
-                *[self._send_held_back(tenure, key, permits, is_over) for key in held_back]
+                *[self._send_held_back(tenure, key, permits) for key in self._parked.keys()]  # noqa: SIM118
             )
             tries = _AGAIN_FIRST if sum(sent) else tries + 1
             # The loop of the subscription saves what has changed.
             tenure.called.set()
 
-    async def _send_held_back(
-        self, tenure: Tenure, key: str, permits: asyncio.Semaphore, is_over: asyncio.Event
-    ) -> int:
+    async def _send_held_back(self, tenure: Tenure, key: str, permits: asyncio.Semaphore) -> int:
         done = 0
         async with permits:
-            while not is_over.is_set() and (parked := self._parked.of(key)):
+            while not self._is_over and (parked := self._parked.of(key)):
                 if not await self._replay_one(tenure, parked[0]):
                     break
                 done += 1
