@@ -12,7 +12,10 @@ from socket import create_server
 from threading import Timer
 
 import pytest
+from msgspec.structs import replace
 
+from rehydrate.cli.node import sentences
+from rehydrate.cluster import Node, NodeHealth
 from rehydrate.testing.clock import until
 from rehydrate.testing.servers.process import free_port
 from rehydrate.testing.servers.watcher import children_of, is_running
@@ -125,6 +128,27 @@ def test_three_nodes_say_whom_they_see_and_who_leads_and_commands_run_on_them(tm
         assert ran.code == 0, ran.stderr
         c.kill()
         _says(a, "connected with b, not with c")
+
+
+def test_what_has_to_catch_up_is_said_and_that_it_has_too(tmp_path: Path) -> None:
+    node = Node(name="a", data=tmp_path, peers=three_places())
+    well = NodeHealth(is_ready=True, connected=("b", "c"), missing=(), leader="b", behind=(), error="")
+    of_its_own = "JetStream stream '$G > bank-events' is not current: group node unhealthy"
+    said = [
+        sentences(health, node)[2:]
+        for health in (
+            well,
+            replace(well, error=of_its_own),
+            replace(well, error="JetStream is not current with the meta leader"),
+            replace(well, behind=("bank-events",)),
+        )
+    ]
+    assert said == [
+        ["all copies are current"],
+        ["its own copy has to catch up: bank-events"],
+        ["the server says: JetStream is not current with the meta leader"],
+        ["copies that have to catch up: bank-events"],
+    ]
 
 
 @pytest.mark.parametrize(

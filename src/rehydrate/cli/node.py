@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 from signal import Signals
 from typing import Final
@@ -16,6 +17,7 @@ from rehydrate.cluster.node import Node, NodeHealth
 
 _LOOK: Final = 1.0
 """Seconds between two looks at how the node is."""
+_NOT_CURRENT: Final = re.compile(r"JetStream stream '(?:\S+ > )?(\S+)' is not current")
 
 
 async def run_node(node: Node) -> int:
@@ -57,7 +59,7 @@ async def _run(node: Node) -> None:
         _tell(node, f"a store on it is {_shown(node)}")
         seen: list[str] = []
         while True:
-            now = _sentences(await node.health(), node)
+            now = sentences(await node.health(), node)
             for sentence in now:
                 if sentence not in seen:
                     _tell(node, sentence)
@@ -79,22 +81,26 @@ def _shown(node: Node) -> str:
     return url.replace(f"{quote(token, safe='')}@", "TOKEN@") if token else url
 
 
-def _sentences(health: NodeHealth, node: Node) -> list[str]:
-    """How it is, one sentence for each thing that can change."""
+def sentences(health: NodeHealth, node: Node) -> list[str]:
+    """How it is, one for each thing that can change: what is said when it is well again tells that it was not."""
     if not health.is_ready:
         return [f"not ready: {health.error or 'its server does not answer'}"]
-    sentences: list[str] = []
+    found: list[str] = []
     if node.plan.others:
-        sentences.append(
+        found.append(
             f"connected with {' and '.join(health.connected)}"
             + (f", not with {' and '.join(health.missing)}" if health.missing else "")
         )
-        sentences.append(f"the leader is {health.leader}")
-    sentences.append(
-        f"copies that have to catch up: {', '.join(health.behind)}"
-        if health.behind
-        else "all copies are current"
-    )
+        found.append(f"the leader is {health.leader}")
+    if health.behind:
+        found.append(f"copies that have to catch up: {', '.join(health.behind)}")
     if health.error:
-        sentences.append(f"the server says: {health.error}")
-    return sentences
+        found.append(_in_words(health.error))
+    if not health.behind and not health.error:
+        found.append("all copies are current")
+    return found
+
+
+def _in_words(error: str) -> str:
+    own = _NOT_CURRENT.match(error)
+    return f"its own copy has to catch up: {own[1]}" if own else f"the server says: {error}"
