@@ -13,10 +13,9 @@ from typing import Final
 from bench.bank import Deposit, Deposited, Event, bank
 from bench.sample import MeasurementError, Sample, Size
 from bench.servers import Server
-from rehydrate import App, EventEnvelope, Projection, open_store
+from rehydrate import App, EventEnvelope, Projection, Runtime, open_store
 from rehydrate.store.port import NewEvent, Store
 
-ACCOUNTS: Final = 1_000
 _APPEND: Final = 10
 _METADATA: Final = b'{"command_id":"0197f3a0c2d07c1e8a00000000000000"}'
 """As large as what a command writes."""
@@ -38,11 +37,15 @@ def _evolve(balance: Balance, envelope: EventEnvelope[Event]) -> Balance:
             )
 
 
+def _whose(envelope: EventEnvelope[Event]) -> str:
+    return envelope.aggregate_id
+
+
 _domain = bank()
 balances = Projection(
     name="balances",
     initial=Balance(),
-    key=lambda envelope: envelope.aggregate_id,
+    key=_whose,
     evolve=_evolve,
     sources=[_domain.account],
 )
@@ -91,20 +94,24 @@ def mongodb_read_rate(size: Size, _: Path) -> Sample:
 async def _on(url: str, size: Size, measure: Callable[[Store, Size, int], Awaitable[Sample]]) -> Sample:
     store = await open_store(url)
     try:
-        events = max(20 * size.stream, 2 * ACCOUNTS * _APPEND)
-        await fill(store, events)
+        await fill(store, size)
         gc.collect()
         return await measure(store, size, (await store.head()).position)
     finally:
         await store.close()
 
 
-async def fill(store: Store, events: int) -> None:
-    """So many deposits, as appends of ten, over all accounts."""
+def events_each(size: Size) -> int:
+    """How many events each account has."""
+    return max(_APPEND, size.log // 5 // size.accounts // _APPEND * _APPEND)
+
+
+async def fill(store: Store, size: Size) -> None:
+    """Deposits, as appends of ten, over all accounts."""
 
     async def one(account: int) -> None:
         stream = _domain.account.stream(str(account))
-        for version in range(0, events // ACCOUNTS, _APPEND):
+        for version in range(0, events_each(size), _APPEND):
             new = [
                 NewEvent(
                     id=f"{account}-{version}-{n}", type="Deposited", data=b'{"amount":5}', metadata=_METADATA
@@ -113,22 +120,22 @@ async def fill(store: Store, events: int) -> None:
             ]
             await store.append(stream, new, expected_version=version)
 
-    await asyncio.gather(*[one(account) for account in range(ACCOUNTS)])
+    await asyncio.gather(*[one(account) for account in range(size.accounts)])
 
 
 async def build(store: Store, size: Size, head: int) -> Sample:
     """Views of all accounts, from position 0, as often as the time allows."""
     events, seconds = 0, 0.0
+    each = events_each(size)
     while seconds < size.seconds:
         await store.remove_checkpoint(balances.consumer)
         async with app.open(store) as runtime:
             began = perf_counter()
             view = await runtime.view(balances, "1", at_least=head, timeout=600)
             seconds += perf_counter() - began
-            events += runtime.statistics().consumers[0].handled
-        expected = runtime.statistics().consumers[0].handled // ACCOUNTS
-        if view != Balance(5 * expected, expected):
-            raise MeasurementError(f"{store.url}: projected {view} of {expected} events")
+        events += each * size.accounts
+        if view != Balance(5 * each, each):
+            raise MeasurementError(f"{store.url}: projected {view} of {each} events")
     return Sample(events / seconds, {"events": events, "seconds": seconds})
 
 
@@ -149,18 +156,18 @@ async def latencies(url: str, *, rate: int, seconds: float) -> list[float]:
     """Milliseconds from the answer of a command until its view has it, at so many commands a second; sorted."""
     found: list[float] = []
 
-    async def one(runtime: object, number: int) -> None:
-        done = await runtime.dispatch(_domain.account, str(number % ACCOUNTS), Deposit(1))  # type: ignore[attr-defined]
+    async def one(runtime: Runtime, number: int) -> None:
+        account = str(number % 1_000)
+        done = await runtime.dispatch(_domain.account, account, Deposit(1))
         began = perf_counter()
-        await runtime.view(balances, str(number % ACCOUNTS), at_least=done.position)  # type: ignore[attr-defined]
+        await runtime.view(balances, account, at_least=done.position)
         found.append((perf_counter() - began) * 1_000)
 
-    async with app.open(url) as runtime:
-        async with asyncio.TaskGroup() as tasks:
-            began = perf_counter()
-            for number in range(int(rate * seconds)):
-                due = began + number / rate
-                if (wait := due - perf_counter()) > 0:
-                    await asyncio.sleep(wait)
-                tasks.create_task(one(runtime, number))
+    async with app.open(url) as runtime, asyncio.TaskGroup() as tasks:
+        began = perf_counter()
+        for number in range(int(rate * seconds)):
+            due = began + number / rate
+            if (wait := due - perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            tasks.create_task(one(runtime, number))
     return sorted(found)

@@ -16,10 +16,12 @@ from bench import (
     mongodb,
     nats,
     peer_bank,
+    peer_projecting,
     peer_rates,
     peer_structs,
     postgres,
     processes,
+    projecting,
     reading,
     rehydrating,
     routing,
@@ -85,6 +87,7 @@ DRIVER: Final = "the driver"
 ROUTED: Final = "routed dispatch"
 PLAIN_REQUEST: Final = "plain request, same append"
 PLAIN_PUBLISH: Final = "one js.publish a command"
+READ_ONLY: Final = "the log, only read"
 OWN_ACCOUNTS: Final = "accounts of their own"
 SHARED_ACCOUNTS: Final = "shared accounts"
 HOT_ACCOUNTS: Final = "12 shared accounts"
@@ -148,6 +151,37 @@ def _on_postgres(callers: int, *, peer_goal: float | None, raw_goal: float | Non
         ratios=tuple(ratios),
         server=Server.POSTGRES,
     )
+
+
+def _projecting(
+    name: str, measure: Measure, read: Measure, peer: Measure | None, server: Server | None
+) -> Row:
+    """Views of all accounts, built from the first event on, beside a log that is only read."""
+    return Row(
+        name=f"project-{name.lower()}",
+        title=f"Projection, {name}",
+        unit="events/s",
+        contestants=(
+            Contestant(REHYDRATE, measure),
+            Contestant(READ_ONLY, read),
+            *((Contestant(PEER, peer),) if peer else ()),
+        ),
+        ratios=(Ratio(REHYDRATE, READ_ONLY), *((Ratio(REHYDRATE, PEER, 10),) if peer else ())),
+        server=server,
+    )
+
+
+_PROJECTED: Final = (
+    ("SQLite", projecting.sqlite_rate, projecting.sqlite_read_rate, peer_projecting.sqlite_rate, None),
+    (
+        "PostgreSQL",
+        projecting.postgres_rate,
+        projecting.postgres_read_rate,
+        peer_projecting.postgres_rate,
+        Server.POSTGRES,
+    ),
+    ("MongoDB", projecting.mongodb_rate, projecting.mongodb_read_rate, None, Server.MONGODB),
+)
 
 
 def _in_processes(server: Server, title: str) -> Row:
@@ -255,6 +289,7 @@ ROWS: Final = (
         ),
         ratios=(Ratio(REHYDRATE, PEER, 8), Ratio(REHYDRATE, FOLD)),
     ),
+    *(_projecting(*each) for each in _PROJECTED),
     _on_postgres(1, peer_goal=1, raw_goal=None),
     _on_postgres(64, peer_goal=10, raw_goal=0.4),
     _on_postgres(1_000, peer_goal=None, raw_goal=0.4),
