@@ -33,6 +33,10 @@ _BEGINNING = "[26910] 2026/11/28 11:41:20.021227 "
             "TLS failed",
         ),
         ("[WRN] JetStream out of space", "nats-server says: JetStream out of space"),
+        (
+            "[WRN] Filestore [S] Recovering stream state from index errored: corrupt",
+            "nats-server says: Filestore [S] Recovering",
+        ),
     ],
 )
 def test_a_complaint_says_what_to_do(line: str, sentence: str) -> None:
@@ -45,6 +49,10 @@ def test_a_complaint_says_what_to_do(line: str, sentence: str) -> None:
         "[INF] Server is ready",
         "[ERR] Error trying to connect to route (attempt 1): dial tcp 127.0.0.1:26223: connect: connection refused",
         "[WRN] Waiting for routing to be established...",
+        "[WRN] Filestore [_meta_] Stream state outdated, last block has additional entries, will rebuild",
+        "[WRN] Filestore [_meta_] Recovering stream state from index errored: prior state file",
+        "[WRN] Filestore [KV_bank] TTL state is outdated; attempting to recover using linear scan (seq 1 to 378)",
+        "[WRN] Metalayer blocking snapshot took 0.003s (streams: 4, consumers: 0, compacted: 4.38 KB)",
         "no line of a log",
     ],
 )

@@ -27,6 +27,11 @@ _NOT_WORTH_SAYING: Final = (
     "connection reset by peer",  # who connected has gone, and that shows elsewhere
     "broken pipe",
     "JetStream has not established contact with a meta leader",
+    # After a kill the server reads its files again, where it would have read a summary of them.
+    "TTL state is outdated; attempting to recover",
+    "Stream state outdated, last block has additional entries, will rebuild",
+    "Recovering stream state from index errored: prior state file",
+    "Metalayer blocking snapshot",  # how long that took
 )
 
 
