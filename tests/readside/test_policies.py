@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from rehydrate import (
+    Aggregate,
     App,
     EventEnvelope,
+    JsonCodec,
     Limits,
     Park,
     Projection,
@@ -27,7 +29,7 @@ from rehydrate.store.port import NewEvent
 from rehydrate.telemetry import ConsumerStatistics
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import until
-from tests.bank import Deposit, Deposited, Event, account
+from tests.bank import Deposit, Deposited, Event, Withdrawn, account
 from tests.readside.ledger import Balance, account_id, add
 
 app = App(aggregates=[account])
@@ -302,6 +304,40 @@ async def test_only_events_of_the_types_that_are_asked_for(bank: Runtime) -> Non
     bank.subscribe("mail", handler, types=[Deposited])
     await three_of_each(bank)
     await until(lambda: handler.handled == EACH)
+
+
+async def test_a_type_is_asked_for_under_every_name_that_it_was_ever_stored_under(store: Any) -> None:
+    aged: Aggregate[int, Deposit, Deposited | Withdrawn] = Aggregate(
+        name="aged",
+        initial=0,
+        decide=lambda state, command: [],
+        evolve=lambda state, event: state,
+        commands=Deposit,
+        events=Deposited | Withdrawn,
+        codec=JsonCodec(
+            Deposited | Withdrawn,
+            aliases={"Credited": Deposited},
+            upcasters={"Deposited": [lambda fields: {"amount": fields["cents"]}]},
+        ),
+    )
+    seen: list[tuple[str, int]] = []
+
+    async def handler(envelope: EventEnvelope[Deposited]) -> None:
+        seen.append((envelope.type, envelope.event.amount))
+
+    stored = [
+        ("Credited", b'{"cents":1}'),
+        ("Withdrawn", b'{"amount":2}'),
+        ("Deposited", b'{"cents":3}'),
+        ("Unheard", b"{}"),
+        ("Deposited@2", b'{"amount":4}'),
+    ]
+    new = [NewEvent(id=f"{n}", type=type, data=data) for n, (type, data) in enumerate(stored)]
+    await store.append("aged-1", new, expected_version=0)
+    async with App(aggregates=[aged]).open(store) as bank:
+        bank.subscribe("mail", handler, types=[Deposited])
+        await until(lambda: len(seen) == 3)
+    assert seen == [("Credited", 1), ("Deposited", 3), ("Deposited@2", 4)]
 
 
 # ---- projections
