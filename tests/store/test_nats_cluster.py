@@ -12,6 +12,7 @@ from rehydrate.store.url import open_store
 from rehydrate.testing.clock import HANG_LIMIT
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import events, fill, ids, sound_log, whole_lots
+from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import NatsServer
 from tests.store.test_nats_network import Flood
 
@@ -48,6 +49,25 @@ async def test_a_node_that_is_killed_takes_no_acknowledged_append_with_it(
     acked = await flood.stop()
     assert whole_lots(await sound_log(store)) == acked
     assert flood.errors == []
+    await store.close()
+
+
+async def test_a_snapshot_is_read_from_the_one_server_that_is_left(server: NatsServer) -> None:
+    """While there is no leader an actor waits for nothing that it can do without."""
+    node = server.nodes[0]
+    name = urlsplit(server.fresh_url()).path
+    store = await open_store(f"{server.url}{name}?timeout=15")
+    for version in (1, 2, 3):
+        await store.save_snapshot(snapshot("account-1", version), keep=2)
+    await asyncio.to_thread(server.wait_until_healthy)
+    near = await open_store(f"{node.url}{name}?timeout=5")
+    for other in server.nodes[1:]:
+        await asyncio.to_thread(other.kill)
+    assert await near.load_snapshot("account-1") == snapshot("account-1", 3)
+    assert await near.load_snapshot("account-2") is None
+    for other in server.nodes[1:]:
+        await asyncio.to_thread(other.start)
+    await near.close()
     await store.close()
 
 

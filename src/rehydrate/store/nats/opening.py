@@ -39,7 +39,7 @@ _EVENTS: Final = {
     "deny_purge": True,
     "allow_direct": True,
 }
-_SNAPSHOTS: Final = {**_DURABLE, "max_msgs_per_subject": -1, "allow_rollup_hdrs": True}
+_SNAPSHOTS: Final = {**_DURABLE, "max_msgs_per_subject": -1, "allow_rollup_hdrs": True, "allow_direct": True}
 _CONSUMERS: Final = {
     **_DURABLE,
     "max_msgs_per_subject": 1,
@@ -199,9 +199,14 @@ class Opening:
             )
         replicas = int(found.get("num_replicas", 1))
         if replicas < self._address.replicas:
+            wanted_replicas = self._address.replicas
             raise ConfigurationError(
-                f"{self._shown}: the JetStream stream {name} has {replicas} replicas, fewer than replicas="
-                f"{self._address.replicas}: raise them with `nats stream edit {name} --replicas={self._address.replicas}`"
+                f"{self._shown}: the JetStream stream {name} has replicas={replicas}, fewer than replicas={wanted_replicas}: "
+                + (
+                    f"raise them with `nats stream edit {name} --replicas={wanted_replicas}`"
+                    if self._info.get("cluster")
+                    else f"this server stands alone; begin {wanted_replicas}, and move there with `rehydrate copy`"
+                )
             )
 
 

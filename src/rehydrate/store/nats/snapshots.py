@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
 
 from rehydrate.domain.streams import check_stream
-from rehydrate.store.nats.jetstream import JetStream
+from rehydrate.store.nats.jetstream import JetStream, Message
 from rehydrate.store.nats.keeping import Keeper, Unknown, packed
 from rehydrate.store.nats.subjects import Subjects
 from rehydrate.store.port import StoredSnapshot
@@ -26,6 +27,10 @@ class _Saved(msgspec.Struct, frozen=True, array_like=True):
 
 _decode: Final = msgspec.msgpack.Decoder(_Saved).decode
 _FORMAT: Final = 1
+_LEADER_WITHIN: Final = 0.3
+"""Seconds until a snapshot is read from whatever server has it: an election takes many times as long."""
+_PAGE: Final = 16
+_PAGE_BYTES: Final = 16 * 1024 * 1024
 
 
 class Snapshots:
@@ -79,7 +84,12 @@ class Snapshots:
             await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": subject, "keep": keep})
 
     async def load(self, stream: str) -> StoredSnapshot | None:
-        last = await self._jetstream.last(self._in, self._subjects.snapshots(stream))
+        subject = self._subjects.snapshots(stream)
+        try:
+            async with asyncio.timeout(_LEADER_WITHIN):
+                last = await self._jetstream.last(self._in, subject)
+        except TimeoutError:
+            last = await self._last_of_replica(subject)
         saved = None if last is None else _read(last.data)
         if saved is None:
             return None
@@ -93,6 +103,17 @@ class Snapshots:
             data=saved.data,
             recorded_at=saved.recorded_at,
         )
+
+    async def _last_of_replica(self, subject: str) -> Message | None:
+        """There is no leader now, and an actor waits: an older snapshot, or none, only makes it replay more events."""
+        number, last = 1, None
+        while True:
+            batch = await self._jetstream.batch(self._in, subject, number, _PAGE, _PAGE_BYTES)
+            if batch.messages:
+                last = batch.messages[-1]
+                number = last.number + 1
+            if batch.is_end or not batch.messages:
+                return last
 
     async def delete(self, stream: str) -> None:
         await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": self._subjects.snapshots(stream)})
