@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from rehydrate import Aggregate, App, Runtime
+from rehydrate import Aggregate, App, EventEnvelope, Projection, Runtime
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
 from tests.typing.bank import (
@@ -126,3 +126,34 @@ class Declared:
 app = App([bank_account])  # refused: without a name
 app = App(aggregates=[Account])  # refused: not an aggregate
 codec = JsonCodec(Event, upcasters={"Deposited": [lambda fields: None]})  # refused: an upcaster returns the new shape
+
+
+def whose(envelope: EventEnvelope[Event]) -> str:
+    return envelope.aggregate_id
+
+
+def number(envelope: EventEnvelope[Event]) -> int:
+    return envelope.version
+
+
+def tally(count: int, envelope: EventEnvelope[Event]) -> int:
+    return count + envelope.version
+
+
+def tally_deposits(count: int, envelope: EventEnvelope[Deposited]) -> int:
+    return count + envelope.event.amount
+
+
+tallies = Projection(name="tallies", initial=0, key=whose, evolve=tally, sources=[bank_account])
+
+
+def projections() -> None:
+    Projection(name="a", initial=0, key=whose, evolve=tally_deposits, sources=[bank_account])  # refused: misses an event
+    Projection(name="a", initial=0, key=whose, evolve=tally, sources=[bank_account, tree])  # refused: another's events
+    Projection(name="a", initial="", key=whose, evolve=tally, sources=[bank_account])  # refused: views of another type
+    Projection(name="a", initial=0, key=number, evolve=tally, sources=[bank_account])  # refused: a key that is no text
+
+
+async def views(bank: Runtime) -> str:
+    await bank.view("tallies", "ada")  # refused: the name in place of the projection
+    return await bank.view(tallies, "ada")  # refused: a view is no text

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
-from rehydrate import Aggregate, App, CommandResult, EventEnvelope
+from rehydrate import Aggregate, App, CommandResult, EventEnvelope, Projection, Runtime
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
 from tests.typing.bank import (
@@ -81,3 +81,28 @@ def by_hand() -> App:
         codec=codec,
     )
     return App(aggregates=[*aggregates, same])
+
+
+def whose(envelope: EventEnvelope[Event | Grown]) -> str:
+    return envelope.aggregate_id
+
+
+def tally(count: int, envelope: EventEnvelope[Event | Grown]) -> int | None:
+    return count + envelope.version
+
+
+def tally_trees(count: int, envelope: EventEnvelope[Grown]) -> int:
+    return count + envelope.version
+
+
+tallies = Projection(name="tallies", initial=0, key=whose, evolve=tally, sources=[bank_account, tree])
+trees = Projection(
+    name="trees", initial=0, key=lambda envelope: envelope.aggregate_id, evolve=tally_trees, sources=[tree]
+)
+assert_type(tallies, Projection[int, Deposited | Withdrawn | Grown])
+assert_type(trees, Projection[int, Grown])
+
+
+async def views(bank: Runtime) -> None:
+    assert_type(await bank.view(tallies, "ada", at_least=1), int)
+    assert_type(await bank.views(trees, prefix="o"), list[tuple[str, int]])
