@@ -176,6 +176,8 @@ async def test_a_server_without_jetstream_is_refused(start_nats: StartNats, nats
 
 async def test_more_replicas_than_servers_are_refused(nats_url: str) -> None:
     assert "replicas=3 needs a cluster" in await refusal(f"{nats_url}?replicas=3")
+    await (await opened(nats_url)).close()
+    assert "begin 3, and move there with `rehydrate copy`" in await refusal(f"{nats_url}?replicas=3")
 
 
 async def test_a_new_store_on_a_cluster_has_three_replicas_and_as_many_as_asked_for(
@@ -187,7 +189,9 @@ async def test_a_new_store_on_a_cluster_has_three_replicas_and_as_many_as_asked_
     await store.close()
     single = await opened(f"{three_nats_url}-single?replicas=1")
     assert (await config_of(single, "events"))["num_replicas"] == 1
-    assert "has 1 replicas, fewer than replicas=3" in await refusal(f"{three_nats_url}-single?replicas=3")
+    assert "has replicas=1, fewer than replicas=3: raise them" in await refusal(
+        f"{three_nats_url}-single?replicas=3"
+    )
     await delete_all(single)
     await single.close()
 
