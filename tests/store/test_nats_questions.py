@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.msg import Msg
 
+from rehydrate.errors import StoreUnavailableError
 from rehydrate.nats.address import read_nats_address
 from rehydrate.nats.connection import Connection
 from rehydrate.store.nats.jetstream import JetStream
+from rehydrate.store.nats.turns import AT_ONCE
 from rehydrate.store_url import StoreUrl
+from rehydrate.testing.clock import HANG_LIMIT, until
 
 
 @pytest.fixture
@@ -37,3 +41,61 @@ async def test_a_question_without_an_answer_is_asked_once_more_and_the_answer_to
     await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
     assert await JetStream(connection).api("ASKED") == {"name": "bank"}
     assert len(heard) == 2
+
+
+async def test_servers_are_asked_no_faster_than_they_answer(connection: Connection) -> None:
+    """Else each question is asked again before its turn comes, and all of them are answered too late."""
+    heard: dict[bytes, Msg] = {}
+    most = 0
+
+    async def hear(question: Msg) -> None:
+        nonlocal most
+        heard[question.data] = question
+        most = max(most, len(heard))
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    jetstream = JetStream(connection)
+    asked = [asyncio.create_task(jetstream.api("ASKED", {"n": n})) for n in range(3 * AT_ONCE)]
+    async with asyncio.timeout(HANG_LIMIT):
+        while not all(task.done() for task in asked):
+            await until(lambda: bool(heard) or all(task.done() for task in asked))
+            if heard:
+                await heard.pop(next(iter(heard))).respond(b'{"name": "bank"}')
+    assert [task.result() for task in asked] == [{"name": "bank"}] * len(asked)
+    assert most == AT_ONCE
+
+
+async def test_who_waits_for_his_turn_is_told_when_nothing_is_answered(nats_url: str) -> None:
+    connection = Connection(read_nats_address(StoreUrl(f"{nats_url}?timeout=0.3")))
+    await connection.open()
+
+    async def hear(_: Msg) -> None:
+        """And say nothing."""
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    jetstream = JetStream(connection)
+    asked = [asyncio.create_task(jetstream.api("ASKED", {"n": n})) for n in range(3 * AT_ONCE)]
+    async with asyncio.timeout(HANG_LIMIT):
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(error, StoreUnavailableError) and "no answer" in str(error) for error in ended)
+    await connection.close()
+
+
+async def test_who_is_cancelled_while_he_waits_takes_no_turn(connection: Connection) -> None:
+    heard: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        heard.append(question)
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    jetstream = JetStream(connection)
+    asked = [asyncio.create_task(jetstream.api("ASKED", {"n": n})) for n in range(2 * AT_ONCE)]
+    await until(lambda: len(heard) >= AT_ONCE)
+    for task in asked:
+        task.cancel()
+    assert len(await asyncio.gather(*asked, return_exceptions=True)) == len(asked)
+    heard.clear()
+    last = asyncio.create_task(jetstream.api("ASKED", {"n": -1}))
+    await until(lambda: any(b"-1" in question.data for question in heard))
+    await next(question for question in heard if b"-1" in question.data).respond(b'{"name": "bank"}')
+    assert await last == {"name": "bank"}

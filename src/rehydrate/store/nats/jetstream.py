@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
@@ -12,6 +12,9 @@ from nats.aio.msg import Msg
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnswered
 from rehydrate.store.nats.failures import END_OF_BATCH, NO_MESSAGE, NOT_FOUND, ApiError, JetStreamError
+from rehydrate.store.nats.turns import Turns
+
+T = TypeVar("T")
 
 _ASK_AGAIN: Final = 0.25
 """Seconds until a question is asked once more, beside the one that is under way. Without a leader nobody answers, and
@@ -92,6 +95,7 @@ class JetStream:
         self._shown = connection.address.shown
         self._timeout = connection.address.timeout
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(self._timeout)
 
     # ---- messages
 
@@ -127,6 +131,9 @@ class JetStream:
     async def batch(self, stream: str, subject: str, number: int, limit: int, max_bytes: int) -> Batch:
         """Messages of a subject or pattern from a number on, as any replica has them."""
         body = _encode({"seq": number, "batch": limit, "next_by_subj": subject, "max_bytes": max_bytes})
+        return await self._in_turn(self._collect(stream, body))
+
+    async def _collect(self, stream: str, body: bytes) -> Batch:
         give_up = self._loop.time() + self._timeout
         while True:
             collected = _Collected(self._loop)
@@ -167,7 +174,27 @@ class JetStream:
 
     async def _ask(self, subject: str, body: Mapping[str, Any] | None) -> bytes:
         """Ask until there is an answer; whatever it is, the question can be asked twice."""
-        payload = b"" if body is None else _encode(body)
+        return await self._in_turn(self._insist(subject, b"" if body is None else _encode(body)))
+
+    async def _in_turn(self, question: Coroutine[Any, Any, T]) -> T:
+        try:
+            await self._turns.take()
+        except BaseException as error:
+            question.close()
+            if isinstance(error, TimeoutError):
+                raise StoreUnavailableError(
+                    f"{self._shown} gives no answer: no answer came in time"
+                ) from None
+            raise
+        is_answered = False
+        try:
+            answer = await question
+            is_answered = True
+            return answer
+        finally:
+            self._turns.give_back(answered=is_answered)
+
+    async def _insist(self, subject: str, payload: bytes) -> bytes:
         give_up = self._loop.time() + self._timeout
         question = _Question(self._loop)
         pause = _ASK_AGAIN

@@ -226,6 +226,12 @@ class Log:
     def _publish(self, append: Append) -> None:
         """Send it, if what is known of its stream says that it may be stored; else look."""
         self._under_way += 1
+        if self._loop.time() >= append.deadline and not append.is_tried:
+            # It has waited for too long behind others; of what was never sent it can be told what became of it.
+            self._loop.call_soon(
+                self._finish, append, self._unavailable(append, "its turn did not come in time")
+            )
+            return
         end = self._end(append)
         is_known = end is not None and end.version == append.expected
         if end is None or not is_known or (append.last_id and append.last_id != end.event_id):
