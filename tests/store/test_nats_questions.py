@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# pyright: reportPrivateUsage=false
 import asyncio
 from collections.abc import AsyncIterator
 
@@ -99,3 +100,37 @@ async def test_who_is_cancelled_while_he_waits_takes_no_turn(connection: Connect
     await until(lambda: any(b"-1" in question.data for question in heard))
     await next(question for question in heard if b"-1" in question.data).respond(b'{"name": "bank"}')
     assert await last == {"name": "bank"}
+
+
+async def page(question: Msg, numbers: list[int], *, lost: int = 0) -> None:
+    """Answer as a server does, except for what is lost on its way."""
+    last = 0
+    for number in numbers:
+        headers = {
+            "Nats-Sequence": str(number),
+            "Nats-Subject": f"bank.e.account.{number}",
+            "Nats-Last-Sequence": str(last),
+        }
+        if number != lost:
+            await question._client.publish(question.reply, b"data", headers=headers)
+        last = number
+    end = {"Status": "204", "Nats-Num-Pending": "0", "Nats-Last-Sequence": str(last)}
+    await question._client.publish(question.reply, b"", headers=end)
+
+
+@pytest.mark.parametrize("lost", [3, 5, 9])
+async def test_a_page_of_which_a_part_is_lost_on_its_way_is_asked_for_again(
+    connection: Connection, lost: int
+) -> None:
+    """Each message names the one before it: else a reader would pass events that he has not seen."""
+    heard: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        heard.append(question)
+        await page(question, [3, 5, 9], lost=lost if len(heard) == 1 else 0)
+
+    await connection.client.subscribe("$JS.API.DIRECT.GET.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    batch = await JetStream(connection).batch("ASKED", "bank.e.*.*", 1, 10, 1_000)
+    assert [message.number for message in batch.messages] == [3, 5, 9]
+    assert batch.is_end
+    assert len(heard) == 2

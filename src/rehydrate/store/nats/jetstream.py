@@ -269,6 +269,10 @@ class _Collected:
             self._end(message)
             return False
         headers = message.headers or {}
+        if int(headers.get("Nats-Last-Sequence", 0)) != (self.messages[-1].number if self.messages else 0):
+            # A connection between servers may break, and be there again, in the middle of a batch.
+            self._end(NotAnswered("a part of a page was lost on its way", is_sent=True))
+            return False
         if "Nats-Sequence" in headers:
             self.messages.append(
                 Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
