@@ -116,8 +116,9 @@ async def at_rest(store: Store, bank: Any) -> None:
     while True:
         head = (await store.head()).position
         await asyncio.sleep(0.01)
-        places = [one.position for one in bank.statistics().consumers]
-        if min(places) >= head == (await store.head()).position:
+        consumers = bank.statistics().consumers
+        is_sent = not any(one.parked for one in consumers)
+        if is_sent and min(one.position for one in consumers) >= head == (await store.head()).position:
             return
 
 

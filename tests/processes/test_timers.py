@@ -89,12 +89,12 @@ async def test_a_timer_fires_once_when_it_is_due_and_not_before(store: Store, fa
         await bank.dispatch(account, "ada", Deposit(5))
         await fake_clock.advance(SOON - 2)
         assert await reminded(bank) == []
-        assert await count_pending(store, "reminders") == 1
+        assert await count_pending(store, "reminders:timers") == 1
         await fake_clock.advance(3)
         assert await reminded(bank) == [5]
         await fake_clock.advance(LONG)
         assert await reminded(bank) == [5]
-        assert await count_pending(store, "reminders") == 0
+        assert await count_pending(store, "reminders:timers") == 0
 
 
 async def test_a_timer_that_is_cancelled_does_not_fire(store: Store, fake_clock: FakeClock) -> None:
@@ -104,7 +104,7 @@ async def test_a_timer_that_is_cancelled_does_not_fire(store: Store, fake_clock:
         await bank.dispatch(account, "ada", Withdraw(1))
         await fake_clock.advance(LONG)
         assert await reminded(bank) == []
-        assert await count_pending(store, "reminders") == 0
+        assert await count_pending(store, "reminders:timers") == 0
 
 
 async def test_a_timer_takes_the_place_of_one_of_its_name(store: Store, fake_clock: FakeClock) -> None:
@@ -184,7 +184,7 @@ async def test_many_timers_that_are_due_at_once_fire_once_each(store: Store, fak
     async with app.open(store, clock=fake_clock, limits=LIMITS) as bank:
         await asyncio.gather(*[bank.dispatch(account, f"a{n}", Deposit(100 + n)) for n in range(300)])
         await fake_clock.advance(SOON - 1)
-        assert await count_pending(store, "reminders") == 300
+        assert await count_pending(store, "reminders:timers") == 300
         await fake_clock.advance(3)
         assert sorted(await reminded(bank)) == [100 + n for n in range(300)]
 

@@ -19,6 +19,7 @@ from rehydrate.runtime.control import ConsumerStatus, consumers_of, pause, remov
 from rehydrate.runtime.parking import list_parked
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.tenure import kept_in
+from rehydrate.runtime.timers import count_pending
 from rehydrate.store.port import Store
 
 _COLUMNS: Final = (
@@ -32,6 +33,7 @@ _COLUMNS: Final = (
     Column("parked", 7, is_number=True),
     Column("reason", 0),
 )
+_PROCESS_COLUMNS: Final = (*_COLUMNS[:-1], Column("pending", 8, is_number=True), _COLUMNS[-1])
 _PARKED_COLUMNS: Final = (
     Column("position", 12, is_number=True),
     Column("stream", 32),
@@ -51,23 +53,39 @@ ACTIONS: Final[dict[str, Callable[[Store, str], Awaitable[None]]]] = {
 }
 
 
-async def show_consumers(url: str, *, projections: bool, as_table: bool) -> int:
-    """List the projections of a store, or its other consumers. Returns the exit code."""
+def _kind(status: ConsumerStatus) -> str:
+    """To which of the commands a consumer belongs."""
+    if ":" in status.name:
+        return "processes"
+    return "subscriptions" if status.revision is None else "projections"
+
+
+async def show_consumers(url: str, *, kind: str, as_table: bool) -> int:
+    """List the projections, subscriptions or process managers of a store. Returns the exit code."""
     async with existing_store(url) as store:
-        found = [
-            status
-            for status in await consumers_of(store, SystemClock())
-            if (status.revision is not None) == projections
-        ]
+        found = [status for status in await consumers_of(store, SystemClock()) if _kind(status) == kind]
+        pending = {
+            status.name: await count_pending(store, status.name) for status in found if kind == "processes"
+        }
     if not as_table:
-        write_json([msgspec.json.encode(status) for status in found])
+        write_json([_as_json(status, pending) for status in found])
+    elif kind == "processes":
+        rows = RowWriter(_PROCESS_COLUMNS)
+        for status in found:
+            rows.write([*_row(status)[:-1], f"{pending[status.name]:,}", status.reason])
     else:
         rows = RowWriter(_COLUMNS)
         for status in found:
             rows.write(_row(status))
     if not found:
-        say(f"{store.url} has no {'projections' if projections else 'subscriptions'}")
+        say(f"{store.url} has no {'process managers' if kind == 'processes' else kind}")
     return 0
+
+
+def _as_json(status: ConsumerStatus, pending: dict[str, int]) -> bytes:
+    if status.name not in pending:
+        return msgspec.json.encode(status)
+    return msgspec.json.encode({**msgspec.structs.asdict(status), "pending": pending[status.name]})
 
 
 def _row(status: ConsumerStatus) -> list[str]:

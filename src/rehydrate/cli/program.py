@@ -21,7 +21,7 @@ from rehydrate.cli.moving.exporting import export_events
 from rehydrate.cli.moving.importing import import_events
 from rehydrate.cli.node_command import node
 from rehydrate.cli.options import Debug, Json, Limit, Store, Target, check_target
-from rehydrate.cli.projections import projections, subscriptions
+from rehydrate.cli.projections import processes, projections, subscriptions
 from rehydrate.cli.run.session import Options, Streams, run_lines, write_stdout
 from rehydrate.cli.state import show_state
 from rehydrate.cli.streams import show_streams
@@ -40,6 +40,7 @@ program: Final = typer.Typer(
 command: Final = partial(program.command, cls=Command)
 program.add_typer(projections, name="projections")
 program.add_typer(subscriptions, name="subscriptions")
+program.add_typer(processes, name="processes")
 
 
 _SRC: Final = "REHYDRATE_SRC"

@@ -1,4 +1,4 @@
-"""`rehydrate projections` and `rehydrate subscriptions`, as Typer declares them."""
+"""`rehydrate projections`, `rehydrate subscriptions` and `rehydrate processes`, as Typer declares them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _group(kind: str) -> typer.Typer:
         cls=Group,
         invoke_without_command=True,
         rich_markup_mode="rich",
-        help=f"Show the {kind} of a store, and steer them.",
+        help=f"Show the {'process managers' if kind == 'processes' else kind} of a store, and steer them.",
     )
     command = partial(group.command, cls=Command)
 
@@ -57,9 +57,7 @@ def _group(kind: str) -> typer.Typer:
         rehydrate projections list --store sqlite:///bank.db
         """
         perform(
-            lambda: consumers.show_consumers(
-                store, projections=kind == "projections", as_table=wants_table(json)
-            ),
+            lambda: consumers.show_consumers(store, kind=kind, as_table=wants_table(json)),
             debug=debug,
         )
 
@@ -106,6 +104,7 @@ def _group(kind: str) -> typer.Typer:
 
 projections: Final = _group("projections")
 subscriptions: Final = _group("subscriptions")
+processes: Final = _group("processes")
 
 
 @projections.command(cls=Command)

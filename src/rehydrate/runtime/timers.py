@@ -19,7 +19,7 @@ from rehydrate.domain.streams import split_stream_name
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.process import Process
 from rehydrate.runtime.runtime import Runtime
-from rehydrate.runtime.tenure import Tenure, Wait, sleep
+from rehydrate.runtime.tenure import ClosingError, Tenure, Wait, sleep
 from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -41,8 +41,10 @@ JUMP: Final = 60.0
 """Seconds that the wall clock may gain at once without being doubted."""
 DOUBT: Final = 60.0
 """Seconds after which a jump of the wall clock is believed."""
+SAVE_EVERY: Final = 1.0
+"""Seconds after which a place is saved at which nothing changed."""
 SAVE_EVENTS: Final = 10_000
-"""Positions after which a place is saved at which nothing changed."""
+"""Positions after which it is."""
 AGAIN: Final = 5.0
 """Seconds after which a timer is tried again whose instance could not take it."""
 _MOST_CHANGES: Final = 900
@@ -84,6 +86,7 @@ class Timers:
         self._done = 0, ""
         self._next: int | None = None
         """When the first pending timer is due; None if there is none."""
+        self._saved_at = 0.0
         self._clocks = 0, 0.0
         """The wall clock, as far as it is believed, and the monotonic one at that moment."""
         self._doubted: float | None = None
@@ -98,20 +101,26 @@ class Timers:
         self._done = tenure.checkpoint.position, tenure.checkpoint.event_id
         self._clocks = tenure.clock.wall(), tenure.clock.monotonic()
         self._doubted = None
+        self._saved_at = tenure.clock.monotonic()
         await self._look_up_next(tenure)
 
     async def run(self, tenure: Tenure) -> None:
         limit = min(
             PAGE_SIZE, getattr(tenure.store.capabilities, "max_view_changes", _MOST_CHANGES), _MOST_CHANGES
         )
-        while True:
-            await tenure.attend()
-            page = await tenure.read(after=self._done[0], where=self._where, limit=limit)
-            await self._fold(tenure, page)
-            while self._is_due(tenure):
-                await self._fire_lot(tenure)
-            if page.is_last:
-                await self._wait(tenure)
+        try:
+            while True:
+                await tenure.attend()
+                page = await tenure.read(after=self._done[0], where=self._where, limit=limit)
+                await self._fold(tenure, page)
+                while self._is_due(tenure):
+                    await self._fire_lot(tenure)
+                if page.is_last:
+                    await self._wait(tenure)
+        except ClosingError:
+            if self._changes or self._is_ahead(tenure):
+                await self._save(tenure)
+            raise
 
     async def replay(self, tenure: Tenure, key: str | None) -> int:  # noqa: ARG002
         """Nothing is ever parked here."""
@@ -136,15 +145,24 @@ class Timers:
         tenure.progress.handled += len(page.events)
         if page.event_id:
             self._done = page.position, page.event_id
-        if self._changes or self._done[0] - tenure.checkpoint.position >= SAVE_EVENTS:
+        if self._changes or (self._is_ahead(tenure) and self._is_time_to_save(tenure)):
             await self._save(tenure, built=page.is_last or tenure.kept.built)
         else:
             tenure.progress.move(self._done[0])
+
+    def _is_time_to_save(self, tenure: Tenure) -> bool:
+        behind = self._done[0] - tenure.checkpoint.position
+        return behind >= SAVE_EVENTS or tenure.clock.monotonic() - self._saved_at >= SAVE_EVERY
+
+    def _is_ahead(self, tenure: Tenure) -> bool:
+        """Whether more was read than is saved."""
+        return self._done[0] > tenure.checkpoint.position
 
     async def _save(self, tenure: Tenure, *, built: bool | None = None) -> None:
         changes = [ViewChange(key, data) for key, data in self._changes.items()]
         self._changes.clear()
         await tenure.save(*self._done, views=changes, built=built)
+        self._saved_at = tenure.clock.monotonic()
 
     async def _look_up_next(self, tenure: Tenure) -> None:
         first = await tenure.persist(lambda: tenure.store.list_views(self.name, limit=1))
@@ -196,12 +214,16 @@ class Timers:
         """Until there may be more events, or a timer is due, or there is an errand."""
         while not self._is_due(tenure):
             waits: list[Wait] = [lambda: tenure.arrival(after=self._done[0]), tenure.called.wait]
+            seconds = LOOK
             if self._next is not None:
                 seconds = min(LOOK, (self._next - self._now(tenure)) / 1e6)
+            if self._next is not None or self._is_ahead(tenure):
                 waits.append(lambda: sleep(tenure.clock, seconds))  # noqa: B023
             ended = await tenure.first_of(*waits)
             if ended & {0, 1}:
                 return
+            if self._is_ahead(tenure) and self._is_time_to_save(tenure):
+                await self._save(tenure)
 
     def _now(self, tenure: Tenure) -> int:
         """The time of day in microseconds, as far as the wall clock is believed."""
@@ -233,11 +255,13 @@ def timers_of(process: str) -> str:
     return f"{process}:timers"
 
 
-async def count_pending(store: CheckpointStore, process: str) -> int:
-    """How many timers of a process manager are pending, as far as that is known yet."""
+async def count_pending(store: CheckpointStore, consumer: str) -> int:
+    """How many timers lie beside the checkpoint of a consumer: those that are pending, as far as it has read."""
+    if not consumer.endswith(":timers"):
+        return 0
     count, after = 0, ""
     while True:
-        page = await store.list_views(timers_of(process), after=after, limit=PAGE_SIZE)
+        page = await store.list_views(consumer, after=after, limit=PAGE_SIZE)
         count += len(page)
         if len(page) < PAGE_SIZE:
             return count

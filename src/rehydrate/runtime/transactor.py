@@ -16,7 +16,7 @@ from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.lanes import Item
 from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.subscriber import Subscriber
-from rehydrate.runtime.tenure import StoppedError, Tenure
+from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
 from rehydrate.store.port import LogPage, ViewChange
 from rehydrate.transaction import ChangeFailedError
 
@@ -42,14 +42,20 @@ class Transactor(Subscriber):
     async def run(self, tenure: Tenure) -> None:
         if tenure.is_unclean or self._attempt is not None:
             await self._carefully(tenure)
-        while True:
-            await tenure.attend()
-            page = await tenure.read(after=self._read_to, where=self._where, limit=self._declared.batch)
-            self._is_at_end = page.is_last
-            await self._take_in(tenure, page)
-            if page.is_last:
-                behind = self._read_to > tenure.checkpoint.position
-                await tenure.more(after=self._read_to, within=SAVE_EVERY if behind else None)
+        self._read_to, self._read_id = tenure.checkpoint.position, tenure.checkpoint.event_id
+        try:
+            while True:
+                await tenure.attend()
+                page = await tenure.read(after=self._read_to, where=self._where, limit=self._declared.batch)
+                self._is_at_end = page.is_last
+                await self._take_in(tenure, page)
+                if page.is_last:
+                    is_ahead = self._read_to > tenure.checkpoint.position
+                    await tenure.more(after=self._read_to, within=SAVE_EVERY if is_ahead else None)
+        except ClosingError:
+            if self._read_to > tenure.checkpoint.position:
+                await self._save(tenure, (self._read_to, self._read_id))
+            raise
 
     async def _take_in(self, tenure: Tenure, page: LogPage) -> None:
         items = [item for item in map(self._item, page.events) if self._wants(item)]

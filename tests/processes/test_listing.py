@@ -1,0 +1,32 @@
+"""`rehydrate processes`: where process managers are, what they hold back, which timers are pending."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from examples.bank.account import Deposit
+from examples.bank.app import app, bank_account, money_transfer
+from examples.bank.transfer import Request
+from rehydrate.testing.clock import until
+from tests.cli.terminal import typed
+
+
+async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_timers(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'bank.db'}"
+    async with app.open(url) as bank:
+        await bank.dispatch(bank_account, "ada", Deposit(100))
+        for n in range(3):
+            await bank.dispatch(money_transfer, f"t{n}", Request(f"t{n}", "ada", "bob", 30))
+        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 16)
+    listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
+    assert [(one["name"], one["pending"], one["behind"]) for one in listed] == [
+        ("transfers:events", 0, 0),
+        ("transfers:sends", 0, 0),
+        ("transfers:timers", 3, 0),
+    ]
+    assert await asyncio.to_thread(lambda: typed("subscriptions", "--store", url).answers) == []
+    paused = await asyncio.to_thread(lambda: typed("processes", "pause", "transfers:sends", "--store", url))
+    assert paused.code == 0
+    listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
+    assert listed[1]["state"] == "paused"
