@@ -103,11 +103,11 @@ class Views:
         while True:
             if _is_there(consumer, at_least):
                 return
-            if consumer.is_built:
-                # It runs here, and says itself how far it is.
-                await self._either(consumer, at_least, min(_POLL_BESIDE, due - self._clock.monotonic()))
-                if _is_there(consumer, at_least):
-                    return
+            left = due - self._clock.monotonic()
+            if consumer.is_built and left > 0:
+                # It runs here, and says itself how far it is: nobody asks the store.
+                await self._either(consumer, at_least, min(_POLL_BESIDE, left))
+                continue
             checkpoint = await self._store.load_checkpoint(projection.consumer)
             position, built = _where(checkpoint)
             if position >= at_least and built:
