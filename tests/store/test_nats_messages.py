@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.msg import Msg
 
 from rehydrate.errors import (
     AppendTooLargeError,
@@ -341,3 +342,32 @@ async def test_as_many_snapshots_are_kept_as_asked_for(store: NatsStore) -> None
             await store.save_snapshot(snapshot("account-1", version), keep=keep)
         info = await store._jetstream.api(f"STREAM.INFO.{name_of(store)}-snapshots")
         assert info["state"]["messages"] == keep
+
+
+async def test_what_is_removed_is_what_was_there_when_it_was_asked_for(
+    store: NatsStore, nats_url: str
+) -> None:
+    """A question whose answer is late is asked again, and the second may come late as well."""
+    purges: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        purges.append(question)
+
+    other = await opened(nats_url)
+    for kind in ("snapshots", "consumers"):
+        await other._connection.listen(f"$JS.API.STREAM.PURGE.{name_of(store)}-{kind}", hear)
+    await other._connection.client.flush()
+    await store.save_snapshot(snapshot("account-1", 1), keep=2)
+    await store.save_checkpoint(checkpoint("balances", 1), previous=None)
+    await store.delete_snapshots("account-1")
+    await store.remove_checkpoint("balances")
+    assert await store.load_snapshot("account-1") is None
+    assert await store.load_checkpoint("balances") is None
+    await store.save_snapshot(snapshot("account-1", 2), keep=2)
+    await store.save_checkpoint(checkpoint("balances", 2), previous=None)
+    await until(lambda: len(purges) >= 3)
+    for purge in purges[:3]:
+        await store._connection.ask(purge.subject, purge.data)
+    assert await store.load_snapshot("account-1") == snapshot("account-1", 2)
+    assert await store.load_checkpoint("balances") == checkpoint("balances", 2)
+    await other.close()

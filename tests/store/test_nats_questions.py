@@ -1,8 +1,9 @@
 """Questions to JetStream are asked again while nobody answers them, and any answer will do."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-# pyright: reportPrivateUsage=false
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -147,10 +147,11 @@ class Consumers:
         await self._forget_views(name, generation)
 
     async def remove(self, name: str) -> None:
-        _, there = await self._record(name)
+        number, there = await self._record(name)
         if there is None:
             return
-        await self._purge(self._subjects.checkpoint(name))
+        # A question is asked again where its answer is late: what is saved after this is not to go with the second one.
+        await self._purge(self._subjects.checkpoint(name), upto=number)
         await self._forget_views(name, there.generation)
 
     async def _record(self, name: str) -> tuple[int, _Record | None]:
@@ -202,8 +203,9 @@ class Consumers:
         """Give back the room of views that are nobody's any more; where that fails they only take room."""
         await self._purge(self._subjects.views(name, generation))
 
-    async def _purge(self, pattern: str) -> None:
-        await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": pattern})
+    async def _purge(self, pattern: str, *, upto: int | None = None) -> None:
+        up_to_there = {} if upto is None else {"seq": upto + 1}
+        await self._jetstream.api(f"STREAM.PURGE.{self._in}", {"filter": pattern, **up_to_there})
 
 
 def _view(message: Message | None) -> bytes | None:
