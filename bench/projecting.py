@@ -17,6 +17,8 @@ from rehydrate import App, EventEnvelope, Projection, Runtime, open_store
 from rehydrate.store.port import NewEvent, Store
 
 _APPEND: Final = 10
+_RATE: Final = 1_000
+"""Commands a second, while it is measured how long a view takes."""
 _METADATA: Final = b'{"command_id":"0197f3a0c2d07c1e8a00000000000000"}'
 """As large as what a command writes."""
 
@@ -150,6 +152,27 @@ async def read(store: Store, size: Size, head: int) -> Sample:
             after = page.position
         seconds += perf_counter() - began
     return Sample(events / seconds, {"events": events, "seconds": seconds})
+
+
+def memory_latency(percent: int, size: Size, _: Path) -> Sample:
+    """Milliseconds from the answer of a command to its view, which so many percent of them stayed below."""
+    return _latency("memory://", percent, size)
+
+
+def sqlite_latency(percent: int, size: Size, folder: Path) -> Sample:
+    """The same on a file."""
+    return _latency(f"sqlite:///{folder / 'bank.db'}", percent, size)
+
+
+def postgres_latency(percent: int, size: Size, _: Path) -> Sample:
+    """The same on PostgreSQL."""
+    with Server.POSTGRES.database() as url:
+        return _latency(url, percent, size)
+
+
+def _latency(url: str, percent: int, size: Size) -> Sample:
+    found = asyncio.run(latencies(url, rate=_RATE, seconds=size.seconds))
+    return Sample(found[len(found) * percent // 100], {"commands": len(found), "rate": _RATE})
 
 
 async def latencies(url: str, *, rate: int, seconds: float) -> list[float]:

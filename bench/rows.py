@@ -171,6 +171,20 @@ def _projecting(
     )
 
 
+def _viewing(
+    name: str, measure: Callable[[int, Size, Path], Sample], server: Server | None, **at_most: float
+) -> Row:
+    """How long a view takes to have what a command did, at 1,000 commands a second."""
+    return Row(
+        name=f"view-{name.lower()}",
+        title=f"From a command's answer to its view, {name}, 1,000 commands/s",
+        unit="ms",
+        contestants=(Contestant("p50", partial(measure, 50)), Contestant("p99", partial(measure, 99))),
+        at_most=at_most,
+        server=server,
+    )
+
+
 _PROJECTED: Final = (
     ("SQLite", projecting.sqlite_rate, projecting.sqlite_read_rate, peer_projecting.sqlite_rate, None),
     (
@@ -290,6 +304,9 @@ ROWS: Final = (
         ratios=(Ratio(REHYDRATE, PEER, 8), Ratio(REHYDRATE, FOLD)),
     ),
     *(_projecting(*each) for each in _PROJECTED),
+    _viewing("memory", projecting.memory_latency, None),
+    _viewing("SQLite", projecting.sqlite_latency, None),
+    _viewing("PostgreSQL", projecting.postgres_latency, Server.POSTGRES, p50=10, p99=50),
     _on_postgres(1, peer_goal=1, raw_goal=None),
     _on_postgres(64, peer_goal=10, raw_goal=0.4),
     _on_postgres(1_000, peer_goal=None, raw_goal=0.4),
