@@ -25,7 +25,13 @@ TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2,
 @pytest.mark.parametrize(
     ("contestant", "servers"),
     [
-        pytest.param(each, (row.server, row.also), id=f"{row.name}: {each.name}")
+        pytest.param(
+            each,
+            (row.server, row.also),
+            id=f"{row.name}: {each.name}",
+            # A cluster starts for each of these: one kind of use shows that they run.
+            marks=[pytest.mark.slow] if row.also is not None and each not in row.contestants[:2] else [],
+        )
         for row in ROWS
         for each in row.contestants
     ],
