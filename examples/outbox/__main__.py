@@ -12,6 +12,7 @@ import signal
 from contextlib import AsyncExitStack
 
 import nats
+from nats.js.api import StreamConfig
 
 from examples.bank.aggregates import bank_account, money_transfer
 from examples.outbox.to_nats import to_nats
@@ -36,10 +37,11 @@ async def publish(
             # In the order of each stream, eight streams at a time.
             bank.subscribe("outbox.webhook", to_webhook(webhook, SOURCE), workers=8, on_error=PATIENT)
         if nats_url is not None:
-            client = await nats.connect(nats_url)
+            client = await nats.connect(nats_url)  # pyright: ignore[reportUnknownMemberType]
             stack.push_async_callback(client.close)
-            jetstream = client.jetstream()
-            await jetstream.add_stream(name=prefix, subjects=[f"{prefix}.>"])
+            jetstream = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
+            configuration = StreamConfig(name=prefix, subjects=[f"{prefix}.>"])
+            await jetstream.add_stream(configuration)  # pyright: ignore[reportUnknownMemberType]
             bank.subscribe("outbox.nats", to_nats(jetstream, prefix, SOURCE), on_error=PATIENT)
         ending = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

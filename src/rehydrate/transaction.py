@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -17,7 +17,7 @@ class ChangeFailedError(Exception):
 
 
 @contextmanager
-def inside() -> Iterator[None]:
+def inside() -> Generator[None]:
     """Here runs what has the open transaction of a store."""
     token = _is_inside.set(True)
     try:

@@ -44,12 +44,12 @@ class Receiver(ThreadingHTTPServer):
 
 
 class _Answering(BaseHTTPRequestHandler):
-    server: Receiver
-
     def do_POST(self) -> None:
+        receiver = self.server
+        assert isinstance(receiver, Receiver)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["Content-Type"] == "application/cloudevents+json"
-        self.send_response(self.server.take(self.headers["Idempotency-Key"], body))
+        self.send_response(receiver.take(self.headers["Idempotency-Key"], body))
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
@@ -106,9 +106,9 @@ async def test_every_event_is_once_in_the_jetstream_stream(tmp_path: Path, nats_
     store = f"sqlite:///{tmp_path / 'bank.db'}"
     prefix = f"outbox_{tmp_path.name}"
     server = nats_server.fresh_url().rpartition("/")[0]
-    client = await nats.connect(server)
+    client: Any = await nats.connect(server)  # pyright: ignore[reportUnknownMemberType]
     try:
-        jetstream = client.jetstream()
+        jetstream: Any = client.jetstream()
         await jetstream.add_stream(name=prefix, subjects=[f"{prefix}.>"])
         async with app.open(store, consumers=False) as bank:
             for n in range(300):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -174,6 +174,14 @@ def follow(seen: tuple[str, ...], event: plain.Event | Rejected) -> Iterable[Sen
             pass
 
 
+def nothing_follows(_seen: Any, _event: Any) -> Iterable[Send]:
+    return ()
+
+
+def unchanged(state: Any, _event: Any) -> Any:
+    return state
+
+
 def copying(**fields: Any) -> ProcessManager[tuple[str, ...], plain.Event]:
     declared: dict[str, Any] = {
         "name": "copying",
@@ -206,7 +214,10 @@ class Mended:
     def __init__(self) -> None:
         known = JsonCodec(plain.Event)
         self.names, self.encode = known.names, known.encode
-        self.decoders = {**known.decoders, "Unknown": lambda data: plain.Deposited(len(data))}
+        self.decoders: dict[str, Callable[[bytes], Any]] = {**known.decoders, "Unknown": self._unknown}
+
+    def _unknown(self, data: bytes) -> plain.Deposited:
+        return plain.Deposited(len(data))
 
 
 def app_with_copies(codec: Any = None) -> App:
@@ -267,7 +278,7 @@ async def test_a_bug_in_react_stops_it_and_nothing_is_lost(
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         assert "a bug in react" in bank.statistics().consumers[0].reason
     assert await types_in(store, "copying-a") == []
-    async with app_with(react=lambda _seen, _event: ()).open(store) as bank:
+    async with app_with(react=nothing_follows).open(store) as bank:
         await at_rest(bank)
     assert await types_in(store, "copying-a") == ["rehydrate.Handled"]
     assert "a bug in react" in caplog.text
@@ -355,7 +366,7 @@ async def test_two_processes_take_each_event_in_once(store: Store) -> None:
 )
 def test_what_cannot_work_is_refused_when_the_app_is_built(fields: dict[str, Any], reason: str) -> None:
     if "initial" in fields and "snapshot" in fields:
-        fields = fields | {"evolve": lambda state, _event: state}
+        fields = fields | {"evolve": unchanged}
     with pytest.raises(ConfigurationError, match=reason):
         app_with(**fields)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -157,7 +157,7 @@ async def test_a_start_reads_pending_timers_and_no_history(store: Store, fake_cl
             await bank.dispatch(account, f"a{n}", Deposit(5))
         await fake_clock.advance(2)
     head = (await store.head()).position
-    watched = Watched(store)
+    watched: Any = Watched(store)
     async with app.open(watched, clock=fake_clock, limits=LIMITS) as bank:
         await fake_clock.advance(SOON + 2)
         assert len(await reminded(bank)) == 20
@@ -259,7 +259,7 @@ ACTIONS = st.lists(
 
 
 @asynccontextmanager
-async def two_processes(store: Store, clock: FakeClock) -> Any:
+async def two_processes(store: Store, clock: FakeClock) -> AsyncGenerator[tuple[Runtime, Runtime]]:
     limits = Limits(takeover_after=5)
     async with (
         app.open(store, clock=clock, limits=limits, consumers=False) as one,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -112,6 +113,9 @@ class OnPostgres:
 
 
 class OnMongodb:
+    collection = ""
+    """Of the test that runs."""
+
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -120,7 +124,7 @@ class OnMongodb:
 
     @staticmethod
     async def handler(envelope: EventEnvelope[Event], session: AsyncClientSession) -> None:
-        balances = session.client["read_models"][DATABASE]
+        balances = session.client["read_models"][OnMongodb.collection]
         await balances.update_one(
             {"_id": envelope.aggregate_id}, {"$inc": {"amount": 0}}, upsert=True, session=session
         )
@@ -131,18 +135,14 @@ class OnMongodb:
     async def balances(self) -> dict[str, int]:
         client: pymongo.AsyncMongoClient[dict[str, Any]] = pymongo.AsyncMongoClient(self.url)
         try:
-            found = client["read_models"][DATABASE].find()
+            found = client["read_models"][OnMongodb.collection].find()
             return {one["_id"]: one["amount"] async for one in found}
         finally:
             await client.close()
 
 
-DATABASE = ""
-
-
 @pytest.fixture(params=["sqlite", "postgres", "mongodb"])
 async def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    global DATABASE  # noqa: PLW0603 - the handler of MongoDB has to know whose database it is in
     made: Any
     if request.param == "sqlite":
         made = OnSqlite(f"sqlite:///{tmp_path / 'bank.db'}")
@@ -152,7 +152,7 @@ async def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         made = OnPostgres(request.getfixturevalue("postgres_url"))
     else:
         made = OnMongodb(request.getfixturevalue("mongodb_url"))
-        DATABASE = made.url.partition("?")[0].rpartition("/")[2]
+        OnMongodb.collection = made.url.partition("?")[0].rpartition("/")[2]
     await made.make()
     return made
 
@@ -172,7 +172,7 @@ async def caught_up(runtime: Runtime) -> None:
 
 def failing(handler: Callable[..., Any], fails: Callable[[EventEnvelope[Event]], bool]) -> Callable[..., Any]:
     """The handler, which fails after it has written."""
-    if asyncio.iscoroutinefunction(handler):
+    if inspect.iscoroutinefunction(handler):
 
         async def failing_async(envelope: EventEnvelope[Event], connection: Any) -> None:
             await handler(envelope, connection)
@@ -288,7 +288,7 @@ async def test_dispatch_append_and_state_inside_of_one_are_refused(tables: Any) 
     def in_thread(envelope: EventEnvelope[Event], connection: Any) -> None:
         asyncio.run(ask())
 
-    handler = in_coroutine if asyncio.iscoroutinefunction(tables.handler) else in_thread
+    handler = in_coroutine if inspect.iscoroutinefunction(tables.handler) else in_thread
     async with app_of(tables, handler=handler).open(tables.url, limits=LIMITS) as bank:
         opened.append(bank)
         await bank.dispatch(account, "ada", Deposit(5))
@@ -313,7 +313,7 @@ async def test_a_handler_of_the_wrong_kind_is_refused(tables: Any) -> None:
 
     def plain(envelope: Any, connection: Any) -> None: ...
 
-    wrong = plain if asyncio.iscoroutinefunction(tables.handler) else coroutine_function
+    wrong = plain if inspect.iscoroutinefunction(tables.handler) else coroutine_function
     with pytest.raises(ConfigurationError, match="it must be a"):
         async with app_of(tables, handler=wrong).open(tables.url):
             pass

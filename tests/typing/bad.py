@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from rehydrate import Aggregate, App, EventEnvelope, Projection, Runtime
+from rehydrate import Aggregate, App, EventEnvelope, ProcessManager, Projection, Rejected, Runtime, Send
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
 from tests.typing.bank import (
@@ -157,3 +157,30 @@ def projections() -> None:
 async def views(bank: Runtime) -> str:
     await bank.view("tallies", "ada")  # refused: the name in place of the projection
     return await bank.view(tallies, "ada")  # refused: a view is no text
+
+
+def correlate(envelope: EventEnvelope[Event]) -> str | None:
+    return envelope.aggregate_id
+
+
+def progress(count: int, event: Event | Rejected) -> int:
+    return count + 1
+
+
+def progress_without_refusals(count: int, event: Event) -> int:
+    return count + 1
+
+
+def follow(count: int, event: Event | Rejected) -> list[Send]:
+    return []
+
+
+def follow_with_commands(count: int, event: Event | Rejected) -> list[Deposit]:
+    return [Deposit(1)]
+
+
+class Processes:
+    deaf = ProcessManager(name="p", initial=0, correlate=correlate, evolve=progress_without_refusals, react=follow, sources=[bank_account])  # refused: refusals come back, too
+    bare = ProcessManager(name="p", initial=0, correlate=correlate, evolve=progress, react=follow_with_commands, sources=[bank_account])  # refused: a command without a receiver
+    astray = Send(tree, "oak", Deposit(1))  # refused: another's command
+    named = Send("bank_account", "ada", Deposit(1))  # refused: the name in place of the aggregate

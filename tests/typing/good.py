@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, assert_type
 
-from rehydrate import Aggregate, App, CommandResult, EventEnvelope, Projection, Runtime
+from rehydrate import (
+    Aggregate,
+    App,
+    Cancel,
+    CommandResult,
+    EventEnvelope,
+    ProcessManager,
+    Projection,
+    Rejected,
+    Runtime,
+    Send,
+    TransactionalHandler,
+)
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
 from tests.typing.bank import (
@@ -106,3 +118,53 @@ assert_type(trees, Projection[int, Grown])
 async def views(bank: Runtime) -> None:
     assert_type(await bank.view(tallies, "ada", at_least=1), int)
     assert_type(await bank.views(trees, prefix="o"), list[tuple[str, int]])
+
+
+def correlate(envelope: EventEnvelope[Event]) -> str | None:
+    return envelope.aggregate_id
+
+
+def progress(count: int, event: Event | Rejected) -> int:
+    match event:
+        case Rejected(send, rejection):
+            assert_type(send, Send)
+            return len(rejection.facts)
+        case Deposited(amount) | Withdrawn(amount):
+            return count + amount
+
+
+def follow(count: int, event: Event | Rejected) -> Iterable[Send | Cancel]:
+    if count and not isinstance(event, Rejected):
+        yield Send(bank_account, "fees", Deposit(1))
+    yield Cancel("time-out")
+
+
+def follow_with_sends(count: int, event: Event | Rejected) -> list[Send]:
+    return [Send(tree, str(count), Grow())]
+
+
+fees = ProcessManager(
+    name="fees", initial=0, correlate=correlate, evolve=progress, react=follow, sources=[bank_account]
+)
+assert_type(fees, ProcessManager[int, Event])
+App(
+    aggregates=[bank_account, tree],
+    processes=[
+        fees,
+        ProcessManager(
+            name="more",
+            initial=0,
+            correlate=correlate,
+            evolve=progress,
+            react=follow_with_sends,
+            sources=[bank_account],
+        ),
+    ],
+)
+
+
+async def write(envelope: EventEnvelope[Event], connection: Any) -> None:
+    await connection.execute("INSERT INTO seen VALUES ($1)", envelope.position)
+
+
+TransactionalHandler(name="write", handler=write, types=[Deposited])

@@ -135,11 +135,12 @@ _NAMES: Final[dict[type, str]] = {
 class InstanceCodec:
     """The events of instances as JSON under Rehydrate's own names."""
 
-    names: Mapping[type, str] = _NAMES
-    encode: Callable[[Any], bytes] = staticmethod(msgspec.json.Encoder().encode)
-    decoders: Mapping[str, Callable[[bytes], Any]] = {
-        name: msgspec.json.Decoder(kind).decode for kind, name in _NAMES.items()
-    }
+    def __init__(self) -> None:
+        self.names: Mapping[type, str] = _NAMES
+        self.encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+        self.decoders: Mapping[str, Callable[[bytes], Any]] = {
+            name: msgspec.json.Decoder(kind).decode for kind, name in _NAMES.items()
+        }
 
 
 class PendingTimer(msgspec.Struct, frozen=True):

@@ -151,7 +151,7 @@ class Process:
             raise ConfigurationError(
                 f"{send.aggregate.name!r} is not one of the App's aggregates; add it to App(aggregates=[...])"
             )
-        name = target.codecs.commands.names.get(type(send.command))
+        name = target.codecs.commands.names.get(send.command.__class__)
         if name is None:
             raise ConfigurationError(
                 f"aggregate {send.aggregate.name!r} takes no command {type(send.command).__name__}"
