@@ -26,7 +26,7 @@ from rehydrate import (
     open_store,
 )
 from rehydrate.runtime import projector
-from rehydrate.store.port import Store
+from rehydrate.store.port import NewEvent, Store
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import until
 from tests.bank import Deposit, Event, Touch, Withdraw, account, bank_account
@@ -157,6 +157,16 @@ async def test_a_key_that_begins_with_what_is_reserved_is_refused(store: Store) 
         await bank.dispatch(account, "ada", Deposit(1))
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         assert "U+0001, which is for Rehydrate's own" in bank.statistics().consumers[0].reason
+
+
+async def test_a_place_at_which_nothing_changed_is_saved_at_the_end(store: Store) -> None:
+    async with app.open(store) as bank:
+        await bank.dispatch(account, "ada", Deposit(1))
+        await store.append("other-1", [NewEvent(id="one", type="Any", data=b"{}")], expected_version=0)
+        await bank.view(balances, "ada", at_least=2)
+    checkpoint = await store.load_checkpoint(balances.consumer)
+    assert checkpoint is not None
+    assert checkpoint.position == 2
 
 
 # ---- waiting

@@ -270,12 +270,12 @@ class Consumer:
                 continue
 
     async def _work(self, *, is_unclean: bool) -> None:
-        self.state, self.reason = "running", ""
         try:
             tenure = await self._begin(self._holder, self.progress, is_unclean=is_unclean)
             await self._check_log(tenure)
             await self.work.enter(tenure)
             self._tenure = tenure
+            self.state, self.reason = "running", ""
             await self.work.run(tenure)
         except (CorruptStoreError, ConfigurationError) as error:
             raise StoppedError(str(error)) from error

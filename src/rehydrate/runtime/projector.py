@@ -126,7 +126,7 @@ class Projector:
                     await self._at_the_end(tenure)
                     reading = asyncio.ensure_future(self._read(tenure, self._done[0]))
         except ClosingError:
-            if self._changed or self._parked.unsaved:
+            if self._changed or self._parked.unsaved or self._done[0] > tenure.checkpoint.position:
                 await self._save(tenure)
             raise
         finally:
