@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import trustme
 
 from rehydrate import StoreUnavailableError
 from rehydrate.nats.address import read_nats_address
-from rehydrate.nats.connection import Connection
+from rehydrate.nats.connection import Connection, NotAnsweredError
 from rehydrate.store_url import StoreUrl
+from rehydrate.testing.servers import NatsServer
 
 INFO = b'INFO {"server_id":"x","version":"2.12.0","proto":1,"headers":true,"max_payload":8388608,"tls_required":true}\r\n'
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -67,3 +68,26 @@ async def test_a_server_that_is_lost_as_soon_as_it_encrypts_is_tried_again(dying
         connection = Connection(read_nats_address(StoreUrl(dying)))
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             await connection.open()
+
+
+async def test_a_client_whose_task_of_connecting_again_dies_is_replaced(
+    start_nats: Callable[..., NatsServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await asyncio.to_thread(start_nats)
+    connection = Connection(read_nats_address(StoreUrl(f"{server.url}/x?timeout=20")))
+    await connection.open()
+    client = connection.client
+
+    def fails() -> bytes:
+        raise RuntimeError("a bug of the client")
+
+    client._connect_command = fails  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    answer = None
+    while answer is None:
+        with suppress(NotAnsweredError):
+            answer = await connection.ask("$JS.API.INFO", timeout=20)
+    assert connection.client is not client
+    assert "a bug of the client" in caplog.text
+    await connection.close()

@@ -262,6 +262,8 @@ class Connection:
 
     def _sweep_calls(self) -> None:
         now = self._loop.time()
+        if not self._connected.is_set():
+            self._look_after_client()
         late = [token for token, call in self._calls.items() if call.deadline < now]
         for token in late:
             self._give_up(token, "no answer came in time")
@@ -377,6 +379,24 @@ class Connection:
                 return
         finally:
             self._reopening = None
+
+    def _look_after_client(self) -> None:
+        """A client whose task of connecting again has died would never do it, nor say so: it is closed, for another one."""
+        client = self._client
+        if client is None:
+            return
+        task = client._reconnection_task  # pyright: ignore[reportPrivateUsage]
+        if task is None or not task.done() or task.cancelled() or task.exception() is None:
+            return
+        if self._reopening is None and self._closed is None:
+            logger.error(
+                "%s: connecting again failed in an unforeseen way: %r", self.address.shown, task.exception()
+            )
+            self._reopening = self._loop.create_task(self._replace(client))
+
+    async def _replace(self, client: Client) -> None:
+        await _close(client)
+        await self._reopen()
 
     # ---- closing
 
