@@ -47,7 +47,7 @@ class TidyTransport(TcpTransport):
             # nats-py makes a protocol that nobody tells of its transport: it could not hold back a server that is too
             # fast, and asyncio warns when the server says goodbye.
             transport = self._io_writer.transport
-            protocol: asyncio.BaseProtocol | None = transport.get_protocol()
+            protocol: Any = transport.get_protocol()
             if protocol is None:
                 # The client tries the next server after this, and after nothing else.
                 raise ConnectionResetError("the server was lost as soon as the connection was encrypted")
