@@ -91,7 +91,8 @@ def machine() -> str:
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on {platform.system()} "
         f"{platform.release().partition('-')[0]}, {os.cpu_count()} cores of {platform.machine()}, {memory:.0f} GiB; all "
-        "three hosts are network namespaces of this one machine and share its cores and its disk."
+        "three hosts are network namespaces of this one machine and share its cores and its disk. Its load was "
+        f"{os.getloadavg()[2]:.0f} over the last quarter of an hour."
     )
 
 
