@@ -21,6 +21,7 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
+from rehydrate.store.nats.jetstream import Batch
 from rehydrate.store.nats.reader import Reader
 from rehydrate.store.nats.store import NatsStore
 from rehydrate.store.nats.subjects import Subjects, as_text, as_token
@@ -133,6 +134,56 @@ async def test_a_filter_on_one_aggregate_or_stream_is_the_servers_work(
 
 
 # ---- appends
+
+
+@pytest.mark.parametrize(
+    "where", [LogFilter(aggregates=frozenset({"purse"})), LogFilter(streams=frozenset({"purse-1"}))]
+)
+async def test_a_filter_passes_nothing_of_which_a_former_leader_has_not_heard(
+    three_nats_url: str, monkeypatch: pytest.MonkeyPatch, where: LogFilter
+) -> None:
+    """A leader that stood still answers for a moment when it wakes up: one question to it, and one to its successor."""
+    store = await opened(three_nats_url)
+    await fill(store, "account-1", 3)
+    new = events(1)
+    await store.append("purse-1", new, expected_version=0)
+    await fill(store, "account-2", 1)
+    reader = store._reader
+    batch = reader._jetstream.batch
+
+    async def of_before(*_: object) -> None:
+        return None
+
+    async def at_first_of_before(*question: Any) -> Batch:
+        monkeypatch.setattr(reader._jetstream, "batch", batch)
+        return Batch([], is_end=True)
+
+    monkeypatch.setattr(reader._history, "next", of_before)
+    monkeypatch.setattr(reader._jetstream, "batch", at_first_of_before)
+    page = await store.read_all(where=where)
+    assert ids(page.events) == ids(new)
+    assert page.is_last
+    assert (await store.read_all(after=page.position, where=where)).position == page.position
+    await store.close()
+
+
+async def test_a_filter_on_more_streams_than_a_server_counts_passes_what_does_not_match(
+    three_nats_url: str,
+) -> None:
+    store = await opened(three_nats_url)
+    purses = [f"purse-{n}" for n in range(1_025)]
+    await asyncio.gather(*[store.append(purse, events(1), expected_version=0) for purse in purses])
+    await fill(store, "account-1", 5)
+    where = LogFilter(aggregates=frozenset({"purse"}))
+    read: list[str] = []
+    position, is_last = 0, False
+    while not is_last:
+        page = await store.read_all(after=position, limit=500, where=where)
+        read += [event.stream for event in page.events]
+        position, is_last = page.position, page.is_last
+    assert sorted(read) == sorted(purses)
+    assert position == (await store.head()).position
+    await store.close()
 
 
 async def test_a_message_that_ids_make_too_large_is_refused_before_it_is_sent(store: NatsStore) -> None:

@@ -34,6 +34,7 @@ FULL: Final = frozenset({NO_RESOURCES, STORAGE_RESOURCES, STORE_FAILED})
 UNAVAILABLE: Final = 503
 """The class of errors that go away by themselves."""
 NOT_FOUND: Final = "404"
+TOO_MANY: Final = "413"
 END_OF_BATCH: Final = "204"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -11,7 +11,14 @@ from nats.aio.msg import Msg
 
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnswered
-from rehydrate.store.nats.failures import END_OF_BATCH, NO_MESSAGE, NOT_FOUND, ApiError, JetStreamError
+from rehydrate.store.nats.failures import (
+    END_OF_BATCH,
+    NO_MESSAGE,
+    NOT_FOUND,
+    TOO_MANY,
+    ApiError,
+    JetStreamError,
+)
 from rehydrate.store.nats.turns import Turns
 
 T = TypeVar("T")
@@ -43,6 +50,8 @@ class Batch(msgspec.Struct, frozen=True):
     messages: list[Message]
     is_end: bool
     """Whether the replica had no more."""
+    is_too_much: bool = False
+    """Whether it was asked for more subjects than it counts."""
 
 
 class PubAck(msgspec.Struct, frozen=True, gc=False):
@@ -133,6 +142,13 @@ class JetStream:
         body = _encode({"seq": number, "batch": limit, "next_by_subj": subject, "max_bytes": max_bytes})
         return await self._in_turn(self._collect(stream, body))
 
+    async def first_of_newest(self, stream: str, subjects: Sequence[str], number: int, upto: int) -> Batch:
+        """Of the newest message of each subject up to a number, the first from another number on: as one replica has them,
+        and all of it at one moment.
+        """
+        body = _encode({"multi_last": subjects, "seq": number, "up_to_seq": upto, "batch": 1})
+        return await self._in_turn(self._collect(stream, body))
+
     async def _collect(self, stream: str, body: bytes) -> Batch:
         give_up = self._loop.time() + self._timeout
         while True:
@@ -145,7 +161,7 @@ class JetStream:
             )
             failed = await collected.ended
             if failed is None:
-                return Batch(collected.messages, collected.is_end)
+                return Batch(collected.messages, collected.is_end, collected.is_too_much)
             await self._pause(failed, give_up)
 
     # ---- the rest of the API
@@ -261,7 +277,7 @@ class _Collected:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.messages: list[Message] = []
-        self.is_end = False
+        self.is_end = self.is_too_much = False
         self.ended: asyncio.Future[NotAnswered | None] = loop.create_future()
 
     def answered(self, message: Msg | NotAnswered) -> bool:
@@ -269,6 +285,10 @@ class _Collected:
             self._end(message)
             return False
         headers = message.headers or {}
+        if headers.get("Status") == TOO_MANY:
+            self.is_too_much = True
+            self._end(None)
+            return False
         if int(headers.get("Nats-Last-Sequence", 0)) != (self.messages[-1].number if self.messages else 0):
             # A connection between servers may break, and be there again, in the middle of a batch.
             self._end(NotAnswered("a part of a page was lost on its way", is_sent=True))

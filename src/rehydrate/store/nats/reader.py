@@ -14,7 +14,7 @@ from rehydrate.store.nats.jetstream import PAUSE, JetStream, Message
 from rehydrate.store.nats.listing import Listing
 from rehydrate.store.nats.log import Log
 from rehydrate.store.nats.pages import LogEvents, ReplayedEvents, StreamEvents
-from rehydrate.store.nats.subjects import Subjects
+from rehydrate.store.nats.subjects import Subjects, matches
 from rehydrate.store.port import (
     PAGE_SIZE,
     Head,
@@ -226,10 +226,13 @@ class Reader:
                 if newest is None or newest.number < number:
                     return _head(newest)
                 if pattern != self._subjects.all_events:
-                    behind = await self._history.next(pattern, number)
-                    if behind is None or behind.number > newest.number:
+                    is_nothing = await self._is_nothing_there(pattern, number, newest)
+                    if is_nothing:
                         self._skip_to(page, newest)
                         return _head(newest)
+                    if is_nothing is None:
+                        pattern = self._subjects.all_events
+                        continue
                 if self._loop.time() > give_up:
                     raise StoreUnavailableError(
                         f"{self._store}: the server that answered lacks what its leader has stored"
@@ -237,6 +240,27 @@ class Reader:
                 await asyncio.sleep(PAUSE / 10)
         finally:
             asking.cancel()
+
+    async def _is_nothing_there(self, pattern: str, number: int, newest: Entry) -> bool | None:
+        """Whether nothing of a pattern lies between a number and the newest append; None where it has to be looked through.
+
+        Two answers do not prove it: a leader that others have replaced does not know at once, and may give one of them. So
+        it is asked for both at once: whoever knows the newest append knows what is before it.
+        """
+        if not self._is_replicated:
+            behind = await self._history.next(pattern, number)
+            return behind is None or behind.number > newest.number
+        ends = await self._jetstream.first_of_newest(
+            self._subjects.events_stream,
+            [pattern, self._history.subject(newest.stream)],
+            number,
+            newest.number,
+        )
+        if ends.is_too_much:
+            return None
+        if not ends.messages or ends.messages[0].number != newest.number:
+            return False
+        return not matches(pattern, ends.messages[0].subject)
 
     def _skip_to(self, page: LogEvents, newest: Entry) -> None:
         """Nothing that matches lies before the newest append."""

@@ -78,6 +78,11 @@ class Subjects:
         return f"{self._views}{as_token(consumer)}.{generation}.*"
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject is a pattern's, whose last token alone may stand for any."""
+    return subject == pattern or (pattern.endswith(".*") and subject.startswith(pattern[:-1]))
+
+
 def last_text(subject: str) -> str:
     """The text of a subject's last token."""
     return as_text(subject.rpartition(".")[2])
