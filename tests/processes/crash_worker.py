@@ -1,8 +1,9 @@
 """A process that runs the bank in children, each of which kills itself at one of its writes.
 
-python -m tests.processes.crash_worker URL FIRST STEP MOST
+python -m tests.processes.crash_worker URL FIRST STEP MOST SIGNAL
 
-Child number n asks for a transfer, and dies at its n-th write: before it, or right after it was acknowledged. Each begins
+Child number n asks for a transfer, and dies at its n-th write: before it, or right after it was acknowledged; or it stands
+still there until another one has taken over. Each begins
 with what the one before left, and with more than a thousand commands of others on the accounts. The last one that
 finishes leaves everything settled.
 """
@@ -36,9 +37,10 @@ CLOSED = "eve"
 class Deadly:
     """A store whose user is killed at a write."""
 
-    def __init__(self, store: Store, at: int) -> None:
+    def __init__(self, store: Store, at: int, with_signal: int) -> None:
         self._store = store
         self._left = at
+        self._signal = with_signal
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -46,7 +48,7 @@ class Deadly:
     def _step(self) -> None:
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
     def submit(
         self,
@@ -84,10 +86,10 @@ class _Waiter:
         self._waiter.append_done(outcome)
 
 
-async def child(url: str, number: int, *, is_last: bool) -> None:
+async def child(url: str, number: int, with_signal: int, *, is_last: bool) -> None:
     store = await open_store(url)
     await others(store, number)
-    deadly: Any = store if is_last else Deadly(store, number)
+    deadly: Any = store if is_last else Deadly(store, number, with_signal)
     async with app.open(deadly, limits=LIMITS) as bank:
         target = CLOSED if number % 3 == 0 else "bob"
         amount = START * 10_000 if number % 5 == 0 else 7
@@ -129,24 +131,31 @@ async def opened(url: str) -> None:
         await bank.dispatch(bank_account, CLOSED, Close())
 
 
-def in_child(url: str, number: int, *, is_last: bool = False) -> int:
+def in_child(url: str, number: int, with_signal: int = signal.SIGKILL, *, is_last: bool = False) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            asyncio.run(child(url, number, is_last=is_last))
+            asyncio.run(child(url, number, with_signal, is_last=is_last))
             code = 0
         finally:
             os._exit(code)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        return os.waitstatus_to_exitcode(status)
+    # It stands still. Another one takes over, and ends what it began; then it goes on where it stood.
+    assert in_child(url, number + 2_000_000, is_last=True) == 0
+    os.kill(pid, signal.SIGCONT)
     _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return -signal.SIGSTOP
 
 
-def main(url: str, first: int, step: int, most: int) -> None:
+def main(url: str, first: int, step: int, most: int, with_signal: int) -> None:
     number, killed = first, 0
     while killed < most:
-        code = in_child(url, number)
-        if code != -signal.SIGKILL:
+        code = in_child(url, number, with_signal)
+        if code != -with_signal:
             assert code == 0, f"child {number} ended with {code}"
             break
         killed += 1

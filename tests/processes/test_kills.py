@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,11 +19,20 @@ from tests.processes.crash_worker import ACCOUNTS, CLOSED, OTHERS, START
 ROOT = Path(__file__).parents[2]
 
 
-async def run_until_killed(url: str, first: int, step: int, most: int) -> int:
-    """How many processes were killed."""
+async def run_until_killed(
+    url: str, first: int, step: int, most: int, with_signal: int = signal.SIGKILL
+) -> int:
+    """How many processes were killed, or stood still."""
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-W", "ignore", "-m", "tests.processes.crash_worker", url, str(first), str(step), str(most)),
+        *(
+            "-W",
+            "ignore",
+            "-m",
+            "tests.processes.crash_worker",
+            url,
+            *map(str, (first, step, most, int(with_signal))),
+        ),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -104,4 +114,22 @@ async def test_killed_between_steps_on_servers(kind: str, request: pytest.Fixtur
 async def test_killed_between_many_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(f"{kind}_url")
     assert await run_until_killed(url, 1, 3, 100) > 10
+    await money_is_conserved(url)
+
+
+# Not on SQLite: a process that is stopped inside its commit holds the lock of the file.
+@pytest.mark.parametrize("kind", ["postgres", "nats"])
+async def test_processes_that_stood_still_and_wake_after_another_has_taken_over(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    url: str = request.getfixturevalue(f"{kind}_url")
+    assert await run_until_killed(url, 9, 16, 2, signal.SIGSTOP) == 2
+    await money_is_conserved(url)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
+async def test_processes_that_stood_still_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(f"{kind}_url")
+    assert await run_until_killed(url, 2, 4, 100, signal.SIGSTOP) > 5
     await money_is_conserved(url)

@@ -54,7 +54,13 @@ class Fire(msgspec.Struct, frozen=True):
     data: bytes
 
 
-InstanceCommand: TypeAlias = React | Refuse | Fire
+class SendAgain(msgspec.Struct, frozen=True):
+    """Another process sends what one may have sent that did not end in order."""
+
+    sent_id: str
+
+
+InstanceCommand: TypeAlias = React | Refuse | Fire | SendAgain
 
 
 class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,7 +122,13 @@ class Refused(msgspec.Struct, frozen=True):
     facts: msgspec.Raw
 
 
-InstanceEvent: TypeAlias = Handled | Sent | Cancelled | Due | Refused
+class SentAgain(msgspec.Struct, frozen=True):
+    """What was asked for is sent by another process than before: a refusal that the one before met counts no more."""
+
+    sent_id: str
+
+
+InstanceEvent: TypeAlias = Handled | Sent | Cancelled | Due | Refused | SentAgain
 
 SENT: Final = "rehydrate.Sent"
 CANCELLED: Final = "rehydrate.Cancelled"
@@ -129,6 +141,7 @@ _NAMES: Final[dict[type, str]] = {
     Cancelled: CANCELLED,
     Due: DUE,
     Refused: REFUSED,
+    SentAgain: "rehydrate.SentAgain",
 }
 
 

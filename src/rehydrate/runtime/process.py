@@ -22,7 +22,9 @@ from rehydrate.codec.process import (
     React,
     Refuse,
     Refused,
+    SendAgain,
     Sent,
+    SentAgain,
 )
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
@@ -77,6 +79,8 @@ class Process:
                 )
                 yield refused
                 yield from self._reactions(instance, refused, command.now)
+            case SendAgain(sent_id=sent_id):
+                yield SentAgain(sent_id)
             case Fire():
                 # A timer that was cancelled meanwhile is no more.
                 if (timer := instance.timers.get(command.number)) is not None:
@@ -93,6 +97,8 @@ class Process:
                 if due is not None:
                     timers = {**timers, number: PendingTimer(due, name)}
                 return msgspec.structs.replace(instance, sent=number, timers=timers)
+            case SentAgain():
+                return instance
             case Cancelled(number=number) | Due(number=number):
                 timers = {other: timer for other, timer in instance.timers.items() if other != number}
                 return msgspec.structs.replace(instance, timers=timers)

@@ -13,7 +13,17 @@ from typing import Any, Final
 
 import msgspec
 
-from rehydrate.codec.process import DUE, REFUSED, SENT, Due, InstanceCodec, Refuse, Refused, Sent
+from rehydrate.codec.process import (
+    DUE,
+    REFUSED,
+    SENT,
+    Due,
+    InstanceCodec,
+    Refuse,
+    Refused,
+    SendAgain,
+    Sent,
+)
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Retry
 from rehydrate.domain.process import Undeliverable
@@ -30,7 +40,7 @@ from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.process import Process
 from rehydrate.runtime.runtime import Runtime
-from rehydrate.runtime.subscriber import Subscriber
+from rehydrate.runtime.subscriber import WINDOW, Subscriber
 from rehydrate.runtime.tenure import ClosingError, Tenure, backoff
 from rehydrate.store.port import LogFilter, StoredEvent
 
@@ -41,6 +51,9 @@ _AGAIN: Final = 16
 _POLICY: Final = Retry(times=4, first=0.05, most=1.0, then=Park())
 _AGAIN_FIRST: Final = 8
 """How many tries the first pause is as long as, before what is held back is sent again."""
+
+_IN_HAND: Final = 2 * WINDOW
+"""How many commands may have been sent behind the place that was saved last."""
 
 _read_refused = msgspec.json.Decoder(Refused).decode
 _write_facts = msgspec.json.Encoder(enc_hook=repr).encode
@@ -68,6 +81,8 @@ class Sender(Subscriber):
         self._tenure: Tenure | None = None
         self._may_be_tried = 0
         """What stands up to here may have been sent by an earlier holder."""
+        self._unbarred = 0
+        """How many of these an earlier holder may have had in hand, at most."""
         self._verdicts: dict[str, Refuse] = {}
         """Refusals that the instance could not be told of yet."""
         self._is_over = False
@@ -80,6 +95,7 @@ class Sender(Subscriber):
         await super().enter(tenure)
         self._tenure = tenure
         self._may_be_tried = (await tenure.store.head()).position
+        self._unbarred = _IN_HAND + len(self._parked)
         self._verdicts.clear()
         self._is_over = False
         self._woken = asyncio.Event()
@@ -107,8 +123,10 @@ class Sender(Subscriber):
             return
         verdict = self._verdicts.get(envelope.id)
         if verdict is None:
-            if envelope.position <= self._may_be_tried and await self._was_refused(envelope):
-                return
+            if envelope.position <= self._may_be_tried:
+                await self._bar_others(envelope)
+                if await self._was_refused(envelope):
+                    return
             verdict = await self._refusal(envelope, asked)
         if verdict is not None:
             self._verdicts[envelope.id] = verdict
@@ -165,6 +183,23 @@ class Sender(Subscriber):
         except DuplicateCommandError:
             # It was told before, at another time.
             pass
+
+    async def _bar_others(self, envelope: EventEnvelope[Any]) -> None:
+        """See to it that an append of a holder that did not end in order, with a refusal, does not land any more.
+
+        Such a holder decided it on a version that is no more after this, and by now he may decide nothing anew.
+        """
+        if not self._held().is_unclean or self._unbarred == 0:
+            return
+        self._unbarred -= 1
+        await self._runtime.dispatch(
+            self._process.instances,
+            envelope.aggregate_id,
+            SendAgain(envelope.id),
+            timeout=self._left(),
+            correlation_id=envelope.metadata.correlation_id,
+            causation_id=envelope.id,
+        )
 
     async def _was_refused(self, envelope: EventEnvelope[Any]) -> bool:
         tenure = self._held()
