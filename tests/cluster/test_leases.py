@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rehydrate import ConfigurationError, StoreUnavailableError
+from rehydrate import ConfigurationError, StoreUnavailableError, open_store
+from rehydrate.clock import SystemClock
 from rehydrate.cluster.placement import joined
 from rehydrate.testing.clock import HANG_LIMIT, FakeClock, until
+from rehydrate.testing.faults import FaultyStore, HangAnswer, Script
 from rehydrate.testing.proxy import Proxy
 from tests.bank import Account, Deposit, InsufficientFunds, Withdraw, account, app
 from tests.cluster.cluster_nodes import SHARDS, balanced, ids_of, node, nodes, owns, placement, quick
@@ -108,6 +110,34 @@ async def test_a_connection_that_was_closed_for_good_is_replaced_by_another(
             await here.dispatch(account, id, Deposit(1))
         await there.dispatch(account, ids_of(here)[0], Deposit(1))
         assert here.statistics().served == 1
+
+
+async def test_an_answer_that_the_owner_comes_to_without_a_connection_is_given_when_it_is_back(
+    store: str, nats_url: str
+) -> None:
+    cluster = quick(nats_url, ttl=30, patience=20)
+    script = Script()
+    slow = FaultyStore(await open_store(store), script, SystemClock())
+    async with (
+        Proxy(cluster) as proxy,
+        app.open(slow, cluster=proxy.url) as far,
+        node(store, cluster) as near,
+    ):
+        await balanced(far, near)
+        (id,) = ids_of(far)
+        script.add("submit", HangAnswer())
+        depositing = asyncio.create_task(near.dispatch(account, id, Deposit(1), timeout=20))
+        await until(lambda: slow.hanging)
+        connection = placement(far).connection
+        proxy.refuse()
+        proxy.cut()
+        await until(lambda: not connection.is_connected)
+        slow.release()
+        await until(lambda: not far.statistics().busy)
+        await proxy.accept()
+        assert (await depositing).version == 1
+        assert far.statistics().served == 1
+    await slow.close()
 
 
 async def test_a_node_that_is_cut_off_goes_on_by_the_fence_and_joins_again(store: str, cluster: str) -> None:

@@ -155,6 +155,7 @@ class RoutedPlacement:
             # The servers had closed the connection for good, and with it its subscriptions.
             self._client = self.connection.client
             self.membership.run(self.membership.listen_again())
+        self.serving.regained()
         self.asking.regained()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -35,6 +36,8 @@ _ROOM: Final = 64 * 1024
 """Bytes of a message that are left for what is around its content."""
 _KNOWN_REPEATS: Final = 50_000
 """How many commands that were repeated are remembered, so that a copy which comes late is not run."""
+_UNSENT: Final = 1_000
+"""Answers that are kept while there is no connection; for others the command is sent again."""
 _AHEAD: Final = 1.0
 """Seconds to wait for news of an ownership that an asker has heard of already."""
 
@@ -59,6 +62,8 @@ class Serving:
         self._latest: dict[Key, int] = {}
         self._latest_before: dict[Key, int] = {}
         """The last copy of each command that may have several."""
+        self._unsent: deque[tuple[str, bytes]] = deque(maxlen=_UNSENT)
+        """Answers that there was no connection for."""
         self._subscription: Any = None
         self._room = 0
         self.is_closing = False
@@ -301,7 +306,15 @@ class Serving:
             # A refusal or an error with large facts: whoever asks comes to the same, for nothing of it was stored.
             answer = wire.encode(wire.RunYourself(WIRE))
         for reply in self._under_way.pop(key, ()):
-            self._connection.tell(reply, answer)
+            if self._connection.is_connected:
+                self._connection.tell(reply, answer)
+            else:
+                self._unsent.append((reply, answer))
+
+    def regained(self) -> None:
+        """The connection is back: give the answers that were come to meanwhile, for which others wait."""
+        while self._unsent:
+            self._connection.tell(*self._unsent.popleft())
 
     def _latest_of(self, key: Key) -> int:
         return self._latest.get(key, self._latest_before.get(key, 0))
