@@ -386,3 +386,16 @@ async def test_a_send_that_nobody_takes_stops_the_process_manager(store: Store) 
         await bank.dispatch(account, "a", plain.Deposit(1))
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         assert "is not one of the App's aggregates" in bank.statistics().consumers[0].reason
+
+
+async def test_the_state_of_an_instance_is_asked_for_as_that_of_an_aggregate(store: Store) -> None:
+    process = copying()
+    async with App(aggregates=[account], processes=[process]).open(store) as bank:
+        await bank.dispatch(account, "a", plain.Deposit(1))
+        await bank.dispatch(account, "a", plain.Deposit(2))
+        await at_rest(bank)
+        assert await bank.state(process, "a") == ("Deposited", "Deposited")
+        assert await bank.state(process, "a", at=1) == ("Deposited",)
+        assert await bank.state(process, "nobody") == ()
+        with pytest.raises(ConfigurationError, match="'copying' is not one of this App's"):
+            await bank.state(copying(), "a")

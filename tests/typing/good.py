@@ -163,6 +163,10 @@ App(
 )
 
 
+async def steps_of(bank: Runtime) -> None:
+    assert_type(await bank.state(fees, "ada"), int)
+
+
 async def write(envelope: EventEnvelope[Event], connection: Any) -> None:
     await connection.execute("INSERT INTO seen VALUES ($1)", envelope.position)
 

@@ -16,6 +16,7 @@ from rehydrate.cli.json import encode_any
 from rehydrate.cli.table import visible, write_json
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.process import ProcessManager
 from rehydrate.errors import ConfigurationError, UnknownAggregateError
 from rehydrate.runtime.runtime import Runtime
 
@@ -33,9 +34,9 @@ class StateLine(msgspec.Struct, frozen=True):
 
 async def show_state(app: App, url: str, name: str, id: str, at: int | None, *, as_table: bool) -> int:
     """Write the state of an aggregate. Returns the exit code."""
-    aggregate = app.aggregates.get(name)
+    aggregate = app.aggregates.get(name) or app.processes.get(name)
     if aggregate is None:
-        raise UnknownAggregateError(name, tuple(app.aggregates))
+        raise UnknownAggregateError(name, (*app.aggregates, *app.processes))
     async with existing_store(url) as store, app.open(store, consumers=False) as runtime:
         version, state = await _state(runtime, aggregate, id, at)
     if version == 0 and at is None:
@@ -51,7 +52,7 @@ async def show_state(app: App, url: str, name: str, id: str, at: int | None, *, 
 
 
 async def _state(
-    runtime: Runtime, aggregate: Aggregate[Any, Any, Any], id: str, at: int | None
+    runtime: Runtime, aggregate: Aggregate[Any, Any, Any] | ProcessManager[Any, Any], id: str, at: int | None
 ) -> tuple[int, Any]:
     """A state and its version, which belong together also while others write."""
     if at is not None:
@@ -69,8 +70,8 @@ async def _state(
     return version, await runtime.state(aggregate, id, at=version)
 
 
-def _as_json(aggregate: Aggregate[Any, Any, Any], state: Any) -> bytes:
-    codec = AggregateCodecs.of(aggregate).state
+def _as_json(aggregate: Aggregate[Any, Any, Any] | ProcessManager[Any, Any], state: Any) -> bytes:
+    codec = AggregateCodecs.of(aggregate).state if isinstance(aggregate, Aggregate) else None
     try:
         return encode_any(state) if codec is None else codec.encode(state)
     except Exception:  # noqa: BLE001 - a state that cannot be stored can still be shown

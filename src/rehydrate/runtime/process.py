@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -37,6 +38,13 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _read_facts = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Instances(Aggregate[Instance, InstanceCommand, InstanceEvent]):
+    """The instances of a process manager, as the aggregates that they are."""
+
+    declared: ProcessManager[Any, Any]
+
+
 class Process:
     """A process manager, ready to run."""
 
@@ -44,7 +52,8 @@ class Process:
         self.declared = declared
         self.name = declared.name
         self.codecs = codecs
-        self.instances: Aggregate[Instance, InstanceCommand, InstanceEvent] = Aggregate(
+        self.instances = Instances(
+            declared=declared,
             name=declared.name,
             initial=Instance(declared.initial),
             decide=self._decide,

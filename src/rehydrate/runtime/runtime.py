@@ -14,6 +14,7 @@ from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
+from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id, plain_id
@@ -36,6 +37,7 @@ from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
 from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.placement import Placement
+from rehydrate.runtime.process import Instances
 from rehydrate.runtime.rehydration import fold_rows
 from rehydrate.runtime.turns import Turns
 from rehydrate.store.port import PAGE_SIZE, SnapshotStore, Store, every_event
@@ -178,10 +180,14 @@ class Runtime:
     async def state(self, aggregate: HasState[S], id: str, *, at: int | None = None) -> S:
         """The state of an aggregate, exact and durable: through its actor, in turn with its commands.
 
+        Of a process manager, the state of an instance.
+
         With `at`, the state as it was at that version, folded from the stored events.
 
         Raises `ValueError` if the stream has no version `at`, and what `dispatch` raises.
         """
+        if isinstance(aggregate, ProcessManager):
+            return await self._state_of_instance(cast("ProcessManager[S, Any]", aggregate), id, at)
         blueprint = self._blueprint(aggregate)
         if at is not None:
             return await self._state_at(blueprint, id, at)
@@ -432,6 +438,17 @@ class Runtime:
         if blueprint.aggregate is not aggregate:
             raise UnknownAggregateError(aggregate.name, tuple(self._blueprints), is_another=True)
         return blueprint
+
+    async def _state_of_instance(self, process: ProcessManager[S, Any], id: str, at: int | None) -> S:
+        self._check_usable()
+        blueprint = self._blueprints.get(process.name)
+        instances = None if blueprint is None else blueprint.aggregate
+        if not isinstance(instances, Instances) or instances.declared is not process:
+            raise ConfigurationError(
+                f"process manager {process.name!r} is not one of this App's; add it to App(processes=[...])"
+            )
+        state: S = (await self.state(instances, id, at=at)).state
+        return state
 
     async def _state_at(self, blueprint: Blueprint[S, Any, Any], id: str, at: int) -> S:
         check_id(id)
