@@ -21,7 +21,11 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from rehydrate.store.nats.jetstream import Batch
+from rehydrate.store.nats import failures
+from rehydrate.store.nats.failures import ApiError
+from rehydrate.store.nats.history import Entry, KnownEnd
+from rehydrate.store.nats.jetstream import Batch, PubAck
+from rehydrate.store.nats.log import Append
 from rehydrate.store.nats.reader import Reader
 from rehydrate.store.nats.store import NatsStore
 from rehydrate.store.nats.subjects import Subjects, as_text, as_token
@@ -134,6 +138,57 @@ async def test_a_filter_on_one_aggregate_or_stream_is_the_servers_work(
 
 
 # ---- appends
+
+
+async def test_what_a_former_leader_refuses_may_be_stored_by_his_successor(
+    three_nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stood still wakes up, refuses for a moment what he has not heard of, and knows of fewer events."""
+    store = await opened(three_nats_url)
+    await fill(store, "account-1", 1)
+    first = await store._history.last("account-1")
+    await store.append("account-1", events(2), expected_version=1)
+    log, last = store._log, store._history.last
+    answered = log._answered
+    answers = 0
+
+    async def former(stream: str) -> Entry | None:
+        nonlocal answers
+        answers += 1
+        return first if answers <= 2 else await last(stream)
+
+    def refused(append: Append, *answer: Any) -> None:
+        monkeypatch.setattr(log, "_answered", answered)
+        refusal = PubAck(error=ApiError(400, failures.WRONG_LAST, "wrong last sequence: 1"))
+        answered(append, *[refusal if isinstance(part, PubAck) else part for part in answer])
+
+    monkeypatch.setattr(store._history, "last", former)
+    monkeypatch.setattr(log, "_answered", refused)
+    done = await store.append("account-1", events(1), expected_version=3)
+    assert done.version == 4
+    assert len((await store.read_stream("account-1")).events) == 4
+    await store.close()
+
+
+async def test_a_stream_that_was_set_back_is_a_conflict_also_for_what_was_sent(
+    three_nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(three_nats_url)
+    await fill(store, "account-1", 3)
+    await delete_all(store)
+    other = await opened(three_nats_url)
+    await fill(other, "account-1", 1)
+    end = KnownEnd(3, 3, "of before")
+
+    def known_before(_: Append) -> KnownEnd:
+        return end
+
+    monkeypatch.setattr(store._log, "_end", known_before)
+    with pytest.raises(VersionConflictError) as conflict:
+        await store.append("account-1", events(1), expected_version=3)
+    assert conflict.value.actual == 1
+    await other.close()
+    await store.close()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ class History:
         self._jetstream = jetstream
         self._subjects = subjects
         self._in = subjects.events_stream
+        self.is_replicated = True
+
+    def stands_alone(self) -> None:
+        """The server is no cluster: nobody else could have been elected."""
+        self.is_replicated = False
 
     def subject(self, stream: str) -> str:
         return self._subjects.events(stream)

@@ -28,7 +28,7 @@ from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.nats import failures
 from rehydrate.store.nats.envelope import pack, position_of
 from rehydrate.store.nats.history import NOTHING, Entry, History, KnownEnd
-from rehydrate.store.nats.jetstream import PubAck, decode_ack
+from rehydrate.store.nats.jetstream import PAUSE, PubAck, decode_ack
 from rehydrate.store.nats.patience import Patience
 from rehydrate.store.port import Appended, AppendWaiter, NewEvent
 
@@ -41,6 +41,8 @@ _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.25
 _HEADERS: Final = 256
 """Bytes of a message that are not ours."""
+_FORMER: Final = 2.5
+"""Seconds after which a leader that was replaced knows it: leaders tell of themselves every second."""
 
 
 class Append(msgspec.Struct, gc=False):
@@ -336,6 +338,8 @@ class Log:
         try:
             async with asyncio.timeout_at(append.deadline):
                 found = await self._find(append)
+                if append.payload and self._history.is_replicated and _is_shorter(found, append):
+                    found = await self._find_for_certain(append)
                 if isinstance(found, VersionConflictError) and not is_refused:
                     is_sealed = await self._history.is_sealed()
         except TimeoutError:
@@ -348,6 +352,20 @@ class Log:
         if is_sealed and isinstance(found, VersionConflictError | KnownEnd):
             return StoreSealedError(self._shown)
         return found
+
+    async def _find_for_certain(self, append: Append) -> KnownEnd | Appended | StoreError:
+        """What was there when the append was sent is there no more: the store was set back, or who says so has been replaced.
+
+        Then he refuses for a moment what his successor stores.
+        """
+        append.is_tried = True
+        believed_at = self._loop.time() + _FORMER
+        while True:
+            await asyncio.sleep(PAUSE)
+            found = await self._find(append)
+            is_late = self._loop.time() >= believed_at
+            if not _is_shorter(found, append) or (is_late and await self._history.is_led()):
+                return found
 
     async def _find(self, append: Append) -> KnownEnd | Appended | StoreError:
         """How it ended; or the end of its stream, behind which it may be stored."""
@@ -417,3 +435,8 @@ class Log:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_shorter(found: KnownEnd | Appended | StoreError, append: Append) -> bool:
+    """Whether the stream ends before the version at which the append was to be stored."""
+    return isinstance(found, VersionConflictError) and found.actual < append.expected

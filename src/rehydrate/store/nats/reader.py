@@ -59,7 +59,6 @@ class Reader:
         self._log = log
         self._store = store
         self._timeout = timeout
-        self._is_replicated = True
         self._loop = asyncio.get_running_loop()
         self._per_message = 1.0
         """How many events a message has had of late."""
@@ -67,10 +66,6 @@ class Reader:
         self._ends_of_messages: dict[int, None] = {}
         """Positions at which messages end, where readers are who go on from there."""
         self._names = Listing(self._list_streams)
-
-    def stands_alone(self) -> None:
-        """The server is no cluster: nobody else could have been elected."""
-        self._is_replicated = False
 
     # ---- streams
 
@@ -85,7 +80,7 @@ class Reader:
         """By these it is decided whether a state is still the newest: no leader may answer who is none any more."""
         give_up = self._loop.time() + self._timeout
         while True:
-            if not self._is_replicated:
+            if not self._history.is_replicated:
                 return await self._history.ends(streams)
             ends, is_led = await asyncio.gather(self._history.ends(streams), self._history.is_led())
             if is_led:
@@ -247,7 +242,7 @@ class Reader:
         Two answers do not prove it: a leader that others have replaced does not know at once, and may give one of them. So
         it is asked for both at once: whoever knows the newest append knows what is before it.
         """
-        if not self._is_replicated:
+        if not self._history.is_replicated:
             behind = await self._history.next(pattern, number)
             return behind is None or behind.number > newest.number
         ends = await self._jetstream.first_of_newest(

@@ -77,7 +77,7 @@ class NatsStore:
         subjects = Subjects(address.name)
         self._connection = connection = Connection(address.nats, name="rehydrate store", lost=self._lost)
         self._jetstream = jetstream = JetStream(connection)
-        history = History(jetstream, subjects)
+        self._history = history = History(jetstream, subjects)
         self._subjects = subjects
         self._log = Log(connection, history, wall=clock.wall, stored=self._stored)
         self._reader = Reader(jetstream, history, subjects, self._log, store=self.url, timeout=self._timeout)
@@ -96,7 +96,7 @@ class NatsStore:
         bind_to_process(self)
         await self._connection.open()
         if not self._connection.server_info.get("cluster"):
-            self._reader.stands_alone()
+            self._history.stands_alone()
         await Opening(self._connection, self._jetstream, self._address, self._subjects).open()
         await self._hints.open()
         await self._connection.listen(self._subjects.changes_of_events, self._changed)
