@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -264,6 +265,22 @@ async def test_two_runners_write_each_event_once(tables: Any) -> None:
         holder = next(each for each in (one, other) if each.statistics().consumers[0].state == "running")
         await caught_up(holder)
     assert sum((await tables.balances()).values()) == 40
+
+
+async def test_killed_at_each_step_of_a_transaction_each_event_counts_once(tables: Any) -> None:
+    kind = type(tables).__name__.removeprefix("On").lower()
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-W", "ignore", "-m", "tests.processes.table_worker", kind, tables.url),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await worker.communicate()
+    assert worker.returncode == 0, err.decode()
+    # Two transactions of some steps, of which some are done before the later children die.
+    assert int(out) >= 3
+    assert await tables.balances() == {"a0": 92, "a1": 100, "a2": 108}
 
 
 async def test_dispatch_append_and_state_inside_of_one_are_refused(tables: Any) -> None:
