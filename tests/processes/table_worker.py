@@ -24,7 +24,7 @@ from tests.processes.test_transactional import OnMongodb, OnPostgres, OnSqlite
 
 KINDS: dict[str, Any] = {"sqlite": OnSqlite, "postgres": OnPostgres, "mongodb": OnMongodb}
 LIMITS = Limits(takeover_after=0.4, shutdown_timeout=5)
-EVENTS = 24
+EVENTS = 9
 
 
 class Deadly:
@@ -60,7 +60,7 @@ class Deadly:
 
 
 async def child(kind: str, url: str, number: int) -> None:
-    handler = TransactionalHandler(name="balances", handler=KINDS[kind].handler, batch=12)
+    handler = TransactionalHandler(name="balances", handler=KINDS[kind].handler, batch=5)
     app = App(aggregates=[account], transactional=[handler])
     store = await open_store(url)
     deadly: Any = Deadly(store, number)
