@@ -22,7 +22,7 @@ from tests.faults.cluster.growth import GROWTH, grow
 from tests.faults.cluster.network import Loopback, Namespaces, Network, why_no_namespaces
 from tests.faults.cluster.rows import ROWS
 from tests.faults.cluster.scene import Result, Row, play
-from tests.faults.cluster.table import PAGE, table, written_into
+from tests.faults.cluster.table import PAGE, line, table, written_into
 
 REQUIRED: Final = "REHYDRATE_REQUIRE_NAMESPACES"
 """Set to 1, a machine on which hosts cannot be cut off from each other fails."""
@@ -78,6 +78,7 @@ def told(result: Result, seconds: float) -> bool:
         f"plain {plain.worst:.2f} s; without a leader {result.leaderless:.2f} s, plain {result.plain_leaderless:.2f} s; "
         f"{ours.errors or 'no errors'}; {result.unknown} without an answer"
     )
+    say(f"    {line(result)}")
     for violation in result.violations[:10]:
         say(f"    WRONG: {violation.kind}: {violation.what}")
     for error in result.unexpected:

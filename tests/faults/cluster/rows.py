@@ -164,7 +164,7 @@ async def kill_host(scene: Scene) -> None:
 async def cut_off_leader(scene: Scene) -> None:
     victim = scene.leader
     scene.site.network.cut_off(victim.number)
-    others = scene.without(victim)
+    others = scene.out_of_reach(victim)
     await scene.lasting(12)
     await scene.get_on(others)
     scene.site.network.reconnect(victim.number)
@@ -174,7 +174,7 @@ async def cut_off_leader(scene: Scene) -> None:
 async def cut_off_follower(scene: Scene) -> None:
     victim = scene.followers[0]
     scene.site.network.cut_off(victim.number)
-    others = scene.without(victim)
+    others = scene.out_of_reach(victim)
     await scene.lasting(12)
     await scene.get_on(others)
     scene.site.network.reconnect(victim.number)
@@ -199,7 +199,7 @@ async def _lose(scene: Scene, sender: Host, receiver: Host) -> None:
 async def lose_to_everybody(scene: Scene) -> None:
     """The leader hears everybody, and nobody hears it."""
     victim = scene.leader
-    others = scene.without(victim)
+    others = scene.out_of_reach(victim)
     for host in others:
         scene.site.network.lose(victim.number, host.number)
     await scene.lasting(12)

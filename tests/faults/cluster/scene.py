@@ -69,6 +69,8 @@ class Scene:
         """Whose node leads the events, and the plain publishes."""
         self.measured = list(site.hosts)
         """The hosts whose callers count: not those that were killed, stopped or cut off themselves."""
+        self.reachable = list(site.hosts)
+        """The hosts whose nodes lead for the others, if they lead."""
 
     @property
     def followers(self) -> list[Host]:
@@ -78,6 +80,11 @@ class Scene:
         """From now on callers on these hosts are not measured; the others."""
         self.measured = [host for host in self.measured if host not in hosts]
         return self.measured
+
+    def out_of_reach(self, host: Host) -> list[Host]:
+        """From now on the others do not hear this host, whatever its node says of itself; the others."""
+        self.reachable = [other for other in self.reachable if other is not host]
+        return self.without(host)
 
     async def get_on(self, hosts: Sequence[Host] | None = None) -> None:
         """Wait until callers on these hosts have got many more answers."""
@@ -132,8 +139,8 @@ async def play(
         unknown=unanswered(attempts),
         ours=measures(of_measured, began=began, fault=fault, over=over, ended=ended),
         plain=measures(plain, began=began, fault=fault, over=over, ended=ended),
-        leaderless=_longest_gap(leaders, EVENTS, scene.measured, fault, ended),
-        plain_leaderless=_longest_gap(leaders, PLAIN, scene.measured, fault, ended),
+        leaderless=_longest_gap(leaders, EVENTS, scene.reachable, fault, ended),
+        plain_leaderless=_longest_gap(leaders, PLAIN, scene.reachable, fault, ended),
     )
 
 

@@ -31,10 +31,11 @@ _COLUMNS: Final = (
 def table(results: Sequence[Result | tuple[Row, str]]) -> str:
     """One line for each row; for one that was not played, why."""
     head = f"| {' | '.join(_COLUMNS)} |"
-    return "\n".join([head, "|---|" + "--:|" * (len(_COLUMNS) - 1), *map(_line, results)])
+    return "\n".join([head, "|---|" + "--:|" * (len(_COLUMNS) - 1), *map(line, results)])
 
 
-def _line(result: Result | tuple[Row, str]) -> str:
+def line(result: Result | tuple[Row, str]) -> str:
+    """The line of one row."""
     if isinstance(result, tuple):
         row, reason = result
         return f"| {row.what} | not run: {reason} |" + " |" * (len(_COLUMNS) - 2)
