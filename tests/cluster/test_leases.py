@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,31 @@ async def test_a_node_with_another_store_is_refused(store: str, cluster: str, tm
                 pass
         async with node(store, cluster) as second:
             assert await second.state(account, "ada") == Account(1, 1)
+
+
+async def test_stores_that_were_empty_when_their_nodes_met_are_told_apart_later(
+    store: str, cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(store, cluster) as first, node(f"sqlite:///{tmp_path}/other.db", cluster) as second:
+        await until(lambda: first.statistics().nodes == second.statistics().nodes == 2)
+        await first.dispatch(account, "ada", Deposit(1))
+        async with asyncio.timeout(HANG_LIMIT):
+            await until(lambda: "has another store, which has an event at position 1 that" in caplog.text)
+
+
+async def test_nodes_on_one_store_are_told_of_no_other(
+    store: str, cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(store, cluster) as first, node(store, cluster) as second:
+
+        def all_know(position: int) -> bool:
+            cards = placement(second).membership.table.nodes.values()
+            return all(card.head_position == position for card in cards)
+
+        for position in range(1, 6):
+            await first.dispatch(account, "ada", Deposit(1))
+            await until(partial(all_know, position))
+    assert "another store" not in caplog.text
 
 
 async def test_a_node_that_leaves_can_be_closed_twice(store: str, cluster: str) -> None:

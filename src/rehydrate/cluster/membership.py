@@ -18,7 +18,7 @@ import msgspec
 from rehydrate.clock import Clock, NewId, Timer
 from rehydrate.cluster.address import SHARDS, ClusterAddress
 from rehydrate.cluster.bucket import Bucket, Change, WrongRevisionError
-from rehydrate.cluster.same_store import who_has_another_store
+from rehydrate.cluster.same_store import tell_of_other_stores, who_has_another_store
 from rehydrate.cluster.table import NODE, SETTINGS, SHARD, WIRE, NodeCard, Settings, Table
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnsweredError
@@ -105,6 +105,14 @@ class Membership:
         await self._insist(self._register)
         self.run(self._stay())
         self.run(self._keep_looking())
+        self.run(
+            tell_of_other_stores(
+                self._store,
+                lambda: {node: card for node, card in self.table.nodes.items() if node != self.node},
+                lambda: pause(self._clock, self.address.ttl / 3),
+                self.address.nats.shown,
+            )
+        )
 
     async def _insist(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Ask until it succeeds: a bucket that was just made, or has just lost its leader, answers nobody for a moment."""
