@@ -11,7 +11,7 @@ class ConsumerStatistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     name: str
     """Of its checkpoint; that of a projection ends with its revision, as in `balances@1`."""
     kind: str
-    """`"projection"` or `"subscription"`."""
+    """`"projection"`, `"subscription"`, `"transactional handler"`; `"process manager"` and `"timers"`."""
     state: str
     """`"running"`; `"waiting"` while another process runs it; `"paused"`, `"stopped"`, `"failing"`, `"closed"`."""
     reason: str
@@ -60,4 +60,4 @@ class Statistics(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     served: int = 0
     """Commands that came from other processes."""
     consumers: tuple[ConsumerStatistics, ...] = ()
-    """Projections and subscriptions of this runtime."""
+    """Everything of this runtime that reads the log: projections, subscriptions, process managers and others."""

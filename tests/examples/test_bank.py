@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from examples.bank.test_account import *  # noqa: F403 - the tests of the example are collected here
+from examples.bank.test_transfers import *  # noqa: F403
 from tests.cli.terminal import ROOT, typed
 
 COMMANDS = ROOT / "examples" / "bank" / "commands.jsonl"

@@ -284,6 +284,26 @@ async def test_a_bug_in_react_stops_it_and_nothing_is_lost(
     assert "a bug in react" in caplog.text
 
 
+async def test_a_refusal_that_react_fails_at_is_told_again_until_it_does_not(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    def failing(seen: tuple[str, ...], event: plain.Event | Rejected) -> Iterable[Send]:
+        if isinstance(event, Rejected):
+            raise RuntimeError("a bug in the branch for refusals")
+        return follow(seen, event)
+
+    async with app_with(react=failing).open(store, clock=fake_clock) as bank:
+        await bank.dispatch(account, "a", plain.Deposit(13))
+        await fake_clock.advance(10)
+        (parked,) = await bank.parked("copying:sends")
+        assert "a bug in the branch for refusals" in parked.reason
+        assert bank.statistics().consumers[1].state == "running"
+    async with app_with().open(store, clock=fake_clock) as bank:
+        await fake_clock.advance(10)
+        assert await bank.parked("copying:sends") == []
+    assert (await types_in(store, "copying-a")).count("rehydrate.Rejected") == 1
+
+
 async def test_a_parked_event_holds_back_its_instance_only(store: Store) -> None:
     async with app_with(on_error=Park()).open(store) as bank:
         await bank.dispatch(account, "a", plain.Deposit(5_000))
