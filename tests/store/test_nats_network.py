@@ -306,3 +306,19 @@ async def test_of_appends_submitted_in_one_go_over_a_line_that_breaks_the_first_
         await asyncio.gather(*appending)
         sent += [one[0].id for one in new]
     assert ids(await sound_log(store)) == sent
+
+
+async def test_servers_that_let_nobody_in_any_more_are_named_as_the_reason(start_nats: StartNats) -> None:
+    server = start_nats()
+    store = await open_store(f"{server.fresh_url()}?timeout=1")
+    await fill(store, "account-1", 1)
+    node = server.nodes[0]
+    await asyncio.to_thread(node.stop)
+    node.configure(token="another", tls=None, others=[], settings={})
+    await asyncio.to_thread(node.start)
+    with pytest.raises(StoreUnavailableError, match=r"not connected .*Authorization Violation") as refused:
+        async with asyncio.timeout(HANG_LIMIT):
+            await store.append("account-1", events(1), expected_version=1)
+    assert refused.value.stored is False
+    assert "test@" not in str(refused.value)
+    await store.close()

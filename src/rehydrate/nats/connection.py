@@ -141,6 +141,13 @@ class Connection:
         return self._closed
 
     @property
+    def why_not(self) -> str:
+        """Why no answer has come."""
+        if self._connected.is_set() or not self._last_error:
+            return "no answer came in time"
+        return f"it is not connected ({self._last_error})"
+
+    @property
     def max_payload(self) -> int:
         """Bytes of a message, with its headers, that the server takes."""
         return 0 if self._client is None else self._client.max_payload
@@ -266,7 +273,7 @@ class Connection:
             self._look_after_client()
         late = [token for token, call in self._calls.items() if call.deadline < now]
         for token in late:
-            self._give_up(token, "no answer came in time")
+            self._give_up(token, self.why_not)
         self._sweep = self._loop.call_later(_SWEEP_EVERY, self._sweep_calls) if self._calls else None
 
     def _give_up(self, token: str, reason: str) -> None:

@@ -199,7 +199,7 @@ class JetStream:
             question.close()
             if isinstance(error, TimeoutError):
                 raise StoreUnavailableError(
-                    f"{self._shown} gives no answer: no answer came in time"
+                    f"{self._shown} gives no answer: {self._connection.why_not}"
                 ) from None
             raise
         is_answered = False

@@ -230,9 +230,7 @@ class Log:
         self._under_way += 1
         if self._loop.time() >= append.deadline and not append.is_tried:
             # It has waited for too long behind others; of what was never sent it can be told what became of it.
-            self._loop.call_soon(
-                self._finish, append, self._unavailable(append, "its turn did not come in time")
-            )
+            self._loop.call_soon(self._finish, append, self._unavailable(append, self._connection.why_not))
             return
         end = self._end(append)
         is_known = end is not None and end.version == append.expected
@@ -343,7 +341,7 @@ class Log:
                 if isinstance(found, VersionConflictError) and not is_refused:
                     is_sealed = await self._history.is_sealed()
         except TimeoutError:
-            return self._unavailable(append, "no answer came in time")
+            return self._unavailable(append, self._connection.why_not)
         except StoreError as error:
             return self._failed(append, error)
         except Exception as error:
