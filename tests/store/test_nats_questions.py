@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -135,3 +136,18 @@ async def test_a_page_of_which_a_part_is_lost_on_its_way_is_asked_for_again(
     assert [message.number for message in batch.messages] == [3, 5, 9]
     assert batch.is_end
     assert len(heard) == 2
+
+
+async def test_a_name_that_two_pages_of_names_have_is_told_once(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where another one came in between, and all behind it moved on."""
+    jetstream = JetStream(connection)
+
+    async def answer(_: str, question: dict[str, Any]) -> dict[str, Any]:
+        if question["offset"] == 0:
+            return {"total": 3, "state": {"subjects": {"a": 1, "c": 1}}}
+        return {"total": 4, "state": {"subjects": {"c": 1, "d": 1}}}
+
+    monkeypatch.setattr(jetstream, "api", answer)
+    assert await jetstream.subjects("ASKED", ">") == ["a", "c", "d"]

@@ -176,13 +176,16 @@ class JetStream:
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """All subjects of a pattern that have messages, in any order."""
-        found: list[str] = []
+        found: dict[str, None] = {}
+        seen = 0
         while True:
-            info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": seen})
             page: dict[str, int] = info["state"].get("subjects") or {}
-            found += page
-            if not page or len(found) >= info.get("total", 0):
-                return found
+            # One that came since the page before moves the others on, and so the last of that one here.
+            found.update(dict.fromkeys(page))
+            seen += len(page)
+            if not page or seen >= info.get("total", 0):
+                return list(found)
 
     def refused(self, error: JetStreamError) -> StoreUnavailableError:
         """An answer that nobody has provided for."""
