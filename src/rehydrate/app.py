@@ -14,7 +14,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from rehydrate.clock import Clock, NewId
-from rehydrate.codec.aggregate import check_aggregates
+from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.codec.process import check_processes
 from rehydrate.codec.projection import check_projections
 from rehydrate.domain.aggregate import Aggregate
@@ -25,6 +25,7 @@ from rehydrate.domain.transactional import TransactionalHandler, check_transacti
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.portal import Portal
+from rehydrate.runtime.process import Process
 from rehydrate.runtime.processes import add_consumers, processes_of
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.sync import SyncRuntime
@@ -84,6 +85,16 @@ class App:
             {process.name: process for process in processes}
         )
 
+    def folded(self) -> Mapping[str, tuple[Aggregate[Any, Any, Any], AggregateCodecs]]:
+        """What streams are folded with, by the first part of their names: aggregates, and instances of process managers."""
+        return self._folded(processes_of(self.processes, self._processes))
+
+    def _folded(
+        self, processes: Iterable[Process]
+    ) -> dict[str, tuple[Aggregate[Any, Any, Any], AggregateCodecs]]:
+        folded = {name: (aggregate, self._codecs[name]) for name, aggregate in self.aggregates.items()}
+        return folded | {process.name: (process.instances, process.codecs.instances) for process in processes}
+
     def open(
         self,
         store: str | Store,
@@ -139,11 +150,9 @@ class App:
                 stack.push_async_callback(saved.close)
             elif snapshots is not None:
                 saved = snapshots
-            codecs = {name: (aggregate, self._codecs[name]) for name, aggregate in self.aggregates.items()}
             processes = processes_of(self.processes, self._processes)
-            codecs |= {process.name: (process.instances, process.codecs.instances) for process in processes}
             runtime = Runtime(
-                codecs,
+                self._folded(processes),
                 events,
                 saved,
                 clock=clock,

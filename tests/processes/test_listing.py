@@ -18,7 +18,7 @@ async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_ti
         await bank.dispatch(bank_account, "ada", Deposit(100))
         for n in range(3):
             await bank.dispatch(money_transfer, f"t{n}", Request(f"t{n}", "ada", "bob", 30))
-        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 16)
+        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 19)
     listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
     assert [(one["name"], one["pending"], one["behind"]) for one in listed] == [
         ("transfers:events", 0, 0),
@@ -30,3 +30,18 @@ async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_ti
     assert paused.code == 0
     listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
     assert listed[1]["state"] == "paused"
+
+
+async def test_verify_folds_instances_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'bank.db'}"
+    async with app.open(url) as bank:
+        await bank.dispatch(bank_account, "ada", Deposit(100))
+        await bank.dispatch(money_transfer, "t1", Request("t1", "ada", "bob", 30))
+        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 6)
+    done = await asyncio.to_thread(lambda: typed("verify", "examples.bank.app:app", "--store", url))
+    assert done.code == 0, done.stderr
+    assert "not decoded" not in done.stderr
+    shown = await asyncio.to_thread(
+        lambda: typed("state", "examples.bank.app:app", "transfers", "t1", "--store", url).answers
+    )
+    assert shown[0]["state"]["amount"] == 30

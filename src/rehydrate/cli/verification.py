@@ -6,7 +6,7 @@ be what the log showed of it; with an App its events are decoded and folded, and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -15,7 +15,6 @@ import msgspec
 from rehydrate.app import App
 from rehydrate.cli.asking import events_behind
 from rehydrate.cli.fold import Fold
-from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.domain.streams import split_stream_name
 from rehydrate.errors import InvalidIdError
 from rehydrate.runtime.control import is_claim
@@ -56,10 +55,7 @@ class Verification:
         self.not_decoded = 0
         """Streams of aggregates that the App does not have."""
         self._store = store
-        self._app = app
-        self._codecs: Mapping[str, AggregateCodecs] = (
-            check_aggregates(list(app.aggregates.values())) if app else {}
-        )
+        self._folded = app.folded() if app else None
         self._advance = advance
 
     async def check(self) -> None:
@@ -184,17 +180,18 @@ class Verification:
                 self._find(what, stream, detail)
 
     async def _fold_of(self, stream: str) -> Fold | None:
-        if self._app is None:
+        if self._folded is None:
             return None
         try:
             name, _ = split_stream_name(stream)
         except InvalidIdError:
             name = ""
-        if name not in self._codecs:
+        if name not in self._folded:
             self.not_decoded += 1
             return None
         snapshot = await self._store.load_snapshot(stream)
-        return Fold(self._app.aggregates[name], self._codecs[name], snapshot)
+        aggregate, codecs = self._folded[name]
+        return Fold(aggregate, codecs, snapshot)
 
 
 def _chained(digest: bytes, event: StoredEvent) -> bytes:
