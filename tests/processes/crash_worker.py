@@ -26,7 +26,12 @@ from rehydrate import Limits, open_store
 from rehydrate.errors import StoreError
 from rehydrate.store.port import ANY_VERSION, Appended, AppendWaiter, Checkpoint, NewEvent, Store, ViewChange
 
-LIMITS = Limits(takeover_after=0.4, shutdown_timeout=5)
+
+def limits_for(url: str) -> Limits:
+    """Short, and yet so long that a stream can be searched for a command within the time that a sender is sure of."""
+    return Limits(takeover_after=2 if url.startswith("nats:") else 0.5, shutdown_timeout=5)
+
+
 OTHERS = 1_100
 """More than the window in which an actor recognises a command without being told how far to look."""
 START = 10_000
@@ -90,7 +95,7 @@ async def child(url: str, number: int, with_signal: int, *, is_last: bool) -> No
     store = await open_store(url)
     await others(store, number)
     deadly: Any = store if is_last else Deadly(store, number, with_signal)
-    async with app.open(deadly, limits=LIMITS) as bank:
+    async with app.open(deadly, limits=limits_for(url)) as bank:
         target = CLOSED if number % 3 == 0 else "bob"
         amount = START * 10_000 if number % 5 == 0 else 7
         transfer = f"t{number}"
