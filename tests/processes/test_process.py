@@ -419,3 +419,38 @@ async def test_the_state_of_an_instance_is_asked_for_as_that_of_an_aggregate(sto
         assert await bank.state(process, "nobody") == ()
         with pytest.raises(ConfigurationError, match="'copying' is not one of this App's"):
             await bank.state(copying(), "a")
+
+
+async def test_what_was_taken_in_of_an_aggregate_that_is_no_source_any_more_is_still_folded(
+    store: Store,
+) -> None:
+    other = Aggregate(
+        name="other",
+        initial=plain.Account(),
+        decide=plain.decide,
+        evolve=plain.evolve,
+        commands=plain.Command,
+        events=plain.Event,
+    )
+    both = App(aggregates=[account, other], processes=[copying(sources=[account, other])])
+    async with both.open(store) as bank:
+        await bank.dispatch(other, "a", plain.Deposit(1))
+        await at_rest(bank)
+    process = copying()
+    async with App(aggregates=[account, other], processes=[process]).open(store) as bank:
+        await bank.dispatch(account, "a", plain.Deposit(1))
+        await at_rest(bank)
+        assert await bank.state(process, "a") == ("Deposited", "Deposited")
+
+
+async def test_what_is_held_back_is_replayed_and_dropped_by_hand(store: Store) -> None:
+    await store.append("copies-copy1", [NewEvent("x", "Unknown", b"{}")], expected_version=0)
+    async with app_with_copies().open(store, limits=Limits(retry_first=60, retry_most=60)) as bank:
+        for amount in (1, 11):
+            await bank.dispatch(account, "a", plain.Deposit(amount))
+        await until(lambda: bank.statistics().consumers[1].parked == 2)
+    app = app_with_copies(Mended())
+    async with app.open(store, consumers=False) as bank:
+        assert await bank.replay("copying:sends") == 2
+        assert (await bank.state(app.aggregates["copies"], "copy1")).balance == 14
+        assert await bank.drop("copying:sends") == 0

@@ -128,7 +128,8 @@ class Process:
             command = self.command(record.aggregate, record.type, bytes(record.command))
             send = Send(target.aggregate, record.id, command)
             return Rejected(send, _rejection(record, target.codecs.rejections))
-        source = self.codecs.sources[record.stream.partition("-")[0]].events
+        # Of any aggregate: what was a source once need not be one for ever.
+        source = self.codecs.targets[record.stream.partition("-")[0]].codecs.events
         return source.decoders[record.type](record.packed or bytes(record.event))
 
     def _evolved(self, instance: Instance, event: Any) -> Any:

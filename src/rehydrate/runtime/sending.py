@@ -131,7 +131,8 @@ class Sender(Subscriber):
         if verdict is not None:
             self._verdicts[envelope.id] = verdict
             await self._tell(envelope, verdict)
-            del self._verdicts[envelope.id]
+            # Somebody may have asked for the same to be replayed meanwhile, and been faster.
+            self._verdicts.pop(envelope.id, None)
 
     async def _refusal(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | None:
         """Send the command: None once it is stored, or the refusal. Raises what a later try may mend."""
