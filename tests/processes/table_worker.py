@@ -24,7 +24,7 @@ from tests.processes.test_transactional import OnMongodb, OnPostgres, OnSqlite
 
 KINDS: dict[str, Any] = {"sqlite": OnSqlite, "postgres": OnPostgres, "mongodb": OnMongodb}
 LIMITS = Limits(takeover_after=0.4, shutdown_timeout=5)
-EVENTS = 9
+EVENTS = 6
 
 
 class Deadly:

@@ -90,7 +90,7 @@ async def whole_log(store: Any) -> list[StoredEvent]:
 
 async def test_killed_between_steps_on_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'bank.db'}"
-    assert await run_until_killed(url, 1, 9, 100) >= 4
+    assert await run_until_killed(url, 3, 14, 100) >= 3
     await money_is_conserved(url)
 
 
@@ -105,7 +105,7 @@ async def test_killed_between_every_two_steps_on_sqlite(tmp_path: Path, first: i
 @pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
 async def test_killed_between_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(f"{kind}_url")
-    assert await run_until_killed(url, 5, 17, 2) == 2
+    assert await run_until_killed(url, 11, 1, 1) == 1
     await money_is_conserved(url)
 
 
@@ -123,7 +123,7 @@ async def test_processes_that_stood_still_and_wake_after_another_has_taken_over(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     url: str = request.getfixturevalue(f"{kind}_url")
-    assert await run_until_killed(url, 9, 16, 2, signal.SIGSTOP) == 2
+    assert await run_until_killed(url, 13, 1, 1, signal.SIGSTOP) == 1
     await money_is_conserved(url)
 
 

@@ -280,7 +280,7 @@ async def test_killed_at_each_step_of_a_transaction_each_event_counts_once(table
     assert worker.returncode == 0, err.decode()
     # Two transactions of some steps, of which some are done before the later children die.
     assert int(out) >= 3
-    assert await tables.balances() == {"a0": 12, "a1": 15, "a2": 18}
+    assert await tables.balances() == {"a0": 5, "a1": 7, "a2": 9}
 
 
 async def test_dispatch_append_and_state_inside_of_one_are_refused(tables: Any) -> None:
