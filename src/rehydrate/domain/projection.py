@@ -16,6 +16,7 @@ from rehydrate.errors import ConfigurationError
 V = TypeVar("V")
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
 
 RESERVED: Final = "\x01"
 """What the keys begin with under which a consumer keeps what is not a view."""
@@ -80,3 +81,19 @@ class Projection(Generic[V, E]):
 
     def _refused(self, reason: str) -> ConfigurationError:
         return ConfigurationError(f"projection {self.name!r}: {reason}")
+
+
+class HasViews(Protocol[V_co]):
+    """A projection for whoever only reads a view.
+
+    Covariant, so that the type of the view is inferred also where anything may stand: in `print(await view(...))`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> int: ...
+
+    @property
+    def initial(self) -> V_co: ...

@@ -15,7 +15,7 @@ from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
 from rehydrate.domain.process import ProcessManager
-from rehydrate.domain.projection import Projection
+from rehydrate.domain.projection import HasViews, Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.domain.subscription import After, Subscription
@@ -263,7 +263,7 @@ class Runtime:
 
     async def view(
         self,
-        projection: Projection[V, Any],
+        projection: HasViews[V],
         key: str,
         *,
         at_least: int | None = None,
@@ -283,7 +283,10 @@ class Runtime:
         """
         self._check_usable()
         return await self.consumers.views.one(
-            projection, key, at_least, self._timeout if timeout is None else timeout
+            cast("Projection[V, Any]", projection),
+            key,
+            at_least,
+            self._timeout if timeout is None else timeout,
         )
 
     async def views(

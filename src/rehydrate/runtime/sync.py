@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
-from rehydrate.domain.projection import Projection
+from rehydrate.domain.projection import HasViews, Projection
 from rehydrate.domain.subscription import After
 from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.portal import Portal
@@ -69,7 +69,7 @@ class SyncRuntime:
 
     def view(
         self,
-        projection: Projection[V, Any],
+        projection: HasViews[V],
         key: str,
         *,
         at_least: int | None = None,
