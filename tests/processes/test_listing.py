@@ -7,7 +7,7 @@ from pathlib import Path
 
 from examples.bank.account import Deposit
 from examples.bank.app import app, bank_account, money_transfer
-from examples.bank.transfer import Request
+from examples.bank.transfer import Accept, Request
 from rehydrate.testing.clock import until
 from tests.cli.terminal import typed
 
@@ -45,3 +45,24 @@ async def test_verify_folds_instances_too(tmp_path: Path) -> None:
         lambda: typed("state", "examples.bank.app:app", "transfers", "t1", "--store", url).answers
     )
     assert shown[0]["state"]["amount"] == 30
+
+
+async def test_process_managers_go_on_in_a_copy_of_their_store(tmp_path: Path) -> None:
+    url, copy = f"sqlite:///{tmp_path / 'bank.db'}", f"sqlite:///{tmp_path / 'copy.db'}"
+    async with app.open(url) as bank:
+        await bank.dispatch(bank_account, "ada", Deposit(100))
+        await bank.dispatch(money_transfer, "t1", Request("t1", "ada", "bob", 30))
+        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 7)
+    done = await asyncio.to_thread(lambda: typed("copy", url, copy))
+    assert done.code == 0, done.stderr
+    listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", copy).answers)
+    assert [(one["name"], one["pending"], one["behind"]) for one in listed] == [
+        ("transfers:events", 0, 0),
+        ("transfers:sends", 0, 0),
+        ("transfers:timers", 1, 0),
+    ]
+    async with app.open(copy) as bank:
+        await bank.dispatch(money_transfer, "t1", Accept())
+        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 16)
+        assert (await bank.state(bank_account, "bob")).balance == 30
+        assert (await bank.state(bank_account, "ada")).balance == 70
