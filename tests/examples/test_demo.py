@@ -47,7 +47,7 @@ def test_the_demo_plays_the_bank_and_a_history_in_80_columns(repository: Path) -
         "Deposit(amount=100)   → version 1: Deposited(amount=100)",
         "Withdraw(amount=10)   → version 2: Withdrawn(amount=10)",
         "Withdraw(amount=1000) → refused: insufficient funds: balance 90, amount 1000",
-        "its state   Account(balance=90)",
+        "its state   Account(balance=90, is_closed=False)",
         "rebuilt from Deposited(amount=100) and Withdrawn(amount=10)",
         "git told of 25 changes",
         "25 accepted, 0 rejected, 0 failed",

@@ -8,8 +8,8 @@ import pytest
 
 from rehydrate.nats.nearest import is_here, nearest_first
 
-ELSEWHERE = "192.0.2.1"
-"""An address that no machine has (RFC 5737)."""
+ELSEWHERE = "203.0.113.1"
+"""An address for examples (RFC 5737), of a block that no test machine was seen in."""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", socket.gethostname()])
@@ -23,12 +23,12 @@ def test_what_is_elsewhere_or_would_have_to_be_looked_up_is_not_here(host: str) 
 
 
 def test_the_server_of_this_machine_comes_first() -> None:
-    here, others = "nats://127.0.0.1:4222", [f"nats://192.0.2.{n}:4222" for n in range(1, 9)]
+    here, others = "nats://127.0.0.1:4222", [f"nats://203.0.113.{n}:4222" for n in range(1, 9)]
     ordered = nearest_first([*others, here])
     assert ordered[0] == here
     assert sorted(ordered[1:]) == others
 
 
 def test_others_come_in_any_order() -> None:
-    servers = [f"nats://192.0.2.{n}:4222" for n in range(20)]
+    servers = [f"nats://203.0.113.{n}:4222" for n in range(20)]
     assert len({tuple(nearest_first(servers)) for _ in range(20)}) > 1

@@ -17,7 +17,7 @@ from rehydrate.nats.connection import Connection
 from rehydrate.store.nats.jetstream import JetStream
 from rehydrate.store.nats.turns import AT_ONCE
 from rehydrate.store_url import StoreUrl
-from rehydrate.testing.clock import HANG_LIMIT, until
+from rehydrate.testing.clock import HANG_LIMIT, settle, until
 
 
 @pytest.fixture
@@ -60,6 +60,8 @@ async def test_servers_are_asked_no_faster_than_they_answer(connection: Connecti
     jetstream = JetStream(connection)
     asked = [asyncio.create_task(jetstream.api("ASKED", {"n": n})) for n in range(3 * AT_ONCE)]
     async with asyncio.timeout(HANG_LIMIT):
+        await until(lambda: len(heard) >= AT_ONCE)
+        await settle()
         while not all(task.done() for task in asked):
             await until(lambda: bool(heard) or all(task.done() for task in asked))
             if heard:
