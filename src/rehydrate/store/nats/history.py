@@ -77,6 +77,10 @@ class History:
         """The first append of a subject or pattern from a number on."""
         return self._entry(await self._jetstream.next(self._in, pattern, number))
 
+    async def next_in(self, stream: str, number: int) -> Entry | None:
+        """The first append of a stream from a number on."""
+        return await self.next(self.subject(stream), number)
+
     async def ends(self, streams: Sequence[str]) -> list[KnownEnd]:
         """Where streams end."""
         ends: dict[str, KnownEnd] = {}

@@ -59,6 +59,8 @@ class Append(msgspec.Struct, gc=False):
     payload: bytes = b""
     is_tried: bool = False
     """Whether it may be stored, as far as we know."""
+    sent_behind: int | None = None
+    """The message that its stream ended with when it was sent."""
     looks: int = 0
     """How often we had to look for what became of it."""
 
@@ -252,6 +254,7 @@ class Log:
 
     def _put_on_the_wire(self, append: Append, end: KnownEnd) -> None:
         sent = self._loop.time()
+        append.sent_behind = end.number
 
         def answered(message: Msg | NotAnswered) -> bool:
             if isinstance(message, NotAnswered):
@@ -389,6 +392,11 @@ class Log:
         """What stands where the append was to stand."""
         if last.envelope.version <= append.expected + 1:
             return last
+        if append.sent_behind is not None:
+            # One question rather than a search: in the time that one takes, whoever was faster is faster again.
+            behind = await self._history.next_in(append.stream, append.sent_behind + 1)
+            if behind is not None and behind.envelope.version == append.expected + 1:
+                return behind
         return await self._history.find(append.stream, append.expected + 1, last.number)
 
     # ---- ending

@@ -95,7 +95,9 @@ class CrashLaws(StoreUnderTest):
     ) -> None:
         chance = random.Random(6)
         async with Follower(store, pause=0.001) as reader:
-            floods = [Flood(name=name, streams=["account-0", "account-1"], tasks=3) for name in "ab"]
+            # One append at a time: of several to a stream those behind are late by the time that it is their turn, and may
+            # lose to the other process for as long as it does not rest.
+            floods = [Flood(name=name, streams=["account-0", "account-1"]) for name in "ab"]
             stopped, survivor = await writers.start_each(*[[flood] for flood in floods])
             for n in range(10):
                 await stopped.told(acked=len(stopped.acked) + chance.randint(1, 5))
