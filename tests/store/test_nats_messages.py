@@ -392,33 +392,6 @@ async def test_a_short_stream_is_read_with_one_question_and_a_long_one_with_two(
     assert asked == ["STREAM"]
 
 
-async def test_a_conflict_is_found_with_two_questions_however_much_stands_behind(
-    store: NatsStore, nats_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With more of them whoever lost once loses again for as long as the other one does not rest."""
-    await store.append("account-1", events(1), expected_version=0)
-    faster = await open_store(nats_url)
-    try:
-        for n in range(1, 40):
-            await faster.append("account-1", events(1), expected_version=n)
-    finally:
-        await faster.close()
-    asked: list[str] = []
-    call = store._connection.call
-
-    def noted(subject: str, *arguments: Any, **options: Any) -> None:
-        asked.append(subject)
-        call(subject, *arguments, **options)
-
-    monkeypatch.setattr(store._connection, "call", noted)
-    with pytest.raises(VersionConflictError) as conflict:
-        await store.append("account-1", events(1), expected_version=1)
-    assert conflict.value.actual == 40
-    publish, *questions = asked
-    assert publish == f"{name_of(store)}.e.account.1"
-    assert len(questions) == 2
-
-
 async def test_what_was_read_need_not_be_asked_for_before_an_append(
     store: NatsStore, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
