@@ -242,6 +242,11 @@ class Connection:
             if call is not None:
                 # It was not handed to the socket.
                 self._answer(token, NotAnswered(self._sentence(error), is_sent=False))
+        except Exception as error:
+            # Whatever it is, what waits behind this message has to be sent as well.
+            logger.exception("%s: a message was not sent", self.address.shown)
+            if token in self._calls:
+                self._give_up(token, self._sentence(error))
 
     async def _received(self, message: Msg) -> None:
         token = message.subject[len(self._inbox) :]
