@@ -1,16 +1,15 @@
 """The laws of a store, on MongoDB."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from rehydrate.testing.conformance import StoreConformance
-from rehydrate.testing.conformance.restores import RestoreLaws
 from rehydrate.testing.servers import MongoServer
+from tests.store.older_data import OnOlderData
 
 
 class TestMongodb(StoreConformance):
@@ -29,36 +28,10 @@ class TestMongodb(StoreConformance):
 
 # Each law has a server of its own, which is stopped, copied and started a few times.
 @pytest.mark.slow
-class TestMongodbOnOlderData(RestoreLaws):
-    """Restored as people do it who save the folder: the server is stopped, and started again on older data."""
-
-    patience = 5.0
-
+class TestMongodbOnOlderData(OnOlderData):
     @pytest.fixture
     def server(self, start_mongodb: Callable[..., MongoServer]) -> MongoServer:
         return start_mongodb()
-
-    @pytest.fixture
-    def url(self, server: MongoServer) -> str:
-        self._server = server
-        return server.fresh_url()
-
-    async def copy(self, url: str) -> Sequence[Path]:
-        return await asyncio.to_thread(self._copy)
-
-    async def restore(self, url: str, copied: Sequence[Path]) -> None:
-        await asyncio.to_thread(self._restore, copied)
-
-    def _copy(self) -> Sequence[Path]:
-        self._server.stop()
-        copied = self._server.save_data()
-        self._server.start()
-        return copied
-
-    def _restore(self, copied: Sequence[Path]) -> None:
-        self._server.stop()
-        self._server.restore_data(copied)
-        self._server.start()
 
 
 def _dump(url: str) -> dict[str, list[dict[str, Any]]]:

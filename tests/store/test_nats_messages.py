@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,6 @@ from nats.aio.msg import Msg
 
 from rehydrate.errors import (
     AppendTooLargeError,
-    ConfigurationError,
     InvalidIdError,
     StoreSealedError,
     StoreUnavailableError,
@@ -30,18 +28,12 @@ from rehydrate.store.nats.reader import Reader
 from rehydrate.store.nats.store import NatsStore
 from rehydrate.store.nats.subjects import Subjects, as_text, as_token
 from rehydrate.store.port import Appended, LogFilter, NewEvent, ViewChange
-from rehydrate.store.url import open_store
 from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.appends import submitted
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import events, fill, ids, sound_log
 from rehydrate.testing.conformance.snapshots import snapshot
-
-
-async def opened(url: str) -> NatsStore:
-    store = await open_store(url)
-    assert isinstance(store, NatsStore)
-    return store
+from tests.store.nats_stores import config_of, delete_all, name_of, opened
 
 
 @pytest.fixture
@@ -49,26 +41,6 @@ async def store(nats_url: str) -> AsyncIterator[NatsStore]:
     store = await opened(nats_url)
     yield store
     await store.close()
-
-
-async def refusal(url: str) -> str:
-    with pytest.raises(ConfigurationError) as refused:
-        await open_store(url)
-    return str(refused.value)
-
-
-async def config_of(store: NatsStore, kind: str) -> dict[str, Any]:
-    config: dict[str, Any] = (await store._jetstream.api(f"STREAM.INFO.{name_of(store)}-{kind}"))["config"]
-    return config
-
-
-async def delete_all(store: NatsStore) -> None:
-    for kind in ("events", "snapshots", "consumers"):
-        await store._jetstream.api(f"STREAM.DELETE.{name_of(store)}-{kind}")
-
-
-def name_of(store: NatsStore) -> str:
-    return urlsplit(store.url).path.strip("/")
 
 
 # ---- subjects

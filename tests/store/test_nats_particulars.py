@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -23,14 +22,9 @@ from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.material import fill, sound_log
 from rehydrate.testing.conformance.snapshots import snapshot
 from rehydrate.testing.servers import NatsServer
+from tests.store.nats_stores import config_of, delete_all, name_of, opened, refusal
 
 StartNats = Callable[..., NatsServer]
-
-
-async def opened(url: str) -> NatsStore:
-    store = await open_store(url)
-    assert isinstance(store, NatsStore)
-    return store
 
 
 @pytest.fixture
@@ -38,26 +32,6 @@ async def store(nats_url: str) -> AsyncIterator[NatsStore]:
     store = await opened(nats_url)
     yield store
     await store.close()
-
-
-async def refusal(url: str) -> str:
-    with pytest.raises(ConfigurationError) as refused:
-        await open_store(url)
-    return str(refused.value)
-
-
-async def config_of(store: NatsStore, kind: str) -> dict[str, Any]:
-    config: dict[str, Any] = (await store._jetstream.api(f"STREAM.INFO.{name_of(store)}-{kind}"))["config"]
-    return config
-
-
-async def delete_all(store: NatsStore) -> None:
-    for kind in ("events", "snapshots", "consumers"):
-        await store._jetstream.api(f"STREAM.DELETE.{name_of(store)}-{kind}")
-
-
-def name_of(store: NatsStore) -> str:
-    return urlsplit(store.url).path.strip("/")
 
 
 # ---- the URL
