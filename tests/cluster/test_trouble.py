@@ -121,3 +121,17 @@ async def test_a_lease_that_ends_under_an_append_ends_nobodys_command(store: str
         faulty.release()
         assert (await under_way).version == 3
         assert await here.state(account, id) == Account(7, 3)
+
+
+async def test_a_task_of_a_node_that_fails_says_so_at_once(
+    store: str, cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a node without its renewals would leave the cluster, and nobody could say why."""
+
+    async def failing() -> None:
+        raise ValueError("nobody has thought of that")
+
+    async with node(store, cluster) as here:
+        placement(here).membership.run(failing())
+        await until(lambda: "a task of this node failed" in caplog.text)
+    assert "nobody has thought of that" in caplog.text

@@ -235,7 +235,17 @@ class Membership:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Keep something going until this node leaves."""
-        self._tasks.append(self._loop.create_task(work))
+        task = self._loop.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error(
+                "%s: a task of this node failed; this is a bug in Rehydrate",
+                self.address.nats.shown,
+                exc_info=error,
+            )
 
     async def stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []
