@@ -129,7 +129,7 @@ class Asking:
                 self._finish(ask, error)
                 return
         request = wire.encode(ask.copy(owner.revision, max(remaining, 0.001)))
-        if len(request) > int(self._connection.server_info["max_payload"]) - _ROOM:
+        if len(request) > self._connection.max_payload - _ROOM:
             self._run_here(ask)
             return
         if ask.sent == 0:

@@ -73,7 +73,7 @@ class Serving:
         """Be heard under this name, and no longer under the one before."""
         before = self._subscription
         client = self._connection.client
-        self._room = int(self._connection.server_info["max_payload"]) - _ROOM
+        self._room = self._connection.max_payload - _ROOM
         self._subscription = await client.subscribe(  # pyright: ignore[reportUnknownMemberType]
             f"{self._membership.subject}.node.{node}",
             cb=self._received,
