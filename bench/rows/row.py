@@ -1,0 +1,49 @@
+"""What a row is: contestants who are measured in turn, and the ratios that were aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from bench.sample import Sample, Size
+from bench.servers import Server
+
+Measure: TypeAlias = Callable[[Size, Path], Sample]
+"""Given the size, and an empty folder of its own."""
+
+
+class Contestant(msgspec.Struct, frozen=True):
+    """One of those who stand in a row."""
+
+    name: str
+    measure: Measure
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """One contestant's figure divided by another's, repetition by repetition."""
+
+    of: str
+    to: str
+    goal: float | None = None
+    """At least; None where the ratio is only reported."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured in turn, again and again."""
+
+    name: str
+    title: str
+    unit: str
+    contestants: tuple[Contestant, ...]
+    ratios: tuple[Ratio, ...] = ()
+    at_most: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    """Limits by contestant, in the row's unit."""
+    repetitions: int | None = None
+    """Where one is enough, because nothing in it depends on time."""
+    server: Server | None = None
+    """What has to run for it."""
+    also: Server | None = None
+    """What has to run beside that."""
