@@ -20,6 +20,10 @@ class Contestant(msgspec.Struct, frozen=True):
 
     name: str
     measure: Measure
+    at: float | None = None
+    """Where it stands on the axis of a row in which something grows."""
+    curve: str = ""
+    """Which of the row's curves it is a point of, where there are several."""
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -42,7 +46,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     at_most: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """Limits by contestant, in the row's unit."""
     repetitions: int | None = None
-    """Where one is enough, because nothing in it depends on time."""
+    """At most: where one is enough, because nothing in it depends on time, or where preparing takes long."""
+    axis: str = ""
+    """What grows in it, from contestant to contestant: it is drawn as curves over that."""
+    is_quick: bool = False
+    """It belongs to the subset that stands for all the others in a quick run."""
+    is_long: bool = False
+    """It is measured only where somebody asks for everything, however long it takes."""
     server: Server | None = None
     """What has to run for it."""
     also: Server | None = None
