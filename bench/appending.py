@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter, time_ns
@@ -96,12 +97,12 @@ class _Flight:
             self.ended.set_exception(MeasurementError(f"not a store whose outcomes come later: {outcome}"))
 
 
-def raw_insert_rate(size: Size, folder: Path) -> Sample:
-    """`executemany` of prepared rows, 64 and a commit, in the tables and with the durability of the store."""
+def raw_insert_rate(rows_per_commit: int, size: Size, folder: Path) -> Sample:
+    """`executemany` of prepared rows, so many a commit, in the tables and with the durability of the store."""
     path = folder / "bank.db"
     asyncio.run(_create(path, size))
     first = size.accounts * size.events
-    batches = list(_batches(first, size))
+    batches = list(_batches(first, rows_per_commit, size))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -121,7 +122,7 @@ def raw_insert_rate(size: Size, folder: Path) -> Sample:
         seconds = perf_counter() - began
         (stored,) = connection.execute("SELECT count(*) FROM events").fetchone()
     require(stored=stored, expected=first + rows, what="raw inserts")
-    return Sample(rows / seconds, {"rows": rows, "seconds": seconds, "rows per commit": IN_FLIGHT})
+    return Sample(rows / seconds, {"rows": rows, "seconds": seconds, "rows per commit": rows_per_commit})
 
 
 async def _create(path: Path, size: Size) -> None:
@@ -132,9 +133,11 @@ async def _create(path: Path, size: Size) -> None:
         await store.close()
 
 
-def _batches(first: int, size: Size) -> Iterator[list[tuple[int, int, int, str, str, bytes, bytes, int]]]:
+def _batches(
+    first: int, rows: int, size: Size
+) -> Iterator[list[tuple[int, int, int, str, str, bytes, bytes, int]]]:
     """Rows as the store writes them, in the order in which the flights over the same streams would send them."""
-    shares = [cycle(range(1 + n, 1 + size.accounts, IN_FLIGHT)) for n in range(IN_FLIGHT)]
+    shares = [cycle(range(1 + n, 1 + size.accounts, rows)) for n in range(rows)]
     versions = dict.fromkeys(range(1, 1 + size.accounts), size.events)
     events = iter(new_events(int(size.seconds * _MOST_PER_SECOND)))
     position = first
@@ -165,9 +168,12 @@ async def fill(store: Store, size: Size) -> list[str]:
 
 def new_events(count: int) -> list[NewEvent]:
     """Deposits as the runtime writes them: encoded, with ids of their own and of their commands."""
-    codec = AggregateCodecs.of(bank().account).events
-    event = Deposited(10)
-    name, data = codec.names[Deposited], codec.encode(event)
-    new_id = unique_ids()
-    encode = msgspec.json.Encoder().encode
+    name, data, new_id, encode = _deposit()
     return [NewEvent(new_id(), name, data, encode(Metadata(command_id=new_id()))) for _ in range(count)]
+
+
+@cache
+def _deposit() -> tuple[str, bytes, Callable[[], str], Callable[[Metadata], bytes]]:
+    """What all of them share: types are looked into once."""
+    codec = AggregateCodecs.of(bank().account).events
+    return codec.names[Deposited], codec.encode(Deposited(10)), unique_ids(), msgspec.json.Encoder().encode

@@ -11,6 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from time import perf_counter
 
+from bench import loops
 from bench.bank import Bank
 from bench.sample import Sample, Size, require
 from bench.servers import Server
@@ -19,13 +20,13 @@ from rehydrate.runtime.runtime import Runtime
 
 def memory_rate(make: Callable[[], Bank], callers: int, size: Size, _: Path) -> Sample:
     """On `memory://`."""
-    return asyncio.run(_dispatch_rate(make(), "memory://", callers, size))
+    return loops.run(_dispatch_rate(make(), "memory://", callers, size))
 
 
 def sqlite_rate(make: Callable[[], Bank], callers: int, size: Size, folder: Path) -> Sample:
     """On a new file, with the store's defaults: WAL, synchronous=FULL."""
     path = folder / "bank.db"
-    sample = asyncio.run(_dispatch_rate(make(), f"sqlite:///{path}", callers, size))
+    sample = loops.run(_dispatch_rate(make(), f"sqlite:///{path}", callers, size))
     return Sample(sample.value, {**sample.facts, "appends per commit": appends_per_commit(path, size)})
 
 
@@ -42,13 +43,13 @@ def appends_per_commit(path: Path, size: Size) -> float:
 def server_rate(make: Callable[[], Bank], server: Server, callers: int, size: Size, _: Path) -> Sample:
     """On a new database of a server, with the store's defaults."""
     with server.database() as url:
-        return asyncio.run(_dispatch_rate(make(), url, callers, size))
+        return loops.run(_dispatch_rate(make(), url, callers, size))
 
 
 def hot_server_rate(make: Callable[[], Bank], server: Server, callers: int, size: Size, _: Path) -> Sample:
     """The same, with a single account that all callers share."""
     with server.database() as url:
-        return asyncio.run(_dispatch_rate(make(), url, callers, size, hot=True))
+        return loops.run(_dispatch_rate(make(), url, callers, size, hot=True))
 
 
 async def _dispatch_rate(bank: Bank, url: str, callers: int, size: Size, *, hot: bool = False) -> Sample:

@@ -7,13 +7,14 @@ import gc
 from pathlib import Path
 from time import perf_counter
 
+from bench import loops
 from bench.bank import Account, Deposited, evolve
 from bench.sample import Sample, Size
 
 
 def ping_pong_rate(callers: int, size: Size, _: Path) -> Sample:
     """Callers put a future into a queue and await it; one task takes each out and sets its result."""
-    return asyncio.run(_ping_pong_rate(callers, size))
+    return loops.run(_ping_pong_rate(callers, size))
 
 
 async def _ping_pong_rate(callers: int, size: Size) -> Sample:

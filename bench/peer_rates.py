@@ -22,12 +22,16 @@ from bench import peer_bank, peer_structs
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
 
-FASTEST: Final = {
-    "AGGREGATE_CACHE_MAXSIZE": "0",
+PLAIN: Final[Mapping[str, str]] = {}
+"""As it comes: no cache, each command reads its aggregate's events."""
+CACHED: Final[Mapping[str, str]] = {"AGGREGATE_CACHE_MAXSIZE": "0"}
+"""Every aggregate stays in memory, follows what others store, and is copied: right for any number of processes."""
+FASTEST: Final[Mapping[str, str]] = {
+    **CACHED,
     "AGGREGATE_CACHE_FASTFORWARD": "n",
     "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
 }
-"""Every aggregate stays in memory and is trusted as it is: right only for one process, one thread per aggregate."""
+"""And is trusted as it is: right only for one process, one thread per aggregate."""
 
 _STREAMS = 3
 
@@ -39,9 +43,11 @@ def sqlite_settings(folder: Path) -> dict[str, str]:
     return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "peer.db")}
 
 
-def memory_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) -> Sample:
+def memory_rate(
+    bank: type[AnyBank], callers: int, size: Size, _: Path, *, cache: Mapping[str, str] = FASTEST
+) -> Sample:
     """On its recorder of plain Python objects."""
-    return _dispatch_rate(bank, FASTEST, callers, size)
+    return _dispatch_rate(bank, cache, callers, size)
 
 
 def memory_rate_on_one_core(bank: type[AnyBank], callers: int, size: Size, folder: Path) -> Sample:
@@ -56,15 +62,19 @@ def memory_rate_on_one_core(bank: type[AnyBank], callers: int, size: Size, folde
         os.sched_setaffinity(0, allowed)
 
 
-def sqlite_rate(bank: type[AnyBank], callers: int, size: Size, folder: Path) -> Sample:
+def sqlite_rate(
+    bank: type[AnyBank], callers: int, size: Size, folder: Path, *, cache: Mapping[str, str] = FASTEST
+) -> Sample:
     """On its SQLite recorder: WAL, and synchronous=FULL, which is checked."""
-    return _dispatch_rate(bank, {**FASTEST, **sqlite_settings(folder)}, callers, size)
+    return _dispatch_rate(bank, {**cache, **sqlite_settings(folder)}, callers, size)
 
 
-def postgres_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) -> Sample:
+def postgres_rate(
+    bank: type[AnyBank], callers: int, size: Size, _: Path, *, cache: Mapping[str, str] = FASTEST
+) -> Sample:
     """On its PostgreSQL recorder, with a connection for each caller."""
     with Server.POSTGRES.database() as url:
-        return _dispatch_rate(bank, {**FASTEST, **postgres_settings(url, callers)}, callers, size)
+        return _dispatch_rate(bank, {**cache, **postgres_settings(url, callers)}, callers, size)
 
 
 def hot_postgres_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) -> Sample:
@@ -73,7 +83,7 @@ def hot_postgres_rate(bank: type[AnyBank], callers: int, size: Size, _: Path) ->
     Its cache has to follow what the others store, so it is fast-forwarded and copied, as is its default.
     """
     with Server.POSTGRES.database() as url:
-        settings = {"AGGREGATE_CACHE_MAXSIZE": "0", **postgres_settings(url, callers)}
+        settings = {**CACHED, **postgres_settings(url, callers)}
         return _dispatch_rate(bank, settings, callers, size, hot=True)
 
 

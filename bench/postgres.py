@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
+from bench import loops
 from bench.appending import bare_store_sample, fill, new_events
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
@@ -38,19 +39,19 @@ _INSERT_MANY: Final = """
 def bare_store_rate(size: Size, _: Path) -> Sample:
     """64 appends through `submit` are in flight at any time; the outcome of one sends the next."""
     with Server.POSTGRES.database() as url:
-        return asyncio.run(bare_store_sample(url, size))
+        return loops.run(bare_store_sample(url, size))
 
 
 def one_by_one_rate(connections: int, size: Size, _: Path) -> Sample:
     """Each of so many connections sends one INSERT after the other, each a commit of its own."""
     with Server.POSTGRES.database() as url:
-        return asyncio.run(_one_by_one(url, connections, size))
+        return loops.run(_one_by_one(url, connections, size))
 
 
 def batched_rate(rows: int, size: Size, _: Path) -> Sample:
     """One connection sends INSERT ... SELECT FROM unnest of so many rows, each a commit: the next when it is done."""
     with Server.POSTGRES.database() as url:
-        return asyncio.run(_batched(url, rows, size))
+        return loops.run(_batched(url, rows, size))
 
 
 async def _one_by_one(url: str, connections: int, size: Size) -> Sample:

@@ -7,45 +7,89 @@ from typing import Final
 
 from bench import bank, dispatching, peer_bank, peer_rates, postgres, reading
 from bench.appending import IN_FLIGHT
-from bench.rows.names import BARE_STORE, DRIVER, PEER, REHYDRATE
+from bench.loops import on_uvloop
+from bench.rows.names import (
+    BARE_STORE,
+    DRIVER,
+    ON_UVLOOP,
+    ONE_BY_ONE,
+    PEER,
+    PEER_CACHED,
+    PEER_PLAIN,
+    REHYDRATE,
+)
 from bench.rows.row import Contestant, Ratio, Row
 from bench.servers import Server
 
-ONE_BY_ONE: Final = "one INSERT a commit"
 IN_BATCHES: Final = "raw unnest, in batches"
+ONE_BY_ONE_ON_UVLOOP: Final = "one INSERT a commit, uvloop"
 
-
-def _on_postgres(callers: int, *, peer_goal: float | None, raw_goal: float | None) -> Row:
-    """On as many accounts as the size has."""
-    connections = min(callers, postgres.CONNECTIONS)
-    contestants = [
-        Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.POSTGRES, callers)),
-        Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, connections)),
-    ]
-    ratios = [Ratio(REHYDRATE, ONE_BY_ONE, 3 if callers == IN_FLIGHT else None)]
-    if callers <= IN_FLIGHT:
-        contestants.append(Contestant(PEER, partial(peer_rates.postgres_rate, peer_bank.Bank, callers)))
-        ratios.append(Ratio(REHYDRATE, PEER, peer_goal))
-    if callers > 1:
-        contestants.append(Contestant(IN_BATCHES, partial(postgres.batched_rate, callers)))
-        ratios.append(Ratio(REHYDRATE, IN_BATCHES, raw_goal))
-    if callers == IN_FLIGHT:
-        contestants.append(Contestant(BARE_STORE, postgres.bare_store_rate))
-        ratios.append(Ratio(BARE_STORE, IN_BATCHES))
-    return Row(
-        name=f"postgres-{callers}",
-        title=f"PostgreSQL, {callers:,} caller{'s' if callers > 1 else ''}",
-        unit="commands/s",
-        contestants=tuple(contestants),
-        ratios=tuple(ratios),
-        server=Server.POSTGRES,
-    )
-
+_rehydrate = partial(dispatching.server_rate, bank.bank, Server.POSTGRES)
+_peer = partial(peer_rates.postgres_rate, peer_bank.Bank)
 
 ROWS: Final = (
-    _on_postgres(1, peer_goal=1, raw_goal=None),
-    _on_postgres(64, peer_goal=10, raw_goal=0.4),
-    _on_postgres(1_000, peer_goal=None, raw_goal=0.4),
+    Row(
+        name="postgres-1",
+        title="PostgreSQL, 1 caller",
+        unit="commands/s",
+        contestants=(
+            Contestant(REHYDRATE, partial(_rehydrate, 1)),
+            Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, 1)),
+            Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, 1))),
+            Contestant(ONE_BY_ONE_ON_UVLOOP, on_uvloop(partial(postgres.one_by_one_rate, 1))),
+            Contestant(PEER, partial(_peer, 1)),
+        ),
+        ratios=(
+            Ratio(REHYDRATE, ONE_BY_ONE, 0.7),
+            Ratio(ON_UVLOOP, ONE_BY_ONE_ON_UVLOOP, 0.8),
+            Ratio(REHYDRATE, PEER, 1),
+            Ratio(ON_UVLOOP, REHYDRATE),
+        ),
+        server=Server.POSTGRES,
+    ),
+    Row(
+        name="postgres-64",
+        title="PostgreSQL, 64 callers",
+        unit="commands/s",
+        contestants=(
+            Contestant(REHYDRATE, partial(_rehydrate, IN_FLIGHT)),
+            Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, postgres.CONNECTIONS)),
+            Contestant(PEER, partial(_peer, IN_FLIGHT)),
+            Contestant(IN_BATCHES, partial(postgres.batched_rate, IN_FLIGHT)),
+            Contestant(BARE_STORE, postgres.bare_store_rate),
+            Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, IN_FLIGHT))),
+            Contestant(PEER_CACHED, partial(_peer, IN_FLIGHT, cache=peer_rates.CACHED)),
+            Contestant(PEER_PLAIN, partial(_peer, IN_FLIGHT, cache=peer_rates.PLAIN)),
+        ),
+        ratios=(
+            Ratio(REHYDRATE, PEER, 15),
+            Ratio(REHYDRATE, IN_BATCHES, 0.5),
+            Ratio(REHYDRATE, ONE_BY_ONE, 4),
+            Ratio(BARE_STORE, IN_BATCHES),
+            Ratio(ON_UVLOOP, REHYDRATE),
+            Ratio(REHYDRATE, PEER_CACHED),
+            Ratio(REHYDRATE, PEER_PLAIN),
+        ),
+        server=Server.POSTGRES,
+        is_quick=True,
+    ),
+    Row(
+        name="postgres-1000",
+        title="PostgreSQL, 1,000 callers",
+        unit="commands/s",
+        contestants=(
+            Contestant(REHYDRATE, partial(_rehydrate, 1_000)),
+            Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, postgres.CONNECTIONS)),
+            Contestant(IN_BATCHES, partial(postgres.batched_rate, 1_000)),
+            Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, 1_000))),
+        ),
+        ratios=(
+            Ratio(REHYDRATE, IN_BATCHES, 0.6),
+            Ratio(REHYDRATE, ONE_BY_ONE),
+            Ratio(ON_UVLOOP, REHYDRATE),
+        ),
+        server=Server.POSTGRES,
+    ),
     Row(
         name="postgres-hot",
         title="PostgreSQL, 64 callers on one account",
@@ -54,9 +98,9 @@ ROWS: Final = (
             Contestant(
                 REHYDRATE, partial(dispatching.hot_server_rate, bank.bank, Server.POSTGRES, IN_FLIGHT)
             ),
-            Contestant(PEER, partial(peer_rates.hot_postgres_rate, peer_bank.Bank, IN_FLIGHT)),
+            Contestant(PEER_CACHED, partial(peer_rates.hot_postgres_rate, peer_bank.Bank, IN_FLIGHT)),
         ),
-        ratios=(Ratio(REHYDRATE, PEER, 10),),
+        ratios=(Ratio(REHYDRATE, PEER_CACHED, 20),),
         server=Server.POSTGRES,
     ),
     Row(

@@ -7,10 +7,13 @@ from typing import Final
 
 from bench import bank, dispatching, peer_bank, peer_rates
 from bench.appending import IN_FLIGHT, bare_store_rate, raw_insert_rate
-from bench.rows.names import BARE_STORE, PEER, REHYDRATE
+from bench.rows.names import BARE_STORE, ONE_BY_ONE, PEER, PEER_CACHED, PEER_PLAIN, REHYDRATE
 from bench.rows.row import Contestant, Ratio, Row
 
 RAW_INSERTS: Final = "raw inserts"
+
+_rehydrate = partial(dispatching.sqlite_rate, bank.bank)
+_peer = partial(peer_rates.sqlite_rate, peer_bank.Bank)
 
 ROWS: Final = (
     Row(
@@ -18,25 +21,31 @@ ROWS: Final = (
         title="SQLite, 1 caller",
         unit="commands/s",
         contestants=(
-            Contestant(REHYDRATE, partial(dispatching.sqlite_rate, bank.bank, 1)),
-            Contestant(PEER, partial(peer_rates.sqlite_rate, peer_bank.Bank, 1)),
+            Contestant(REHYDRATE, partial(_rehydrate, 1)),
+            Contestant(PEER, partial(_peer, 1)),
+            Contestant(ONE_BY_ONE, partial(raw_insert_rate, 1)),
         ),
-        ratios=(Ratio(REHYDRATE, PEER),),
+        ratios=(Ratio(REHYDRATE, PEER), Ratio(REHYDRATE, ONE_BY_ONE)),
     ),
     Row(
         name="sqlite-64",
         title="SQLite, 64 callers",
         unit="commands/s",
         contestants=(
-            Contestant(REHYDRATE, partial(dispatching.sqlite_rate, bank.bank, IN_FLIGHT)),
-            Contestant(PEER, partial(peer_rates.sqlite_rate, peer_bank.Bank, IN_FLIGHT)),
+            Contestant(REHYDRATE, partial(_rehydrate, IN_FLIGHT)),
+            Contestant(PEER, partial(_peer, IN_FLIGHT)),
             Contestant(BARE_STORE, bare_store_rate),
-            Contestant(RAW_INSERTS, raw_insert_rate),
+            Contestant(RAW_INSERTS, partial(raw_insert_rate, IN_FLIGHT)),
+            Contestant(PEER_CACHED, partial(_peer, IN_FLIGHT, cache=peer_rates.CACHED)),
+            Contestant(PEER_PLAIN, partial(_peer, IN_FLIGHT, cache=peer_rates.PLAIN)),
         ),
         ratios=(
-            Ratio(REHYDRATE, PEER, 10),
+            Ratio(REHYDRATE, PEER, 15),
+            Ratio(REHYDRATE, RAW_INSERTS, 0.35),
             Ratio(BARE_STORE, RAW_INSERTS, 0.6),
-            Ratio(REHYDRATE, RAW_INSERTS),
+            Ratio(REHYDRATE, PEER_CACHED),
+            Ratio(REHYDRATE, PEER_PLAIN),
         ),
+        is_quick=True,
     ),
 )

@@ -14,12 +14,20 @@ from bench import peer_bank, peer_structs, running
 from bench.__main__ import main
 from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
 from bench.rows import ROWS, Contestant, Row
+from bench.rows.names import PEER_CACHED, PEER_PLAIN
 from bench.running import MeasuredRow, row_named
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
 from bench.summary import Report, summarize
 
 TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2, log=2_500)
+
+
+def _is_much_like_another(row: Row, contestant: Contestant) -> bool:
+    """A cluster starts for each kind of use, and another setting of a peer runs the same lines: one shows that they do."""
+    if row.also is not None:
+        return contestant not in row.contestants[:2]
+    return row.server is not None and contestant.name in {PEER_CACHED, PEER_PLAIN}
 
 
 @pytest.mark.parametrize(
@@ -29,8 +37,7 @@ TINY = Size(seconds=0.02, accounts=128, events=3, stream=50, live=70, windows=2,
             each,
             (row.server, row.also),
             id=f"{row.name}: {each.name}",
-            # A cluster starts for each of these: one kind of use shows that they run.
-            marks=[pytest.mark.slow] if row.also is not None and each not in row.contestants[:2] else [],
+            marks=[pytest.mark.slow] if _is_much_like_another(row, each) else [],
         )
         for row in ROWS
         for each in row.contestants
@@ -111,19 +118,14 @@ def test_the_peer_is_refused_where_its_commits_do_not_wait_for_the_disk(tmp_path
 
 
 def test_both_sides_of_the_row_on_sqlite_leave_their_events_in_the_file(tmp_path: Path) -> None:
-    tables = {
-        "Rehydrate": "events",
-        "eventsourcing": "stored_events",
-        "bare store": "events",
-        "raw inserts": "events",
-    }
-    files = {"eventsourcing": "peer.db"}
     for contestant in row_named("sqlite-64").contestants:
         folder = tmp_path / contestant.name
         folder.mkdir()
         contestant.measure(TINY, folder)
-        with closing(sqlite3.connect(folder / files.get(contestant.name, "bank.db"))) as connection:
-            (stored,) = connection.execute(f"SELECT count(*) FROM {tables[contestant.name]}").fetchone()
+        is_peer = contestant.name.startswith("eventsourcing")
+        file, table = ("peer.db", "stored_events") if is_peer else ("bank.db", "events")
+        with closing(sqlite3.connect(folder / file)) as connection:
+            (stored,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert stored > TINY.accounts * TINY.events
 
 
