@@ -13,7 +13,10 @@ import msgspec
 import pytest
 
 from examples.bank.app import app, bank_account
+from rehydrate import open_store
 from rehydrate.store.port import StoredEvent
+from rehydrate.testing.conformance.moves import check_moves
+from rehydrate.testing.conformance.process_managers import killed_one_after_the_other
 from tests.processes.crash_worker import ACCOUNTS, CLOSED, OTHERS, START
 
 ROOT = Path(__file__).parents[2]
@@ -102,13 +105,6 @@ async def test_killed_between_every_two_steps_on_sqlite(tmp_path: Path, first: i
     await money_is_conserved(url)
 
 
-@pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
-async def test_killed_between_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
-    url: str = request.getfixturevalue(f"{kind}_url")
-    assert await run_until_killed(url, 11, 1, 1) == 1
-    await money_is_conserved(url)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgres", "mongodb", "nats"])
 async def test_killed_between_many_steps_on_servers(kind: str, request: pytest.FixtureRequest) -> None:
@@ -133,3 +129,15 @@ async def test_processes_that_stood_still_on_servers(kind: str, request: pytest.
     url: str = request.getfixturevalue(f"{kind}_url")
     assert await run_until_killed(url, 2, 4, 100, signal.SIGSTOP) > 5
     await money_is_conserved(url)
+
+
+@pytest.mark.parametrize("moment", ["rehydrate.Due", "Rung"])
+async def test_killed_when_a_timer_is_due_and_when_its_command_is_sent(tmp_path: Path, moment: str) -> None:
+    url = f"sqlite:///{tmp_path / 'purses.db'}"
+    opener = "rehydrate.store.url:open_store"
+    # Right before the append, and right after it was acknowledged.
+    assert await killed_one_after_the_other(opener, url, "1", moment) == 2
+    store = await open_store(url)
+    done = check_moves(await whole_log(store))
+    assert done["Given"] == done["rehydrate.Due"] == done["Rung"] == 3
+    await store.close()

@@ -22,6 +22,7 @@ from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import fill, ids, log_events
+from rehydrate.testing.conformance.process_managers import ProcessManagerLaws
 from rehydrate.testing.conformance.read_models import (
     Chain,
     Happen,
@@ -270,7 +271,7 @@ class SubscriptionLaws(StoreUnderTest):
         assert checkpoint.position == (await store.head()).position
 
 
-class ConsumerConformance(ProjectionLaws, ProjectionProcessLaws, SubscriptionLaws):
+class ConsumerConformance(ProjectionLaws, ProjectionProcessLaws, SubscriptionLaws, ProcessManagerLaws):
     """Every law of consumers. A subclass says with the fixture `url` where a fresh store is."""
 
 
