@@ -27,8 +27,9 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the log that is read from its beginning to its end."""
 
 
-FULL = Size(seconds=2.0, accounts=1_000, events=100, stream=10_000, live=100_000, windows=200, log=1_000_000)
-QUICK = Size(seconds=0.3, accounts=200, events=100, stream=10_000, live=5_000, windows=20, log=100_000)
+FULL = Size(seconds=3.0, accounts=1_000, events=100, stream=10_000, live=100_000, windows=200, log=1_000_000)
+QUICK = Size(seconds=0.6, accounts=200, events=100, stream=10_000, live=5_000, windows=20, log=100_000)
+LONG = msgspec.structs.replace(FULL, seconds=5.0)
 
 
 class Sample(msgspec.Struct, frozen=True):

@@ -18,18 +18,19 @@ from bench.rows import (
 )
 from bench.rows.row import Contestant, Measure, Ratio, Row
 
-ROWS: Final[tuple[Row, ...]] = (
-    *memory.ROWS,
-    *sqlite.ROWS,
-    *postgres.ROWS,
-    *mongodb.ROWS,
-    *nats.ROWS,
-    *clusters.ROWS,
-    *rehydration.ROWS,
-    *projections.ROWS,
-    *live.ROWS,
-    *latency.ROWS,
-)
-"""In the order in which they are measured and shown."""
+FAMILIES: Final[dict[str, tuple[Row, ...]]] = {
+    "In memory": memory.ROWS,
+    "SQLite": sqlite.ROWS,
+    "PostgreSQL": postgres.ROWS,
+    "MongoDB": mongodb.ROWS,
+    "NATS": nats.ROWS,
+    "Several processes": clusters.ROWS,
+    "Rehydration": rehydration.ROWS,
+    "Projections": projections.ROWS,
+    "Live aggregates": live.ROWS,
+    "Latency": latency.ROWS,
+}
+"""By title, in the order in which they are measured and shown."""
+ROWS: Final = tuple(row for rows in FAMILIES.values() for row in rows)
 
-__all__ = ["ROWS", "Contestant", "Measure", "Ratio", "Row"]
+__all__ = ["FAMILIES", "ROWS", "Contestant", "Measure", "Ratio", "Row"]
