@@ -91,6 +91,22 @@ def test_an_unknown_projection_is_one_sentence(url: str) -> None:
     assert "has no consumer 'nobody'" in ended.stderr
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "mongodb", "nats"])
+async def test_where_there_is_no_store_none_is_made_to_build_in(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    file = tmp_path / "nothing.db"
+    url = f"sqlite:///{file}" if kind == "sqlite" else str(request.getfixturevalue(f"{kind}_url"))
+    commands = [("projections", "build", LEDGER), ("subscriptions", "replay", PARKING, "mail")]
+    for command in commands:
+        # Also the second finds nothing.
+        ended = await _typed(*command, "--store", url)
+        assert (ended.code, ended.stdout) == (1, "")
+        assert "there is no" in ended.stderr or "holds no store" in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    assert not file.exists()
+
+
 def test_how_far_behind_one_is(url: str) -> None:
     typed("projections", "build", LEDGER, "--store", url)
     typed("run", BANK, "--store", url, stdin=as_input([deposit("ada", 5)] * 4))

@@ -8,8 +8,15 @@ from pathlib import Path
 from examples.bank.account import Deposit
 from examples.bank.app import app, bank_account, money_transfer
 from examples.bank.transfer import Accept, Request
+from rehydrate import Runtime
 from rehydrate.testing.clock import until
 from tests.cli.terminal import typed
+
+
+async def all_at(bank: Runtime, position: int) -> None:
+    """Wait until the event at a position, which is to be the last one that follows, is stored and was read by all."""
+    await until(lambda: min(one.position for one in bank.statistics().consumers) >= position)
+    assert (await bank.store.head()).position == position
 
 
 async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_timers(tmp_path: Path) -> None:
@@ -18,7 +25,8 @@ async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_ti
         await bank.dispatch(bank_account, "ada", Deposit(100))
         for n in range(3):
             await bank.dispatch(money_transfer, f"t{n}", Request(f"t{n}", "ada", "bob", 30))
-        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 19)
+        # A deposit; and three times the request, what follows from it (3), the money taken, and that taken in.
+        await all_at(bank, 1 + 3 * (1 + 3 + 1 + 1))
     listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
     assert [(one["name"], one["pending"], one["behind"]) for one in listed] == [
         ("transfers:events", 0, 0),
@@ -37,7 +45,7 @@ async def test_verify_folds_instances_too(tmp_path: Path) -> None:
     async with app.open(url) as bank:
         await bank.dispatch(bank_account, "ada", Deposit(100))
         await bank.dispatch(money_transfer, "t1", Request("t1", "ada", "bob", 30))
-        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 6)
+        await all_at(bank, 7)
     done = await asyncio.to_thread(lambda: typed("verify", "examples.bank.app:app", "--store", url))
     assert done.code == 0, done.stderr
     assert "not decoded" not in done.stderr
@@ -52,7 +60,7 @@ async def test_process_managers_go_on_in_a_copy_of_their_store(tmp_path: Path) -
     async with app.open(url) as bank:
         await bank.dispatch(bank_account, "ada", Deposit(100))
         await bank.dispatch(money_transfer, "t1", Request("t1", "ada", "bob", 30))
-        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 7)
+        await all_at(bank, 7)
     done = await asyncio.to_thread(lambda: typed("copy", url, copy))
     assert done.code == 0, done.stderr
     listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", copy).answers)
@@ -63,6 +71,6 @@ async def test_process_managers_go_on_in_a_copy_of_their_store(tmp_path: Path) -
     ]
     async with app.open(copy) as bank:
         await bank.dispatch(money_transfer, "t1", Accept())
-        await until(lambda: min(one.position for one in bank.statistics().consumers) >= 16)
+        await all_at(bank, 16)
         assert (await bank.state(bank_account, "bob")).balance == 30
         assert (await bank.state(bank_account, "ada")).balance == 70

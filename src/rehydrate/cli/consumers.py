@@ -11,7 +11,7 @@ import msgspec
 
 from rehydrate.app import App
 from rehydrate.cli.endings import say
-from rehydrate.cli.existing import check_exists, existing_store
+from rehydrate.cli.existing import existing_store
 from rehydrate.cli.table import Column, RowWriter, write_json
 from rehydrate.clock import SystemClock
 from rehydrate.errors import ConfigurationError
@@ -194,8 +194,7 @@ async def _built(store: Store) -> set[str]:
 
 @asynccontextmanager
 async def _opened(app: App, url: str) -> AsyncGenerator[Runtime, None]:
-    check_exists(url)
-    async with app.open(url, consumers=False) as runtime:
+    async with existing_store(url) as store, app.open(store, consumers=False) as runtime:
         yield runtime
 
 
