@@ -261,6 +261,8 @@ async def test_of_many_that_wait_for_an_idle_store_half_is_sent_and_the_rest_bef
     assert disk.streams() == [["a", "b"]]
     disk.complete()
     assert disk.streams() == [["a", "b"], ["c", "d"]]
+    assert not told, "the server is not to wait until these are told"
+    await turn()
     assert told == [disk.streams()] * 2
     disk.complete()
     assert len(told) == 4
@@ -276,6 +278,7 @@ async def test_few_that_wait_for_an_idle_store_are_not_split() -> None:
     disk.submit("d")
     disk.complete()
     assert disk.streams() == [["a", "b", "c"], ["d"]]
+    await turn()
     disk.complete()
     await disk.groups.close()
 
@@ -288,6 +291,7 @@ async def test_what_collected_behind_a_group_is_sent_whole_while_its_outcomes_ar
     await turn()
     disk.complete()
     assert disk.streams() == [list("abcd"), list("efgh")]
+    await turn()
     disk.complete()
     assert len(disk.streams()[2]) == 1, "one stream of those that were told meanwhile"
 

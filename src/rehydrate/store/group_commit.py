@@ -129,9 +129,13 @@ class GroupCommit:
         self._under_way = False
         is_first = not self._undelivered
         self._undelivered.append(iter(zip(group, outcomes, strict=True)))
-        if self._split_from is not None:
-            self._send_next()
-        if is_first:  # Else the turn in which those before it are delivered has yet to come.
+        is_sent = self._split_from is not None and self._send_next()
+        if not is_first:
+            return  # The turn in which those before it are delivered has yet to come.
+        if is_sent:
+            # After what `_send` has begun: the server is not to wait until the outcomes are delivered.
+            self._loop.call_soon(self._deliver)
+        else:
             self._deliver()
 
     def failed(self, group: Group, error: StoreError) -> None:

@@ -55,7 +55,7 @@ CAPABILITIES: Final = Capabilities(
     transaction="asyncpg",
 )
 
-SPLIT_FROM: Final = 50
+SPLIT_FROM: Final = 32
 """From so many waiting appends on the server commits one half while the outcomes of the other are handed out."""
 
 PATIENCE: Final = 1.0
