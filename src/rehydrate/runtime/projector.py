@@ -15,6 +15,7 @@ from rehydrate.domain.policy import Park, Skip
 from rehydrate.domain.projection import RESERVED, Projection
 from rehydrate.domain.subscription import check_key
 from rehydrate.errors import ConfigurationError, InvalidIdError
+from rehydrate.runtime.deaths import CAREFUL, DEATHS, took_the_process
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
@@ -56,6 +57,8 @@ class _Step(NamedTuple):
     keys: tuple[str, ...]
     error: Exception | None = None
     """Why it cannot be told which views it changes."""
+    fatal: Exception | None = None
+    """Why it is not folded, though that could be told."""
 
 
 class Projector:
@@ -110,8 +113,14 @@ class Projector:
         self._done = tenure.checkpoint.position, tenure.checkpoint.event_id
         self._saved_at = tenure.clock.monotonic()
         tenure.progress.parked = len(self._parked)
+        if tenure.is_unclean:
+            # Counted before anything is folded that may be the end of this process, too.
+            tenure.keep(deaths=tenure.kept.deaths + 1)
+            await tenure.save(*self._done)
 
     async def run(self, tenure: Tenure) -> None:
+        if tenure.kept.deaths > 1:
+            await self._carefully(tenure)
         reading = asyncio.ensure_future(self._read(tenure, self._done[0]))
         try:
             while True:
@@ -133,8 +142,8 @@ class Projector:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    def _read(self, tenure: Tenure, after: int) -> Coroutine[Any, Any, LogPage]:
-        return tenure.read(after=after, where=self._where, limit=PAGE_SIZE)
+    def _read(self, tenure: Tenure, after: int, limit: int = PAGE_SIZE) -> Coroutine[Any, Any, LogPage]:
+        return tenure.read(after=after, where=self._where, limit=limit)
 
     async def _at_the_end(self, tenure: Tenure) -> None:
         """Everything is folded: wait for more."""
@@ -144,8 +153,9 @@ class Projector:
 
     # ---- folding
 
-    async def _fold(self, tenure: Tenure, page: LogPage) -> None:
-        steps = [self._prepared(event) for event in page.events]
+    async def _fold(self, tenure: Tenure, page: LogPage, steps: list[_Step] | None = None) -> None:
+        if steps is None:
+            steps = [self._prepared(event) for event in page.events]
         await self._load(tenure, {key: None for step in steps for key in step.keys})
         for number, step in enumerate(steps, 1):
             try:
@@ -167,11 +177,13 @@ class Projector:
         if page.event_id:
             self._done = page.position, page.event_id
         is_built = tenure.kept.built or page.is_last or await self._is_near_the_end(tenure)
-        if is_built != tenure.kept.built:
+        deaths = 0 if page.is_last else tenure.kept.deaths
+        if is_built != tenure.kept.built or deaths != tenure.kept.deaths:
+            tenure.keep(deaths=deaths)
             await self._save(tenure, built=is_built)
         elif not self._changed and not self._parked.unsaved:
             await self._save_place(tenure)
-        elif page.is_last or tenure.clock.monotonic() - self._saved_at >= SAVE_CHANGES_EVERY:
+        elif page.is_last or deaths or tenure.clock.monotonic() - self._saved_at >= SAVE_CHANGES_EVERY:
             # Else the next page comes first: the views that are changed most are saved once for both.
             await self._save(tenure)
         self._forget_some()
@@ -213,6 +225,8 @@ class Projector:
                 self._park(tenure, event, key, "")
                 continue
             try:
+                if step.fatal is not None:
+                    raise step.fatal
                 new[key] = self._evolved(key, step.envelope)
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises
                 self._failed(tenure, event, key, error)
@@ -240,6 +254,42 @@ class Projector:
             if key not in self._changed:
                 self._changed_bytes += self._sizes.get(key, 0)
             self._views[key] = self._changed[key] = _ABSENT if view is None else view
+
+    # ---- after holders that may have died of an event
+
+    async def _carefully(self, tenure: Tenure) -> None:
+        """Fold events one by one, each attempt counted before it is made."""
+        try:
+            for _ in range(CAREFUL):
+                await tenure.attend()
+                page = await self._read(tenure, self._done[0], limit=1)
+                await self._fold(
+                    tenure, page, [await self._attempted(tenure, event) for event in page.events]
+                )
+                await self._save(tenure)
+                if page.is_last:
+                    break
+        except StoppedError:
+            # A resume is a new try.
+            tenure.keep(deaths=0, attempted=0, attempts=0)
+            await self._save(tenure)
+            raise
+        # The next pages are saved one by one, as after one such end.
+        tenure.keep(deaths=min(tenure.kept.deaths, 1), attempted=0, attempts=0)
+        await self._save(tenure)
+
+    async def _attempted(self, tenure: Tenure, event: StoredEvent) -> _Step:
+        """An event to be folded, or, after so many attempts, only to be parked; or to be left alone altogether."""
+        kept = tenure.kept
+        count = kept.attempts if kept.attempted == event.position else 0
+        error = took_the_process(count)
+        if count > DEATHS or (count == DEATHS and not isinstance(self.projection.on_error, Park)):
+            return _Step(event, None, (), error)
+        # The key, which parking has to know, is of the user's code, too.
+        tenure.keep(attempted=event.position, attempts=count + 1)
+        await self._save(tenure)
+        step = self._prepared(event)
+        return step._replace(fatal=error) if count == DEATHS else step
 
     # ---- views in memory
 

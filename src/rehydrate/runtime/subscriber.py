@@ -17,6 +17,7 @@ from rehydrate.domain.policy import Park, Retry, Skip, Stop
 from rehydrate.domain.projection import RESERVED
 from rehydrate.domain.subscription import NEWEST, Subscription, check_key
 from rehydrate.errors import ConfigurationError
+from rehydrate.runtime.deaths import CAREFUL, DEATHS, took_the_process
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.lanes import Item, Lanes
@@ -30,10 +31,6 @@ WINDOW: Final = 1_000
 """How many events are under way at most, in hand and waiting."""
 SAVE_EVERY: Final = 1.0
 """Seconds after which the place is saved while more is under way."""
-CAREFUL: Final = 1_000
-"""How many events are handled one by one, each attempt counted first, after a holder that did not end in order."""
-DEATHS: Final = 3
-"""How often an attempt at an event may be the end of the process before the event is taken for the cause."""
 _MOST_CHANGES: Final = 800
 """How many parked events are saved at once."""
 _ATTEMPT: Final = f"{RESERVED}attempt"
@@ -342,9 +339,11 @@ class Subscriber:
             if self._wants(item):
                 await self._handle(tenure, [item])
         else:
-            self._failed(
-                tenure, item, RuntimeError(f"{count} processes ended while they handled it, and not in order")
-            )
+            # Where this stops the subscription, a resume is a new try.
+            self._attempt = None
+            place = tenure.checkpoint
+            await self._save(tenure, (place.position, place.event_id), ViewChange(_ATTEMPT, None))
+            self._failed(tenure, item, took_the_process(count))
         await self._save(tenure, (event.position, event.id))
 
     # ---- errands

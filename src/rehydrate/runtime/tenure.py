@@ -55,6 +55,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Events a second, lately."""
     saved_at: int = 0
     """Microseconds since 1970, UTC."""
+    deaths: int = 0
+    """How many holders of a projection in a row did not end in order, before any of them came to the end of the log."""
+    attempted: int = 0
+    """The position of an event that is folded by itself, after such ends."""
+    attempts: int = 0
+    """How often that was begun."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -62,12 +62,16 @@ class MortalStore:
             raise _dead()
         return saved
 
+    def kill(self) -> None:
+        """Let the user die now."""
+        self.is_dead = True
+        self._die()
+
     def _is_the_end(self, *, is_step: bool) -> bool:
         """Whether the user is dead, perhaps since this step."""
         self._left -= is_step
         if self._left == 0 and not self.is_dead:
-            self.is_dead = True
-            self._die()
+            self.kill()
         return self.is_dead
 
 
