@@ -231,6 +231,22 @@ async def test_a_user_with_no_more_rights_than_the_page_says_opens_and_uses_a_st
     await store.close()
 
 
+async def test_of_a_short_stream_no_snapshot_is_waited_for_that_no_server_hands_out(
+    start_nats: StartNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is when all servers were started anew, and what the snapshots are in has no leader yet."""
+    silent = [f"$JS.API.{verb}.GET.bank-snapshots" for verb in ("STREAM.MSG", "DIRECT")]
+    user = {"user": "app", "password": "y", "permissions": {"publish": {"deny": silent}}}
+    server = start_nats(token=None, settings={"authorization": {"users": [user]}})
+    store = await opened(f"{server.url.replace('://', '://app:y@')}/bank?timeout=1")
+    await fill(store, "account-1", 3)
+    assert await store.load_snapshot("account-1") is None
+    monkeypatch.setattr("rehydrate.store.nats.snapshots._SHORT", 2)
+    with pytest.raises(StoreUnavailableError, match="gives no answer"):
+        await store.load_snapshot("account-1")
+    await store.close()
+
+
 # ---- what a store must be
 
 

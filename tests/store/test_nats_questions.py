@@ -46,6 +46,46 @@ async def test_a_question_without_an_answer_is_asked_once_more_and_the_answer_to
     assert len(heard) == 2
 
 
+async def test_while_nobody_answers_one_of_them_is_asked_again_at_a_time_and_then_all(
+    connection: Connection,
+) -> None:
+    """Servers without a leader are not to be given more to do by everybody who waits for one."""
+    heard: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        heard.append(question)
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    jetstream = JetStream(connection)
+    asked = [asyncio.create_task(jetstream.api("ASKED", {"n": n})) for n in range(20)]
+    await until(lambda: len(heard) >= 23)
+    assert [question.data for question in heard[20:23]] == [question.data for question in heard[:3]]
+    answered = heard[-1]
+    await answered.respond(b'{"name": "bank"}')
+    others = {question.data for question in heard} - {answered.data}
+    count = len(heard)
+    await until(lambda: {question.data for question in heard[count:]} >= others)
+    for question in heard[count:]:
+        await question.respond(b'{"name": "bank"}')
+    assert await asyncio.gather(*asked) == [{"name": "bank"}] * 20
+
+
+async def test_who_has_no_leader_to_ask_is_told_so_when_the_time_is_over(nats_url: str) -> None:
+    connection = Connection(read_nats_address(StoreUrl(f"{nats_url}?timeout=0.5")))
+    await connection.open()
+    heard: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        heard.append(question)
+        await question.respond(b'{"error":{"code":503,"err_code":10008,"description":"none"}}')
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    with pytest.raises(StoreUnavailableError, match="gives no answer: the servers have no leader"):
+        await JetStream(connection).api("ASKED")
+    assert len(heard) > 1
+    await connection.close()
+
+
 async def test_servers_are_asked_no_faster_than_they_answer(connection: Connection) -> None:
     """Else each question is asked again before its turn comes, and all of them are answered too late."""
     heard: dict[bytes, Msg] = {}

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from itertools import pairwise
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from rehydrate.nats.monitor import jetstream
 from tests.faults.cluster.history import Violation, violations
 from tests.faults.cluster.journal import Attempt, Failed
+from tests.faults.cluster.leaders import longest_without, taken_up, watching
 from tests.faults.cluster.measures import Measures, measures
 from tests.faults.cluster.network import Network
 from tests.faults.cluster.site import EVENTS, PLAIN, Host, Site
 from tests.faults.cluster.skew import Skew
 
-_LOOK: Final = 0.05
 WARM: Final = 40
 """Answers that every application gets before anything is measured."""
 STEADY: Final = 150
@@ -119,7 +116,7 @@ async def play(
         scene = Scene(site, row, leader, steady)
         began = time.monotonic()
         await site.get_on(steady)
-        async with _watching(site) as leaders:
+        async with watching(site) as looks:
             fault = time.monotonic()
             await row.act(scene)
             over = time.monotonic()
@@ -132,6 +129,7 @@ async def play(
     attempts = site.journals()
     of_measured = site.journals(hosts=scene.measured)
     plain = site.journals("plain", scene.measured)
+    logs = {host.name: taken_up(site.server_log(host)) for host in scene.reachable}
     return Result(
         row=row,
         violations=violations(attempts, log),
@@ -139,8 +137,8 @@ async def play(
         unknown=unanswered(attempts),
         ours=measures(of_measured, began=began, fault=fault, over=over, ended=ended),
         plain=measures(plain, began=began, fault=fault, over=over, ended=ended),
-        leaderless=_longest_gap(leaders, EVENTS, scene.reachable, fault, ended),
-        plain_leaderless=_longest_gap(leaders, PLAIN, scene.reachable, fault, ended),
+        leaderless=longest_without(EVENTS, looks, logs, fault, ended),
+        plain_leaderless=longest_without(PLAIN, looks, logs, fault, ended),
     )
 
 
@@ -166,42 +164,3 @@ def unanswered(attempts: Sequence[Attempt]) -> int:
             if attempt.answer is not None and not isinstance(attempt.answer, Failed)
         }
     )
-
-
-_Seen: TypeAlias = list[tuple[float, str, str]]
-"""When which JetStream stream was seen to be led by which host, as its own server says."""
-
-
-@asynccontextmanager
-async def _watching(site: Site) -> AsyncGenerator[_Seen]:
-    """Look all the time at who leads what."""
-    seen: _Seen = []
-
-    async def look(host: Host) -> None:
-        while True:
-            told = await site.ask(host, jetstream)
-            now = time.monotonic()
-            leaders = told.leaders() if told is not None else {}
-            seen.extend(
-                (now, stream, host.name) for stream in (EVENTS, PLAIN) if leaders.get(stream) == host.name
-            )
-            await asyncio.sleep(_LOOK)
-
-    # Each by itself, for one that stands still does not answer.
-    looking = [asyncio.create_task(look(host)) for host in site.hosts]
-    try:
-        yield seen
-    finally:
-        for task in looking:
-            task.cancel()
-        await asyncio.wait(looking)
-        for task in looking:
-            if not task.cancelled():
-                task.result()
-
-
-def _longest_gap(seen: _Seen, stream: str, hosts: Sequence[Host], begin: float, end: float) -> float:
-    """The longest time in which none of these hosts led."""
-    names = {host.name for host in hosts}
-    times = sorted(at for at, its_stream, name in seen if its_stream == stream and name in names)
-    return max(after - before for before, after in pairwise([begin, *times, end]))

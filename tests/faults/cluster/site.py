@@ -279,6 +279,10 @@ class Site:
                 return int(msgspec.json.decode(text)["monitoring"][0].rpartition(":")[2])
         return 0
 
+    def server_log(self, host: Host) -> str:
+        """All that the server of a host has written down."""
+        return (self.folder / host.name / "nats-server.log").read_text("utf-8")
+
     # ---- the end
 
     async def finish(self) -> None:

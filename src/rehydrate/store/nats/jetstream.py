@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from nats.aio.msg import Msg
 
-from rehydrate.errors import StoreClosedError, StoreUnavailableError
-from rehydrate.nats.connection import Connection, NotAnswered
+from rehydrate.errors import StoreUnavailableError
+from rehydrate.nats.connection import Connection
 from rehydrate.store.nats.failures import (
     END_OF_BATCH,
     NO_MESSAGE,
@@ -19,17 +19,11 @@ from rehydrate.store.nats.failures import (
     ApiError,
     JetStreamError,
 )
+from rehydrate.store.nats.questions import NoAnswerError, Questions
 from rehydrate.store.nats.turns import Turns
 
 T = TypeVar("T")
 
-_ASK_AGAIN: Final = 0.25
-"""Seconds until a question is asked once more, beside the one that is under way. Without a leader nobody answers, and
-nobody says so; and when there is one again, it does not know of what was asked before."""
-_ASK_AGAIN_MOST: Final = 0.5
-"""The same for later times: it doubles."""
-_PATIENCE: Final = 1.0
-"""Seconds without a message of a batch until it is asked for again."""
 PAUSE: Final = 0.05
 _IN_TOUCH: Final = 2_500_000_000
 """Nanoseconds. Replicas answer their leader every second, and elect another after four at the earliest."""
@@ -105,6 +99,7 @@ class JetStream:
         self._timeout = connection.address.timeout
         self._loop = asyncio.get_running_loop()
         self._turns = Turns(self._timeout)
+        self._questions = Questions(connection, self._timeout)
 
     # ---- messages
 
@@ -140,29 +135,20 @@ class JetStream:
     async def batch(self, stream: str, subject: str, number: int, limit: int, max_bytes: int) -> Batch:
         """Messages of a subject or pattern from a number on, as any replica has them."""
         body = _encode({"seq": number, "batch": limit, "next_by_subj": subject, "max_bytes": max_bytes})
-        return await self._in_turn(self._collect(stream, body))
+        return await self._collect(stream, body)
 
     async def first_of_newest(self, stream: str, subjects: Sequence[str], number: int, upto: int) -> Batch:
         """Of the newest message of each subject up to a number, the first from another number on: as one replica has them,
         and all of it at one moment.
         """
         body = _encode({"multi_last": subjects, "seq": number, "up_to_seq": upto, "batch": 1})
-        return await self._in_turn(self._collect(stream, body))
+        return await self._collect(stream, body)
 
     async def _collect(self, stream: str, body: bytes) -> Batch:
-        give_up = self._loop.time() + self._timeout
-        while True:
-            collected = _Collected(self._loop)
-            self._connection.call(
-                f"$JS.API.DIRECT.GET.{stream}",
-                body,
-                collected.answered,
-                timeout=min(_PATIENCE, self._timeout),
-            )
-            failed = await collected.ended
-            if failed is None:
-                return Batch(collected.messages, collected.is_end, collected.is_too_much)
-            await self._pause(failed, give_up)
+        batch: Batch = await self._in_turn(
+            self._questions.ask(f"$JS.API.DIRECT.GET.{stream}", body, _Collected)
+        )
+        return batch
 
     # ---- the rest of the API
 
@@ -193,7 +179,9 @@ class JetStream:
 
     async def _ask(self, subject: str, body: Mapping[str, Any] | None) -> bytes:
         """Ask until there is an answer; whatever it is, the question can be asked twice."""
-        return await self._in_turn(self._insist(subject, b"" if body is None else _encode(body)))
+        payload = b"" if body is None else _encode(body)
+        answer: bytes = await self._in_turn(self._questions.ask(subject, payload, _Single))
+        return answer
 
     async def _in_turn(self, question: Coroutine[Any, Any, T]) -> T:
         try:
@@ -213,105 +201,48 @@ class JetStream:
         finally:
             self._turns.give_back(answered=is_answered)
 
-    async def _insist(self, subject: str, payload: bytes) -> bytes:
-        give_up = self._loop.time() + self._timeout
-        question = _Question(self._loop)
-        pause = _ASK_AGAIN
-        while True:
-            question.under_way += 1
-            self._connection.call(
-                subject, payload, question.answered, timeout=max(0.0, give_up - self._loop.time())
-            )
-            await question.news(within=pause)
-            if (answer := question.answer) is not None:
-                if _NO_LEADER not in answer.data[:_ERROR_WITHIN] or self._loop.time() + PAUSE > give_up:
-                    return answer.data
-                question.answer = None
-                await asyncio.sleep(PAUSE)
-            elif not question.under_way:
-                await self._pause(question.failed, give_up)
-            pause = min(2 * pause, _ASK_AGAIN_MOST)
 
-    async def _pause(self, failed: NotAnswered, give_up: float) -> None:
-        if self._connection.closed is not None:
-            raise StoreClosedError(self._connection.closed)
-        if self._loop.time() + PAUSE > give_up:
-            raise StoreUnavailableError(f"{self._shown} gives no answer: {failed.reason}")
-        await asyncio.sleep(PAUSE)
+class _Single:
+    """An answer of one message."""
 
+    def __init__(self) -> None:
+        self._data = b""
 
-class _Question:
-    """One question, asked several times at once; any answer will do."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.answer: Msg | None = None
-        self.failed = NotAnswered("no answer came in time", is_sent=True)
-        self.under_way = 0
-        self._loop = loop
-        self._news: asyncio.Future[None] | None = None
-
-    def answered(self, message: Msg | NotAnswered) -> bool:
-        self.under_way -= 1
-        if isinstance(message, NotAnswered):
-            self.failed = message
-        elif self.answer is None:
-            self.answer = message
-        if self.answer is not None or not self.under_way:
-            self._wake()
+    def take(self, message: Msg) -> bool:
+        if _NO_LEADER in message.data[:_ERROR_WITHIN]:
+            raise NoAnswerError("the servers have no leader")
+        self._data = message.data
         return False
 
-    async def news(self, *, within: float) -> None:
-        """Wait for the answer, for the last hope to go, or for the time to pass."""
-        self._news = self._loop.create_future()
-        timer = self._loop.call_later(within, self._wake)
-        try:
-            await self._news
-        finally:
-            timer.cancel()
-            self._news = None
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def whole(self) -> bytes:
+        return self._data
 
 
 class _Collected:
     """The messages of one batch, as they come in."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.messages: list[Message] = []
-        self.is_end = self.is_too_much = False
-        self.ended: asyncio.Future[NotAnswered | None] = loop.create_future()
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._is_end = self._is_too_much = False
 
-    def answered(self, message: Msg | NotAnswered) -> bool:
-        if isinstance(message, NotAnswered):
-            self._end(message)
-            return False
+    def take(self, message: Msg) -> bool:
         headers = message.headers or {}
-        if headers.get("Status") == TOO_MANY:
-            self.is_too_much = True
-            self._end(None)
+        status = headers.get("Status")
+        if status == TOO_MANY:
+            self._is_too_much = True
             return False
-        if int(headers.get("Nats-Last-Sequence", 0)) != (self.messages[-1].number if self.messages else 0):
+        if int(headers.get("Nats-Last-Sequence", 0)) != (self._messages[-1].number if self._messages else 0):
             # A connection between servers may break, and be there again, in the middle of a batch.
-            self._end(NotAnswered("a part of a page was lost on its way", is_sent=True))
-            return False
+            raise NoAnswerError("a part of a page was lost on its way")
         if "Nats-Sequence" in headers:
-            self.messages.append(
+            self._messages.append(
                 Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
             )
             return True
-        status = headers.get("Status")
-        if status == END_OF_BATCH:
-            self.is_end = headers.get("Nats-Num-Pending") == "0"
-            self._end(None)
-        elif status == NOT_FOUND:
-            self.is_end = True
-            self._end(None)
-        else:
-            self._end(NotAnswered(f"status {status} {headers.get('Description', '')}", is_sent=True))
+        if status not in (END_OF_BATCH, NOT_FOUND):
+            raise NoAnswerError(f"status {status} {headers.get('Description', '')}")
+        self._is_end = status == NOT_FOUND or headers.get("Nats-Num-Pending") == "0"
         return False
 
-    def _end(self, failed: NotAnswered | None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(failed)
+    def whole(self) -> Batch:
+        return Batch(self._messages, self._is_end, self._is_too_much)

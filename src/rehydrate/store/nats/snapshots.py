@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from rehydrate.domain.streams import check_stream
+from rehydrate.store.nats.history import History
 from rehydrate.store.nats.jetstream import JetStream, Message
 from rehydrate.store.nats.keeping import Keeper, Unknown, packed
 from rehydrate.store.nats.subjects import Subjects
@@ -29,6 +30,10 @@ _decode: Final = msgspec.msgpack.Decoder(_Saved).decode
 _FORMAT: Final = 1
 _LEADER_WITHIN: Final = 0.3
 """Seconds until a snapshot is read from whatever server has it: an election takes many times as long."""
+_ANYBODY_WITHIN: Final = 0.2
+"""Seconds after which no server is expected to have it, as long as nobody is elected. So it is when all were started anew."""
+_SHORT: Final = 10_000
+"""Events that are replayed sooner than an election is over."""
 _PAGE: Final = 16
 _PAGE_BYTES: Final = 16 * 1024 * 1024
 
@@ -36,8 +41,9 @@ _PAGE_BYTES: Final = 16 * 1024 * 1024
 class Snapshots:
     """The snapshots of one opened store."""
 
-    def __init__(self, jetstream: JetStream, keeper: Keeper, subjects: Subjects) -> None:
+    def __init__(self, jetstream: JetStream, history: History, keeper: Keeper, subjects: Subjects) -> None:
         self._jetstream = jetstream
+        self._history = history
         self._keeper = keeper
         self._subjects = subjects
         self._in = subjects.snapshots_stream
@@ -89,7 +95,7 @@ class Snapshots:
             async with asyncio.timeout(_LEADER_WITHIN):
                 last = await self._jetstream.last(self._in, subject)
         except TimeoutError:
-            last = await self._last_of_replica(subject)
+            last = await self._last_without_leader(stream)
         saved = None if last is None else _read(last.data)
         if saved is None:
             return None
@@ -104,8 +110,26 @@ class Snapshots:
             recorded_at=saved.recorded_at,
         )
 
-    async def _last_of_replica(self, subject: str) -> Message | None:
+    async def _last_without_leader(self, stream: str) -> Message | None:
         """There is no leader now, and an actor waits: an older snapshot, or none, only makes it replay more events."""
+        reading = asyncio.create_task(self._last_of_replica(self._subjects.snapshots(stream)))
+        looking = asyncio.create_task(self._is_short(stream))
+        try:
+            await asyncio.wait([reading, looking], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and await looking:
+                return None
+            return await reading
+        finally:
+            for task in (reading, looking):
+                task.cancel()
+            await asyncio.wait([reading, looking])
+
+    async def _is_short(self, stream: str) -> bool:
+        await asyncio.sleep(_ANYBODY_WITHIN)
+        last = await self._history.last(stream)
+        return last is None or last.envelope.last_version <= _SHORT
+
+    async def _last_of_replica(self, subject: str) -> Message | None:
         number, last = 1, None
         while True:
             batch = await self._jetstream.batch(self._in, subject, number, _PAGE, _PAGE_BYTES)

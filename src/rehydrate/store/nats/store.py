@@ -82,7 +82,7 @@ class NatsStore:
         self._log = Log(connection, history, wall=clock.wall, stored=self._stored)
         self._reader = Reader(jetstream, history, subjects, self._log, store=self.url, timeout=self._timeout)
         keeper = Keeper(connection)
-        self._snapshots = Snapshots(jetstream, keeper, subjects)
+        self._snapshots = Snapshots(jetstream, self._history, keeper, subjects)
         self._consumers = Consumers(jetstream, keeper, subjects)
         self._ends = EndQuestions(self._ask_ends)
         self._watch = LogWatch(self._position, address.poll)
