@@ -169,7 +169,7 @@ class Writer:
                     must_be_there.append((stream, version, append.last_id))
             elif version > known.version:
                 must_be_there.append((stream, version, append.last_id))
-            elif version < known.version or append.last_id not in {"", known.event_id}:
+            elif version < known.version or (append.last_id and append.last_id != known.event_id):
                 return None  # A conflict, or a repeat.
             for event in append.events:
                 version += 1
