@@ -50,7 +50,7 @@ check: $(BENCH_READY) ## Lint, format, types, layers, size of modules
 	$(BIN)/lint-imports --no-logo --cache-dir $(CACHE)/import-linter
 	$(BIN)/mypy
 	$(BIN)/pyright --project pyproject.toml
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/bench/test_plots.py
 
 format: $(DEV_READY) ## Format the code and repair what the linter can
 	$(BIN)/ruff check --fix-only

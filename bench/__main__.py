@@ -1,83 +1,124 @@
-"""`python -m bench`: measure, show a table, write JSON. A missed goal is shown and is not a failure."""
+"""`python -m bench`: measure, show a table, write JSON and plots. A missed goal is shown and is not a failure."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
 from rich.console import Console
 
 from bench.machine import load, this_machine
+from bench.options import parser, refuse_what_would_fail_at_the_end
 from bench.report import markdown, show
-from bench.rows import ROWS
-from bench.running import MeasuredRow, row_named, run_rows
-from bench.sample import FULL, QUICK, MeasurementError
-from bench.summary import Report, summarize
+from bench.rows import ROWS, Row
+from bench.running import row_named, run_rows
+from bench.sample import FULL, LONG, QUICK, Size
+from bench.summary import Report, RowSummary, joined, summarize
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the arguments say."""
-    options = _parser().parse_args(arguments)
-    rows = [row_named(name) for name in options.only] if options.only else list(ROWS)
-    size = QUICK if options.quick else FULL
-    if options.seconds is not None:
-        size = msgspec.structs.replace(size, seconds=options.seconds)
+    """Measure what the arguments say, or show again what was measured before."""
+    options = parser(ROWS).parse_args(arguments)
+    if options.list:
+        for row in ROWS:
+            print(
+                f"{row.name:28} {row.title}{', quick' if row.is_quick else ''}{', long' if row.is_long else ''}"
+            )
+        return
+    try:
+        refuse_what_would_fail_at_the_end(options)
+        report = joined([_read(path) for path in options.earlier]) if options.earlier else _measured(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"python -m bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    show(report, Console())
+    for path in _written(report, options):
+        print(path, file=sys.stderr)
+    if failures := [row for row in report.rows if row.failure]:
+        sys.exit(f"python -m bench: {len(failures)} of {len(report.rows)} rows failed: {failures[0].failure}")
+
+
+def _measured(options: Namespace) -> Report:
+    rows = _rows(options)
+    size = _size(options)
     repetitions = options.repetitions or (2 if options.quick else 5)
+    began = perf_counter()
     with tempfile.TemporaryDirectory(prefix="rehydrate-bench-", dir=options.folder) as folder:
         machine = this_machine(Path(folder))
-        measured: list[MeasuredRow] = []
-        failure = ""
+        done: list[RowSummary] = []
+
+        def report() -> Report:
+            return Report(
+                machine=machine,
+                load_after=load(),
+                minutes=(perf_counter() - began) / 60,
+                size=size,
+                repetitions=repetitions,
+                rows=done,
+            )
+
         try:
-            measured.extend(run_rows(rows, size, repetitions, Path(folder), _progress))
-        except MeasurementError as error:
-            failure = str(error)
-    report = Report(
-        machine=machine,
-        load_after=load(),
-        size=size,
-        repetitions=repetitions,
-        rows=[summarize(row) for row in measured],
-    )
-    show(report, Console())
+            for measured in run_rows(rows, size, repetitions, Path(folder), _progress):
+                done.append(summarize(measured))
+                # After each row, so that who stops a long run keeps what it has measured.
+                _write_json(report(), options.json)
+        except KeyboardInterrupt:
+            _progress(f"stopped after {len(done)} of {len(rows)} rows")
+            if not done:
+                raise
+    return report()
+
+
+def _read(path: Path) -> Report:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path} is not what --json wrote: {error}") from error
+
+
+def _rows(options: Namespace) -> list[Row]:
+    if options.only:
+        return [row_named(name) for name in options.only]
+    if options.quick:
+        return [row for row in ROWS if row.is_quick]
+    return [row for row in ROWS if options.long or not row.is_long]
+
+
+def _size(options: Namespace) -> Size:
+    size = QUICK if options.quick else LONG if options.long else FULL
+    return size if options.seconds is None else msgspec.structs.replace(size, seconds=options.seconds)
+
+
+def _written(report: Report, options: Namespace) -> list[Path]:
+    """What is written at the end; the tools that draw are loaded only where something is drawn."""
+    written: list[Path] = []
+    if options.json is not None:
+        written.append(_write_json(report, options.json))
     if options.markdown is not None:
         options.markdown.write_text(markdown(report), "utf-8")
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    if failure:
-        sys.exit(f"stopped at a measurement that failed: {failure}")
+        written.append(options.markdown)
+    if options.plots is not None:
+        from bench import plots
+
+        written += [path for plot in plots.draw(report, options.plots).values() for path in plot.files]
+    if options.docs:
+        from bench import page
+
+        written += page.write(report)
+    return written
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [row.name for row in ROWS]
-    parser.add_argument(
-        "--quick", action="store_true", help="small and short: less than a minute, and noisier"
-    )
-    parser.add_argument(
-        "--only",
-        metavar="NAME",
-        action="append",
-        choices=names,
-        help=f"one row; again for more: {', '.join(names)}",
-    )
-    parser.add_argument(
-        "--markdown", metavar="FILE", type=Path, help="write the table as docs/performance.md has it"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
-    parser.add_argument(
-        "--repetitions", metavar="N", type=int, help="of each row (default 5, with --quick 2)"
-    )
-    parser.add_argument(
-        "--seconds", metavar="S", type=float, help="of each measurement (default 2, with --quick 0.3)"
-    )
-    parser.add_argument(
-        "--folder", metavar="DIR", type=Path, help="where the databases lie: their disk is measured"
-    )
-    return parser
+def _write_json(report: Report, path: Path | None) -> Path:
+    if path is None:
+        return Path()
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path
 
 
 def _progress(line: str) -> None:

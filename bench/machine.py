@@ -14,7 +14,16 @@ from typing import Final
 import msgspec
 
 _SYNCS: Final = 200
-_PACKAGES: Final = ("rehydrate", "msgspec", "eventsourcing")
+_PACKAGES: Final = (
+    "rehydrate",
+    "msgspec",
+    "asyncpg",
+    "pymongo",
+    "nats-py",
+    "uvloop",
+    "eventsourcing",
+    "psycopg",
+)
 
 
 class Machine(msgspec.Struct, frozen=True):

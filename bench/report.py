@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rich.console import Console
@@ -11,9 +12,20 @@ from rich.text import Text
 from bench.sample import Fact
 from bench.summary import Comparison, Figure, Report, RowSummary
 
-_SHOWN: Final = ("cpu", "appends per commit", "worst", "aggregates", "the user's state")
+_SHOWN: Final = (
+    "cpu",
+    "appends per commit",
+    "rate",
+    "p50",
+    "p99",
+    "p99.9",
+    "worst",
+    "aggregates",
+    "the user's state",
+)
 """Of the facts; the others are in the JSON only."""
-_WIDTH: Final = 132
+_NAMES: Final = 50
+_WIDTH: Final = 140
 """Where the output is no terminal."""
 _STYLES: Final = {"met": "green", "missed": "red", "": ""}
 
@@ -33,34 +45,77 @@ def show(report: Report, console: Console | None = None) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH, file=console.file)
     for fact in about(report):
-        console.print(fact, highlight=False)
-    table = Table(show_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in ("median", "least - most", "goal"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    table.add_column("seen besides")
+        console.print(fact, highlight=False, soft_wrap=True)
     for row in report.rows:
-        table.add_row(Text(f"{row.title}, {row.unit}", style="bold"))
-        for line in _lines(row):
-            style = "cyan" if " : " in line.name else ""
-            verdict = Text(line.verdict, style=_STYLES[line.verdict])
-            table.add_row(
-                Text(f"  {line.name}", style), line.median, line.spread, line.goal, verdict, line.facts
-            )
-        table.add_section()
-    console.print(table)
+        console.print()
+        console.print(Text(f"{row.title}, {row.unit}", "bold"), Text(_how_often(row, report), "yellow"))
+        console.print(_table(row))
 
 
-def markdown(report: Report) -> str:
-    """The same for a page: what it was measured on, and the table."""
-    lines = [*about(report), "", "| | median | least - most | goal | |", "|---|--:|--:|--:|---|"]
+def _table(row: RowSummary) -> Table:
+    """Columns are as wide as in every other row, so that the eye finds them."""
+    table = Table(show_edge=False, box=None, show_header=False)
+    table.add_column(width=_NAMES)
+    table.add_column(width=10, justify="right", no_wrap=True)
+    table.add_column(width=21, justify="right", no_wrap=True)
+    table.add_column(width=9, justify="right", no_wrap=True)
+    table.add_column(width=6)
+    table.add_column()
+    for line in _lines(row):
+        style = "cyan" if " : " in line.name else ""
+        verdict = Text(line.verdict, style=_STYLES[line.verdict])
+        table.add_row(Text(f"  {line.name}", style), line.median, line.spread, line.goal, verdict, line.facts)
+    return table
+
+
+def markdown(report: Report, pictures: Sequence[str] = ()) -> str:
+    """The same for a page: what it was measured on, the goals, pictures, and a table for each family."""
+    parts = ["\n".join(f"- {fact}" for fact in about(report)), "### Goals", goals(report), *pictures]
+    for family, rows in by_family(report).items():
+        parts += [f"### {family}", table(rows, report)]
+    return "\n\n".join(parts) + "\n"
+
+
+def by_family(report: Report) -> dict[str, list[RowSummary]]:
+    """In the order of the report."""
+    families: dict[str, list[RowSummary]] = {}
     for row in report.rows:
-        lines.append(f"| **{row.title}**, {row.unit} (`{row.name}`) | | | | |")
+        families.setdefault(row.family, []).append(row)
+    return families
+
+
+def goals(report: Report) -> str:
+    """Everything that was aimed at, on one screen, the missed ones among the others."""
+    aims = [
+        (row, line)
+        for row in report.rows
+        for line in _lines(row)
+        if line.goal  # A row that failed has no lines, and says so in its own table.
+    ]
+    missed = sum(line.verdict == "missed" for _, line in aims)
+    met = len(aims) - missed
+    lines = [
+        f"{met} of {len(aims)} were met, {missed} {'was' if missed == 1 else 'were'} missed.",
+        "",
+        "| | | median | least - most | goal | |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    lines += [
+        f"| {row.title} | {line.name} | {line.median} | {line.spread} | {line.goal} | {_loud(line.verdict)} |"
+        for row, line in aims
+    ]
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[RowSummary], report: Report) -> str:
+    """Every figure and every ratio of some rows."""
+    lines = ["| | median | least - most | goal | |", "|---|--:|--:|--:|---|"]
+    for row in rows:
+        lines.append(f"| **{row.title}**, {row.unit} (`{row.name}`) | | | | {_how_often(row, report)} |")
         for line in _lines(row):
-            beside = ", ".join(part for part in (line.verdict, line.facts) if part)
+            beside = ", ".join(part for part in (_loud(line.verdict), line.facts) if part)
             lines.append(f"| {line.name} | {line.median} | {line.spread} | {line.goal} | {beside} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def about(report: Report) -> list[str]:
@@ -71,8 +126,21 @@ def about(report: Report) -> list[str]:
         f"{machine.processor}, {machine.cores} cores, {machine.system}",
         f"{machine.python} with {machine.event_loop}, SQLite {machine.sqlite}; {packages}",
         f"fsync of 4 KiB {machine.fsync_ms:.3f} ms; load {machine.load_before:.2f} before, {report.load_after:.2f} after",
-        f"{report.repetitions} repetitions of {size.seconds:g} s; {size.accounts:,} accounts of {size.events:,} events",
+        f"{report.repetitions} repetitions of {size.seconds:g} s, where a row says nothing else; {report.minutes:.0f} minutes",
+        f"{size.accounts:,} accounts of {size.events:,} events",
     ]
+
+
+def _how_often(row: RowSummary, report: Report) -> str:
+    """Only what differs from the rest of the run."""
+    if row.failure:
+        return f"failed: {row.failure}"
+    times = "once" if row.repetitions == 1 else f"{row.repetitions} times"
+    return times if row.repetitions != report.repetitions else ""
+
+
+def _loud(verdict: str) -> str:
+    return f"**{verdict}**" if verdict == "missed" else verdict
 
 
 def _lines(row: RowSummary) -> list[_Line]:

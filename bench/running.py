@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Final
@@ -17,9 +18,11 @@ import msgspec
 
 from bench.rows import ROWS, Row
 from bench.sample import MeasurementError, Sample, Size
-from bench.servers import running
+from bench.servers import Server, running
 
 _PROJECT: Final = Path(__file__).parent.parent
+_PATIENCE: Final = 1_800.0
+"""Seconds after which a measurement is taken for one that never ends; ten million events have to be stored in it."""
 
 Samples = dict[str, list[Sample]]
 """Of the contestants of a row, in the order of the repetitions."""
@@ -30,6 +33,8 @@ class MeasuredRow(msgspec.Struct, frozen=True):
 
     row: Row
     samples: Samples
+    failure: str = ""
+    """Why it ended before its time."""
 
 
 def run_rows(
@@ -37,23 +42,49 @@ def run_rows(
 ) -> Iterator[MeasuredRow]:
     """Measure the rows one after the other; `progress` gets a line for each measurement.
 
-    Raises `MeasurementError` at the first measurement that fails.
+    Where a measurement fails, its row ends there, with the repetitions that were complete, and the next row comes.
+    Servers run for as long as rows that follow each other need them.
     """
-    total = sum(len(row.contestants) * min(repetitions, row.repetitions or repetitions) for row in rows)
-    done = 0
-    with running({server for row in rows for server in (row.server, row.also) if server is not None}):
-        for row in rows:
-            samples: Samples = {contestant.name: [] for contestant in row.contestants}
-            for repetition in range(min(repetitions, row.repetitions or repetitions)):
-                for number in _order(len(row.contestants), repetition):
-                    contestant = row.contestants[number]
-                    sample = run_alone(row, number, size, folder)
-                    samples[contestant.name].append(sample)
-                    done += 1
-                    progress(
-                        f"[{done}/{total}] {row.title}: {contestant.name}: {sample.value:,.6g} {row.unit}"
-                    )
-            yield MeasuredRow(row, samples)
+    pace = _Pace(sum(len(row.contestants) * _repetitions(row, repetitions) for row in rows), progress)
+    for servers, group in groupby(rows, key=_servers):
+        some = list(group)
+        try:
+            with running(servers):
+                while some:
+                    row = some.pop(0)
+                    yield _run_row(row, size, _repetitions(row, repetitions), folder, pace)
+        except MeasurementError as error:
+            yield from (MeasuredRow(row, {}, str(error)) for row in some)
+
+
+def _servers(row: Row) -> frozenset[Server]:
+    return frozenset(server for server in (row.server, row.also) if server is not None)
+
+
+def _repetitions(row: Row, repetitions: int) -> int:
+    return min(repetitions, row.repetitions or repetitions)
+
+
+def _run_row(row: Row, size: Size, repetitions: int, folder: Path, pace: _Pace) -> MeasuredRow:
+    rounds: list[dict[int, Sample]] = []
+    failure = ""
+    try:
+        for repetition in range(repetitions):
+            found: dict[int, Sample] = {}
+            for number in _order(len(row.contestants), repetition):
+                found[number] = run_alone(row, number, size, folder)
+                pace.done(
+                    f"{row.title}: {row.contestants[number].name}: {found[number].value:,.6g} {row.unit}"
+                )
+            rounds.append(found)
+    except MeasurementError as error:
+        failure = str(error)
+        pace.failed(failure)
+    samples = {
+        contestant.name: [found[number] for found in rounds]
+        for number, contestant in enumerate(row.contestants)
+    }
+    return MeasuredRow(row, samples if rounds else {}, failure)
 
 
 def _order(contestants: int, repetition: int) -> list[int]:
@@ -62,17 +93,44 @@ def _order(contestants: int, repetition: int) -> list[int]:
     return order if repetition % 2 == 0 else order[::-1]
 
 
+class _Pace:
+    """How far a run is, and how long the rest will take if it goes on like this."""
+
+    def __init__(self, total: int, progress: Callable[[str], None]) -> None:
+        self._total = total
+        self._done = 0
+        self._began = perf_counter()
+        self._progress = progress
+
+    def done(self, what: str) -> None:
+        self._done += 1
+        left = (perf_counter() - self._began) / self._done * (self._total - self._done)
+        self._progress(f"[{self._done}/{self._total}, {_duration(left)} left] {what}")
+
+    def failed(self, why: str) -> None:
+        self._progress(f"[{self._done}/{self._total}] failed: {why}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
     """One measurement in a fresh process; what it says on stderr is shown."""
     arguments = [row.name, str(number), msgspec.json.encode(size).decode(), str(folder)]
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench.running", *arguments],
-        cwd=_PROJECT,
-        check=False,
-        stdout=subprocess.PIPE,
-    )
+    what = f"{row.title}: {row.contestants[number].name}"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "bench.running", *arguments],
+            cwd=_PROJECT,
+            check=False,
+            stdout=subprocess.PIPE,
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(f"{what}: not done after {_PATIENCE / 60:.0f} minutes") from None
     if ended.returncode != 0:
-        raise MeasurementError(f"{row.title}: {row.contestants[number].name}: ended with {ended.returncode}")
+        raise MeasurementError(f"{what}: ended with {ended.returncode}")
     return msgspec.json.decode(ended.stdout, type=Sample)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bench.machine import Machine
-from bench.rows import Row
+from bench.rows import FAMILIES, Contestant, Row
 from bench.running import MeasuredRow, Samples
 from bench.sample import Fact, Sample, Size
 
@@ -25,6 +25,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """What one contestant reached."""
 
     contestant: str
+    at: float | None
+    curve: str
     value: Spread
     at_most: float | None
     is_met: bool | None
@@ -47,9 +49,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 class RowSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A row, ready to be shown."""
 
+    family: str
     name: str
     title: str
     unit: str
+    axis: str
+    failure: str
+    """Why it was not measured to its end; "" where it was."""
+    repetitions: int
+    """That were complete."""
     figures: list[Figure]
     comparisons: list[Comparison]
 
@@ -59,6 +67,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     machine: Machine
     load_after: float
+    minutes: float
+    """That it took."""
     size: Size
     repetitions: int
     rows: list[RowSummary]
@@ -73,20 +83,26 @@ def summarize(measured: MeasuredRow) -> RowSummary:
     """The figures of a row, and how they compare."""
     row, samples = measured.row, measured.samples
     return RowSummary(
+        family=next((title for title, rows in FAMILIES.items() if row in rows), ""),
         name=row.name,
         title=row.title,
         unit=row.unit,
-        figures=[_figure(row, name, samples[name]) for name in samples],
-        comparisons=_comparisons(row, samples),
+        axis=row.axis,
+        failure=measured.failure,
+        repetitions=min(map(len, samples.values()), default=0),
+        figures=[_figure(row, each, samples[each.name]) for each in row.contestants if each.name in samples],
+        comparisons=_comparisons(row, samples) if samples else [],
     )
 
 
-def _figure(row: Row, name: str, samples: list[Sample]) -> Figure:
+def _figure(row: Row, contestant: Contestant, samples: list[Sample]) -> Figure:
     value = spread([sample.value for sample in samples])
-    limit = row.at_most.get(name)
+    limit = row.at_most.get(contestant.name)
     middle = sorted(samples, key=lambda sample: sample.value)[len(samples) // 2]
     return Figure(
-        contestant=name,
+        contestant=contestant.name,
+        at=contestant.at,
+        curve=contestant.curve,
         value=value,
         at_most=limit,
         is_met=None if limit is None else value.median <= limit,
@@ -110,3 +126,29 @@ def _comparisons(row: Row, samples: Samples) -> list[Comparison]:
             )
         )
     return comparisons
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """Several runs on one machine as one: of a row that was measured twice, the last counts.
+
+    Raises `ValueError` where machines or sizes differ, because then the rows cannot stand in one table.
+    """
+    first = reports[0]
+    for report in reports[1:]:
+        if _compared(report) != _compared(first):
+            raise ValueError(
+                "these were not measured on the same machine, with the same versions, at the same size"
+            )
+    rows = {row.name: row for report in reports for row in report.rows}
+    order = {row.name: number for number, row in enumerate(row for rows in FAMILIES.values() for row in rows)}
+    return msgspec.structs.replace(
+        first,
+        load_after=max(report.load_after for report in reports),
+        minutes=sum(report.minutes for report in reports),
+        rows=sorted(rows.values(), key=lambda row: order.get(row.name, len(order))),
+    )
+
+
+def _compared(report: Report) -> tuple[object, ...]:
+    machine = report.machine
+    return machine.processor, machine.cores, machine.system, machine.python, machine.packages, report.size

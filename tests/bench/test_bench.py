@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -86,7 +89,7 @@ def test_the_command_measures_in_processes_of_their_own_and_writes_json(
     shown, progress = capsys.readouterr()
     assert "Rehydrate : eventsourcing" in shown
     assert "| Rehydrate : eventsourcing | " in (tmp_path / "report.md").read_text("utf-8")
-    assert "[6/6]" in progress
+    assert "[6/6, " in progress
 
 
 @pytest.mark.parametrize("bank", [peer_bank.Bank, peer_structs.Bank], ids=["its own events", "Structs"])
@@ -160,15 +163,109 @@ def test_contestants_alternate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert order == [0, 1, 2, 2, 1, 0, 0, 1, 2]
 
 
-def test_what_was_measured_before_a_failure_is_shown(
+def test_a_row_that_fails_is_shown_as_failed_and_the_next_one_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    done = Counter[str]()
+
     def measure(row: Row, _number: int, _size: Size, _folder: Path) -> Sample:
-        if row.name == "ticker":
+        done[row.name] += 1
+        # In the second round, so that one is complete.
+        if row.name == "sqlite-1" and done[row.name] > len(row.contestants):
             raise MeasurementError("it broke")
         return Sample(1.0, {})
 
     monkeypatch.setattr(running, "run_alone", measure)
-    with pytest.raises(SystemExit, match="it broke"):
-        main(["--quick", "--only", "sqlite-1", "--only", "ticker", "--folder", str(tmp_path)])
-    assert "SQLite, 1 caller" in capsys.readouterr().out
+    rows = ["--only", "sqlite-1", "--only", "ticker"]
+    with pytest.raises(SystemExit, match="1 of 2 rows failed: it broke"):
+        main(["--quick", *rows, "--folder", str(tmp_path), "--json", str(tmp_path / "report.json")])
+    shown = capsys.readouterr().out
+    assert "failed: it broke" in shown
+    assert "Delay of a 10 ms ticker" in shown
+    broken, ticker = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report).rows
+    assert (broken.failure, broken.repetitions) == ("it broke", 1)
+    assert (ticker.failure, ticker.repetitions) == ("", 2)
+
+
+def test_who_stops_a_run_keeps_the_rows_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(row: Row, _number: int, _size: Size, _folder: Path) -> Sample:
+        if row.name == "ticker":
+            raise KeyboardInterrupt
+        return Sample(1.0, {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
+    main(["--quick", "--only", "sqlite-1", "--only", "ticker", "--folder", str(tmp_path)])
+    shown, progress = capsys.readouterr()
+    assert "SQLite, 1 caller" in shown
+    assert "stopped after 1 of 2 rows" in progress
+
+
+def test_runs_on_one_machine_can_be_joined_and_the_last_measurement_of_a_row_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = iter(range(1, 100))
+    monkeypatch.setattr(running, "run_alone", lambda *_: Sample(float(next(values)), {}))
+    files = [str(tmp_path / name) for name in ("one.json", "two.json", "both.json")]
+    once = ["--quick", "--repetitions", "1", "--folder", str(tmp_path)]
+    main([*once, "--only", "ticker", "--only", "sqlite-1", "--json", files[0]])
+    main([*once, "--only", "ticker", "--json", files[1]])
+    main(["--from", files[0], "--from", files[1], "--json", files[2]])
+    sqlite, ticker = msgspec.json.decode(Path(files[2]).read_bytes(), type=Report).rows
+    assert [figure.value.median for figure in sqlite.figures] == [4, 5, 6]
+    assert [figure.value.median for figure in ticker.figures] == [7, 8, 9]
+    main(["--quick", "--seconds", "9", *once[1:], "--only", "ticker", "--json", files[1]])
+    with pytest.raises(SystemExit, match="not measured on the same machine"):
+        main(["--from", files[0], "--from", files[1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "memory-10"], "there is no row 'memory-10': did you mean memory-100"),
+        (["--only", "what"], "there is no row 'what': --list shows them all"),
+        (["--repetitions", "0"], "'0' is not a number of repetitions"),
+        (["--seconds", "-1"], "'-1' is not a number of seconds"),
+        (["--quick", "--long"], "not allowed with"),
+        (["--json", "nowhere/report.json"], "nowhere/report.json cannot be written"),
+        (["--folder", "nowhere"], "nowhere is no folder"),
+        (["--from", "nowhere.json"], "nowhere.json"),
+        (["--from", "pyproject.toml"], "pyproject.toml is not what --json wrote"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_before_anything_is_measured(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    sentence = capsys.readouterr().err or str(ended.value)
+    assert says in sentence
+    assert sentence.startswith("python -m bench: ")
+    assert len(sentence.strip().splitlines()) == 1
+
+
+def test_the_quick_run_is_a_subset_and_the_long_one_is_everything(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, list[str]] = {}
+
+    def measure(mode: str, rows: Sequence[Row], *_: object) -> Iterator[MeasuredRow]:
+        asked[mode] = [row.name for row in rows]
+        yield from ()
+
+    for mode in ("--quick", "", "--long"):
+        monkeypatch.setattr("bench.__main__.run_rows", partial(measure, mode))
+        main([mode] if mode else [])
+    assert set(asked["--quick"]) < set(asked[""]) <= set(asked["--long"]) == {row.name for row in ROWS}
+    capsys.readouterr()
+    main(["--list"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [row.name for row in ROWS]
+
+
+def test_no_name_of_a_row_or_of_a_contestant_is_there_twice() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        names = {contestant.name for contestant in row.contestants}
+        assert len(names) == len(row.contestants), row.name
+        assert names >= {name for ratio in row.ratios for name in (ratio.of, ratio.to)} | set(row.at_most)

@@ -1,0 +1,41 @@
+"""The figures of the documentation: its tables and plots are written by the run that measured them, never by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench import plots
+from bench.report import markdown
+from bench.summary import Report
+
+PROJECT: Final = Path(__file__).parent.parent
+PAGE: Final = PROJECT / "docs" / "performance.md"
+FOLDER: Final = "figures"
+SAMPLES: Final = "measured.json"
+BEGIN: Final = "<!-- measured: begin. Written by `python -m bench --docs`, not by hand. -->"
+END: Final = "<!-- measured: end -->"
+
+
+def write(report: Report, page: Path = PAGE) -> list[Path]:
+    """Replace what stands between the two marks of the page; plots and samples lie beside it. Returns what was written.
+
+    Raises `ValueError` where the page lacks the marks.
+    """
+    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} lacks the marks between which figures are written: {BEGIN} and {END}")
+    folder = page.parent / FOLDER
+    drawn = plots.draw(report, folder)
+    samples = folder / SAMPLES
+    samples.write_bytes(msgspec.json.encode(report) + b"\n")
+    section = markdown(report, [_embedded(plot) for plot in drawn.values()])
+    page.write_text(f"{before}{begin}\n\n{section}\n{end}{after}", "utf-8")
+    return [page, samples, *(path for plot in drawn.values() for path in plot.files)]
+
+
+def _embedded(plot: plots.Plot) -> str:
+    return f"![{plot.says}]({FOLDER}/{plot.files[0].name})"

@@ -1,0 +1,122 @@
+"""The figures of the documentation are written by the tool, whatever was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.machine import Machine
+from bench.rows.row import Contestant, Ratio, Row
+from bench.running import MeasuredRow
+from bench.sample import QUICK, Sample, Size
+from bench.summary import Report, summarize
+
+pytest.importorskip(
+    "matplotlib", reason="the extra `bench` is not installed: make bench or make check does that"
+)
+
+from bench import page, plots
+
+MACHINE = Machine("a processor", 2, "a system", "Python", "3", {}, "asyncio", 0.1, 0.0)
+
+
+def _measure(_size: Size, _folder: Path) -> Sample:
+    raise AssertionError("nothing is measured in here")
+
+
+def _measured(row: Row, values: dict[str, tuple[float, ...]], **facts: float) -> MeasuredRow:
+    return MeasuredRow(
+        row, {name: [Sample(value, dict(facts)) for value in found] for name, found in values.items()}
+    )
+
+
+RATES = _measured(
+    Row(
+        name="memory-1",
+        title="In memory, 1 caller",
+        unit="commands/s",
+        contestants=(Contestant("Rehydrate", _measure), Contestant("a peer", _measure)),
+        ratios=(Ratio("Rehydrate", "a peer", 8), Ratio("a peer", "Rehydrate", 0.5)),
+    ),
+    {"Rehydrate": (90.0, 100.0, 110.0), "a peer": (10.0, 10.0, 10.0)},
+)
+GROWING = _measured(
+    Row(
+        name="grows",
+        title="As a log grows",
+        unit="commands/s",
+        axis="stored events",
+        contestants=(Contestant("1,000", _measure, at=1e3), Contestant("100,000", _measure, at=1e5)),
+    ),
+    {"1,000": (100.0,), "100,000": (90.0,)},
+)
+LATENCY = _measured(
+    Row(
+        name="late",
+        title="At half of the limit",
+        unit="ms",
+        contestants=(Contestant("PostgreSQL", _measure),),
+        at_most={"PostgreSQL": 10},
+    ),
+    {"PostgreSQL": (3.0,)},
+    **{"p50": 1.0, "p99": 3.0, "p99.9": 5.0},
+)
+FAILED = MeasuredRow(
+    Row(name="broke", title="What broke", unit="ms", contestants=(Contestant("somebody", _measure),)),
+    {},
+    "it broke",
+)
+
+
+def _report(*rows: MeasuredRow) -> Report:
+    return Report(
+        machine=MACHINE, load_after=0.0, minutes=1.0, size=QUICK, repetitions=3, rows=[*map(summarize, rows)]
+    )
+
+
+def test_the_page_gets_tables_and_plots_between_its_marks_and_keeps_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "performance.md"
+    file.write_text(f"# Before\n\n{page.BEGIN}\nold figures\n{page.END}\n\n## After\n", "utf-8")
+    written = page.write(_report(RATES, GROWING, LATENCY, FAILED), file)
+    text = file.read_text("utf-8")
+    assert text.startswith("# Before\n")
+    assert text.endswith("\n## After\n")
+    assert "old figures" not in text
+    assert "| Rehydrate : a peer | 10.00 x | 9.00 - 11.00 | >= 8 x | met |" in text
+    assert "| a peer : Rehydrate | 0.10 x | 0.09 - 0.11 | >= 0.5 x | **missed** |" in text
+    assert "failed: it broke" in text
+    for name in ("goals", "rates", "growth", "latency"):
+        assert f"](figures/{name}.svg)" in text
+        for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+            picture = tmp_path / "figures" / f"{name}.{kind}"
+            assert picture in written
+            assert picture.read_bytes().startswith(begins)
+    assert "1 of 3 were missed" not in text
+    assert "2 of 3 were met, 1 was missed." in text
+
+
+def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        plots.draw(_report(RATES), tmp_path / folder)
+    for name in ("goals.svg", "rates.svg", "goals.png", "rates.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
+    assert plots.draw(_report(FAILED), tmp_path) == {}
+    assert set(plots.draw(_report(LATENCY), tmp_path)) == {"latency"}
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "performance.md"
+    file.write_text("# Written by hand\n", "utf-8")
+    with pytest.raises(ValueError, match="lacks the marks"):
+        page.write(_report(RATES), file)
+    assert file.read_text("utf-8") == "# Written by hand\n"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_documentation_has_the_marks() -> None:
+    text = page.PAGE.read_text("utf-8")
+    assert text.count(page.BEGIN) == text.count(page.END) == 1
