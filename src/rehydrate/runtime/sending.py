@@ -3,7 +3,8 @@
 Sent twice is stored once: the id of a command is that of the event that asks for it, and with `caused_at` its target
 recognises it however late it is repeated. A refusal leaves no trace at the target. So that a command which was refused
 is not sent again and then taken, one that may have been sent before is looked for in the stream of its instance first;
-and nothing is sent that could be decided after another process may have begun to send.
+and nothing is sent that could be decided after another process may have begun to send. Where the target has no time to
+search its stream for a command before that, the sender does, and the next try begins where the search before has ended.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rehydrate.domain.subscription import Subscription
 from rehydrate.errors import (
     ActorCrashedError,
     AppendTooLargeError,
+    CommandTimeoutError,
     DuplicateCommandError,
     StoreUnavailableError,
 )
@@ -40,6 +42,7 @@ from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked
 from rehydrate.runtime.process import Process
 from rehydrate.runtime.runtime import Runtime
+from rehydrate.runtime.searching import Search
 from rehydrate.runtime.subscriber import WINDOW, Subscriber
 from rehydrate.runtime.tenure import ClosingError, Tenure, backoff
 from rehydrate.store.port import LogFilter, StoredEvent
@@ -85,6 +88,8 @@ class Sender(Subscriber):
         """How many of these an earlier holder may have had in hand, at most."""
         self._verdicts: dict[str, Refuse] = {}
         """Refusals that the instance could not be told of yet."""
+        self._searches: dict[str, Search] = {}
+        """Of commands that their targets could not search for in time."""
         self._is_over = False
         self._woken = asyncio.Event()
         """Set when something is held back, or this is to end."""
@@ -97,6 +102,7 @@ class Sender(Subscriber):
         self._may_be_tried = (await tenure.store.head()).position
         self._unbarred = _IN_HAND + len(self._parked)
         self._verdicts.clear()
+        self._searches.clear()
         self._is_over = False
         self._woken = asyncio.Event()
         self._rested = asyncio.Event()
@@ -128,6 +134,7 @@ class Sender(Subscriber):
                 if await self._was_refused(envelope):
                     return
             verdict = await self._refusal(envelope, asked)
+            self._searches.pop(envelope.id, None)
         if verdict is not None:
             self._verdicts[envelope.id] = verdict
             await self._tell(envelope, verdict)
@@ -137,17 +144,26 @@ class Sender(Subscriber):
     async def _refusal(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | None:
         """Send the command: None once it is stored, or the refusal. Raises what a later try may mend."""
         command = self._process.command(asked.aggregate, asked.type, bytes(asked.command))
+        target = self._process.codecs.targets[asked.aggregate].aggregate
+        search = self._searches.get(envelope.id)
+        if search is not None and await search.finds(self._held()):
+            return None
         try:
             await self._runtime.dispatch(
-                self._process.codecs.targets[asked.aggregate].aggregate,
+                target,
                 asked.id,
                 command,
                 command_id=envelope.id,
-                caused_at=envelope.position,
+                caused_at=envelope.position if search is None else search.position,
                 timeout=self._left(),
                 correlation_id=envelope.metadata.correlation_id,
                 causation_id=envelope.id,
             )
+        except CommandTimeoutError:
+            if search is None:
+                stream = target.stream(asked.id)
+                self._searches[envelope.id] = Search(stream, envelope.id, caused_at=envelope.position)
+            raise
         except DuplicateCommandError:
             # It was stored, by code that writes the same command in other bytes.
             return None
