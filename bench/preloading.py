@@ -18,19 +18,20 @@ _WRITERS: Final = 64
 _APPEND: Final = 1_000
 
 
-async def preload(store: Store, streams: int, events: int) -> list[str]:
-    """So many accounts with so many deposits each, every one with an id of its own; the ids of the accounts."""
+async def preload(store: Store, streams: int, events: int, *, after: int = 0) -> list[str]:
+    """So many deposits, each with an id of its own, for so many accounts, after what they have; their ids."""
     ids = [f"account-{number}" for number in range(streams)]
     left = iter(ids)
 
     async def write() -> None:
         for id in left:
-            for version in range(0, events, _APPEND):
-                new = new_events(min(_APPEND, events - version))
+            for version in range(after, after + events, _APPEND):
+                new = new_events(min(_APPEND, after + events - version))
                 await store.append(f"bank_account-{id}", new, expected_version=version)
 
     await asyncio.gather(*[write() for _ in range(min(_WRITERS, streams))])
-    require(stored=await stored_events(store, ids), expected=streams * events, what=f"{store.url}, preloaded")
+    stored = await stored_events(store, ids)
+    require(stored=stored, expected=streams * (after + events), what=f"{store.url}, preloaded")
     return ids
 
 
