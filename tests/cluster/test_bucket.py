@@ -1,9 +1,14 @@
 """The bucket in NATS: compare-and-set, keys that expire, and changes in their order."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import itertools
+import re
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +17,7 @@ from rehydrate import ConfigurationError
 from rehydrate.cluster.address import read_cluster_address
 from rehydrate.cluster.bucket import Bucket, Change, WrongRevisionError
 from rehydrate.cluster.table import NODE
-from rehydrate.nats.connection import Connection
+from rehydrate.nats.connection import Answered, Connection, NotAnsweredError
 from tests.cluster.cluster_nodes import node, placement, quick
 
 
@@ -62,6 +67,55 @@ async def test_more_keys_than_a_page_holds_come_in_several(
         for number in range(35):
             await bucket.put(f"k{number}", b"x", revision=0)
         assert [change.key for change in await bucket.changes(0)] == [f"k{number}" for number in range(35)]
+
+
+async def test_a_page_of_which_a_part_is_lost_on_its_way_is_no_page(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a node would pass by a change for half a minute, until it reads everything anew."""
+    async with bucket_at(nats_url) as bucket:
+        for number in range(5):
+            await bucket.put(f"k{number}", b"x", revision=0)
+        with monkeypatch.context() as spoiled:
+            spoiled.setattr(bucket._connection, "call", losing_the_third(bucket._connection.call))
+            with pytest.raises(NotAnsweredError, match="a part of a page was lost"):
+                await bucket.changes(0)
+        assert len(await bucket.changes(0)) == 5
+
+
+def losing_the_third(call: Callable[..., None]) -> Callable[..., None]:
+    """A network on which the third message of an answer is lost."""
+
+    def spoiled(subject: str, payload: bytes, answered: Answered, **options: Any) -> None:
+        messages = itertools.count(1)
+        call(subject, payload, lambda message: next(messages) == 3 or answered(message), **options)
+
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"jetstream": False}, "has no JetStream: put `jetstream { store_dir: "),
+        (
+            {"version": "2.10.26"},
+            "is a nats-server 2.10.26, which cannot have single keys expire: upgrade it to 2.11",
+        ),
+    ],
+)
+async def test_a_server_that_can_keep_no_bucket_is_refused_at_once(
+    nats_url: str, info: dict[str, object], said: str
+) -> None:
+    address = read_cluster_address(nats_url)
+    connection = Connection(address.nats)
+    await connection.open()
+    try:
+        # The test servers never start so.
+        connection.client._server_info.update(info)
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            await Bucket(connection, address.bucket).open(None, within=5)
+    finally:
+        await connection.close()
 
 
 async def test_a_key_that_is_not_renewed_expires_and_the_change_shows(nats_url: str) -> None:

@@ -19,7 +19,7 @@ from rehydrate import (
 from rehydrate.testing.clock import until
 from rehydrate.testing.faults import FaultyStore, Hang, HangAnswer, LoseAnswer, Refuse, Script
 from tests.bank import Account, Deposit, account, app
-from tests.cluster.cluster_nodes import balanced, ids_of, node, placement
+from tests.cluster.cluster_nodes import SHARDS, balanced, ids_of, node, placement
 
 
 @asynccontextmanager
@@ -135,3 +135,20 @@ async def test_a_task_of_a_node_that_fails_says_so_at_once(
         placement(here).membership.run(failing())
         await until(lambda: "a task of this node failed" in caplog.text)
     assert "nobody has thought of that" in caplog.text
+
+
+async def test_an_actor_that_waits_for_the_store_holds_up_no_other_shard(store: str, cluster: str) -> None:
+    behind = await open_store(store)
+    faulty = FaultyStore(behind, script := Script(), SystemClock())
+    async with app.open(faulty, cluster=cluster) as first:
+        await balanced(first)
+        script.add("submit", *[Hang()] * SHARDS)
+        waiting = [first.dispatch_nowait(account, id, Deposit(1)) for id in ids_of(first, 4)]
+        async with node(store, cluster) as second:
+            await until(lambda: first.statistics().shards + second.statistics().shards >= SHARDS - 4)
+            await until(lambda: second.statistics().shards >= SHARDS // 2 - 4)
+            assert not any(future.done() for future in waiting)
+            faulty.release()
+            await asyncio.gather(*waiting)
+            await balanced(first, second)
+    await behind.close()

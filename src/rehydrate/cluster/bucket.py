@@ -14,7 +14,10 @@ import msgspec
 
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.nats.connection import Connection, NotAnswered, NotAnsweredError
+from rehydrate.nats.requirements import check_server
 
+_OLDEST: Final = (2, 11)
+"""The first server in which single keys can expire."""
 _MARKER_TTL: Final = 600
 """Seconds that it can be seen that a key has expired; who was away for longer reads everything anew."""
 _PAGE: Final = 1_000
@@ -58,6 +61,7 @@ class Bucket:
 
         Raises `ConfigurationError` for a bucket that is not as it must be, and `StoreUnavailableError`.
         """
+        check_server(self._connection, oldest=_OLDEST, older="cannot have single keys expire")
         deadline = self._loop.time() + within
         reason = "no answer came"
         while self._loop.time() < deadline:
@@ -73,11 +77,7 @@ class Bucket:
                         continue
                     code, reason = _error(made)
             except NotAnsweredError as error:
-                reason = (
-                    "JetStream does not answer: is it enabled on the server?"
-                    if error.has_nobody
-                    else error.reason
-                )
+                reason = "JetStream does not answer yet" if error.has_nobody else error.reason
             await asyncio.sleep(_PAUSE)
         raise StoreUnavailableError(
             f"{self._connection.address.shown}: the bucket {self.name} cannot be had: {reason}"
@@ -188,10 +188,14 @@ class Bucket:
                 return False
             headers: Mapping[str, str] = message.headers or {}
             status = headers.get("Status")
-            if status is None:
+            if int(headers.get("Nats-Last-Sequence", 0)) != (page[-1].revision if page else 0):
+                # A connection between servers may break, and be there again, in the middle of a page.
+                lost = NotAnswered("a part of a page was lost on its way", is_sent=True)
+                done.set_exception(NotAnsweredError(lost))
+            elif status is None:
                 page.append(self._change(message.data, headers))
                 return True
-            if status in ("204", "404"):
+            elif status in ("204", "404"):
                 # The end of a page, and whether there is more; or there is nothing.
                 done.set_result(status == "404" or headers.get("Nats-Num-Pending", "0") == "0")
             else:

@@ -240,6 +240,8 @@ class Membership:
         self._tasks.append(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if task in self._tasks:
+            self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error(
                 "%s: a task of this node failed; this is a bug in Rehydrate",

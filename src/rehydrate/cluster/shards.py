@@ -21,6 +21,8 @@ _STEP: Final = 0.25
 _FINISH_WITHIN: Final = 5.0
 """Seconds that a hand-over waits for appends that are under way; beyond that, the fence sees to them."""
 _CLAIMS: Final = 64
+_MOVES: Final = 8
+"""How many hand-overs are under way at a time: one that waits for its appends holds up no others."""
 
 FOREIGN: Final = 0
 OWNED: Final = 1
@@ -127,9 +129,10 @@ class Shards:
         if claims:
             membership.tell_of_change()
             return
-        gifts = [move for move in moves if move.giver == node]
-        if gifts and not any(move.giver is None for move in moves):
-            await self.hand_over(gifts[0].shard, gifts[0].receiver)
+        gifts = [move for move in moves if move.giver == node and self.states[move.shard] == OWNED]
+        has_room = self.states.count(MOVING) < _MOVES
+        if gifts and has_room and not any(move.giver is None for move in moves):
+            membership.run(self.hand_over(gifts[0].shard, gifts[0].receiver))
             await pause(self._clock, 1 / membership.address.moves)
             self.wake.set()
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.nats.connection import Connection
+from rehydrate.nats.requirements import check_server
 from rehydrate.store.nats import failures
 from rehydrate.store.nats.address import Address
 from rehydrate.store.nats.failures import JetStreamError
@@ -55,6 +56,7 @@ class Opening:
     def __init__(
         self, connection: Connection, jetstream: JetStream, address: Address, subjects: Subjects
     ) -> None:
+        self._connection = connection
         self._info = connection.server_info
         self._jetstream = jetstream
         self._address = address
@@ -90,17 +92,7 @@ class Opening:
             self._check(name, outcome)
 
     def _check_server(self) -> None:
-        version = str(self._info.get("version", ""))
-        if _numbers(version) < _OLDEST:
-            raise ConfigurationError(
-                f"{self._shown} is a nats-server {version}, which cannot store several messages as one: upgrade it to "
-                f"{_OLDEST[0]}.{_OLDEST[1]} or newer"
-            )
-        if not self._info.get("jetstream"):
-            raise ConfigurationError(
-                f"{self._shown} has no JetStream: put `jetstream {{ store_dir: ..., sync_interval: always }}` into the "
-                "configuration of its servers"
-            )
+        check_server(self._connection, oldest=_OLDEST, older="cannot store several messages as one")
         payload = int(self._info.get("max_payload", 0))
         if payload < MIN_PAYLOAD:
             raise ConfigurationError(
@@ -208,8 +200,3 @@ class Opening:
                     else f"this server stands alone; begin {wanted_replicas}, and move there with `rehydrate copy`"
                 )
             )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = version.partition("-")[0].split(".")
-    return tuple(int(number) for number in numbers if number.isdigit())
