@@ -23,7 +23,7 @@ from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.budget import within
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.limits import WINDOW_EVENTS
-from rehydrate.store.port import StoredEvent, StoredSnapshot
+from rehydrate.store.port import ReplayPage, StoredEvent, StoredSnapshot
 
 _log = logging.getLogger(__name__)
 
@@ -56,19 +56,32 @@ async def rehydrate(
         recovered = await _from_snapshot(blueprint, stream, *snapshot)
         if recovered is not None:
             return recovered
-    return await _replay(blueprint, stream, Recovered(blueprint.aggregate.initial, 0, 0, "", 0))
+    page = await blueprint.manager.store.replay(stream)
+    return await _replay(blueprint, stream, Recovered(blueprint.aggregate.initial, 0, 0, "", 0), page)
 
 
-async def _replay(blueprint: Blueprint[Any, Any, Any], stream: str, start: Recovered) -> Recovered:
+async def _replay(
+    blueprint: Blueprint[Any, Any, Any], stream: str, start: Recovered, page: ReplayPage
+) -> Recovered:
+    """Fold a page, which follows `start`, and all pages behind it."""
     state, version, position, last_id = start.state, start.version, start.position, start.last_id
     while True:
-        page = await blueprint.manager.store.replay(stream, after=version, near=position or None)
         if page.rows:
             state = await fold_rows(blueprint, stream, state, version, page.rows)
             version += len(page.rows)
             position, last_id = page.last_position, page.last_id
         if page.is_last or not page.rows:
             return Recovered(state, version, position, last_id, start.snapshot_version)
+        page = await _page_behind(blueprint, stream, version, page)
+
+
+async def _page_behind(
+    blueprint: Blueprint[Any, Any, Any], stream: str, version: int, page: ReplayPage
+) -> ReplayPage:
+    """The page after `version`, which ends the page that was folded; the store may have read it meanwhile."""
+    if page.rest is not None and (read_already := await page.rest) is not None:
+        return read_already
+    return await blueprint.manager.store.replay(stream, after=version, near=page.last_position)
 
 
 async def _load_snapshot(
@@ -119,7 +132,9 @@ async def _from_snapshot(
     state = await fold_rows(blueprint, stream, state, snapshot.version, page.rows[1:])
     version = snapshot.version + len(page.rows) - 1
     recovered = Recovered(state, version, page.last_position, page.last_id, snapshot.version)
-    return recovered if page.is_last else await _replay(blueprint, stream, recovered)
+    if page.is_last:
+        return recovered
+    return await _replay(blueprint, stream, recovered, await _page_behind(blueprint, stream, version, page))
 
 
 async def _delete_snapshots(blueprint: Blueprint[Any, Any, Any], stream: str) -> None:

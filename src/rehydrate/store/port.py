@@ -10,7 +10,7 @@ nothing, or with a `ValueError`, and never with all. And no exception of a drive
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -89,6 +89,9 @@ class ReplayPage(msgspec.Struct, frozen=True):
     last_id: str
     last_position: int
     is_last: bool
+    rest: Awaitable[ReplayPage | None] | None = None
+    """The page behind this one, where a store reads on without being asked. Nobody has to wait for it, and it never raises:
+    where it has come to nothing it is None, and the page is asked for."""
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -119,21 +122,21 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The newest event of a store: position 0 and an empty id in an empty one."""
 
     position: int
     event_id: str
 
 
-class StreamHead(msgspec.Struct, frozen=True):
+class StreamHead(msgspec.Struct, frozen=True, gc=False):
     """A stream and the version of its last event."""
 
     stream: str
     version: int
 
 
-class StreamEnd(msgspec.Struct, frozen=True):
+class StreamEnd(msgspec.Struct, frozen=True, gc=False):
     """The last event of a stream: version 0 and an empty id for one without events."""
 
     version: int
@@ -168,7 +171,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The consumer's own."""
 
 
-class ViewChange(msgspec.Struct, frozen=True):
+class ViewChange(msgspec.Struct, frozen=True, gc=False):
     """A view to write, or, without data, to remove."""
 
     key: str

@@ -12,11 +12,9 @@ from typing import Any, Final, TypeVar
 from rehydrate.domain.streams import first_beyond
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import (
-    PAGE_SIZE,
     Head,
     LogFilter,
     LogPage,
-    ReplayPage,
     StoredEvent,
     StreamHead,
     StreamPage,
@@ -51,7 +49,11 @@ class Readers:
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the database as it is at a moment after this was called."""
-        return await self._loop.run_in_executor(self._threads, self._read, question)
+        return await self.begin(question)
+
+    def begin(self, question: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """As `read`, for whoever does not wait here."""
+        return self._loop.run_in_executor(self._threads, self._read, question)
 
     def close(self) -> None:
         """Finish what was taken in, and close. Called in a thread."""
@@ -116,21 +118,10 @@ class Readers:
 def read_stream(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
     limit = max(limit, 0)  # To SQLite a negative one means all.
-    rows, is_last = _page(
+    rows, is_last = rows_within(
         connection.execute(schema.READ_STREAM, (stream, after, limit + 1)), limit, data=4, metadata=5
     )
     return StreamPage([StoredEvent(stream, *row) for row in rows], is_last)
-
-
-def replay(connection: sqlite3.Connection, stream: str, after: int) -> ReplayPage:
-    """A page of a stream, without what rehydration does not need."""
-    rows, is_last = _page(
-        connection.execute(schema.REPLAY, (stream, after, PAGE_SIZE + 1)), PAGE_SIZE, data=2
-    )
-    if not rows:
-        return ReplayPage(rows, "", "", 0, is_last)
-    ends = connection.execute(schema.ENDS_OF_REPLAY, (stream, rows[0][0], rows[-1][0])).fetchall()
-    return ReplayPage(rows, ends[0][0], ends[-1][0], ends[-1][1], is_last)
 
 
 def read_all(connection: sqlite3.Connection, after: int, limit: int, where: LogFilter | None) -> LogPage:
@@ -142,7 +133,7 @@ def read_all(connection: sqlite3.Connection, after: int, limit: int, where: LogF
     found = connection.execute(
         schema.read_all(tuple(filters)), (after, upto, *map(_json, filters.values()), limit + 1)
     )
-    rows, is_whole = _page(found, limit, data=5, metadata=6)
+    rows, is_whole = rows_within(found, limit, data=5, metadata=6)
     events = [StoredEvent(*row) for row in rows]
     if events and not is_whole:
         last = events[-1]
@@ -177,7 +168,7 @@ def name_range(prefix: str, after: str) -> tuple[str, str | bytes]:
     return first, first_beyond(prefix) or b""  # Every text comes before every blob.
 
 
-def _page(found: sqlite3.Cursor, limit: int, *, data: int, metadata: int = 0) -> tuple[list[Any], bool]:
+def rows_within(found: sqlite3.Cursor, limit: int, *, data: int, metadata: int = 0) -> tuple[list[Any], bool]:
     """The rows up to the limits, and whether there are no more; `data` and `metadata` are columns with bytes."""
     rows: list[Any] = []
     size = 0

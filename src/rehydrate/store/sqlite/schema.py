@@ -115,8 +115,19 @@ REPLAY: Final = """
     SELECT version, type, data
     FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
 """
+BETWEEN_DATA: Final = "0aff0b"
+"""Three bytes as hexadecimal digits. No text holds them, and they cannot begin within themselves."""
+# SQLite hands a subquery with a limit on in its order; the versions show that it has.
+REPLAY_JOINED: Final = f"""
+    SELECT count(*), group_concat(version - ?), group_concat(type, char(10)),
+           CAST(group_concat(data, x'{BETWEEN_DATA}') AS BLOB)
+    FROM (
+        SELECT version, type, data
+        FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
+    )
+"""
 ENDS_OF_REPLAY: Final = """
-    SELECT id, position
+    SELECT id, position, type, length(data)
     FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version IN (?, ?) ORDER BY version
 """
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"

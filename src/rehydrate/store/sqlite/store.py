@@ -46,7 +46,7 @@ from rehydrate.store.port import (
     append_and_wait,
     check_save,
 )
-from rehydrate.store.sqlite import consumers, reader
+from rehydrate.store.sqlite import consumers, reader, replay
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.writer import Writer
@@ -173,7 +173,8 @@ class SqliteStore:
         return await self._read(lambda connection: reader.read_stream(connection, stream, after, limit))
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
-        return await self._read(lambda connection: reader.replay(connection, stream, after))
+        self._check_open()
+        return await replay.replay(self._readers, stream, after)
 
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
