@@ -22,12 +22,12 @@ from rehydrate.errors import (
 from rehydrate.store.nats import failures
 from rehydrate.store.nats.failures import ApiError
 from rehydrate.store.nats.history import Entry, KnownEnd
-from rehydrate.store.nats.jetstream import Batch, PubAck
+from rehydrate.store.nats.jetstream import Batch, Message, PubAck
 from rehydrate.store.nats.log import Append
 from rehydrate.store.nats.reader import Reader
 from rehydrate.store.nats.store import NatsStore
 from rehydrate.store.nats.subjects import Subjects, as_text, as_token
-from rehydrate.store.port import Appended, LogFilter, NewEvent, ViewChange
+from rehydrate.store.port import Appended, Head, LogFilter, NewEvent, ViewChange
 from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.appends import submitted
 from rehydrate.testing.conformance.checkpoints import checkpoint
@@ -449,3 +449,33 @@ async def test_what_is_removed_is_what_was_there_when_it_was_asked_for(
     assert await store.load_snapshot("account-1") == snapshot("account-1", 2)
     assert await store.load_checkpoint("balances") == checkpoint("balances", 2)
     await other.close()
+
+
+async def test_the_newest_append_is_fetched_once_where_it_is_large(
+    store: NatsStore, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for events asks where the log ends five times a second, and so does each page of it."""
+    fetched: list[int] = []
+    last = store._jetstream.last
+
+    async def counted(stream: str, subject: str) -> Message | None:
+        message = await last(stream, subject)
+        fetched.append(0 if message is None else len(message.data))
+        return message
+
+    monkeypatch.setattr(store._jetstream, "last", counted)
+    assert await store.head() == Head(0, "")
+    big = [NewEvent(id="e1", type="Noted", data=b"x" * 100_000, metadata=b"")]
+    done = await store.append("account-1", big, expected_version=0)
+    for _ in range(3):
+        assert await store.head() == Head(done.position, "e1")
+        assert (await store.read_all(after=done.position)).is_last
+    assert [size for size in fetched if size > 100_000] == fetched[-1:]
+    again = await store.append("account-1", events(2), expected_version=1)
+    assert (await store.head()).position == again.position
+    await delete_all(store)
+    restored = await opened(nats_url)
+    other = [NewEvent(id="e2", type="Noted", data=b"x" * 100_000, metadata=b"")]
+    await restored.append("account-1", other, expected_version=0)
+    assert (await store.head()).event_id == "e2"
+    await restored.close()

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from rehydrate.errors import CorruptStoreError
-from rehydrate.store.nats.envelope import Envelope, unpack
+from rehydrate.store.nats.envelope import Envelope, position_of, unpack
 from rehydrate.store.nats.failures import JetStreamError
 from rehydrate.store.nats.jetstream import JetStream, Message
 from rehydrate.store.nats.subjects import Subjects
@@ -17,6 +17,8 @@ from rehydrate.store.nats.subjects import Subjects
 _AT_ONCE: Final = 256
 """How many questions are under way at a time."""
 EVERYTHING: Final = ">"
+_LARGE: Final = 16 * 1024
+"""Bytes of a message that is not asked for twice."""
 
 
 class KnownEnd(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +47,15 @@ class Entry(msgspec.Struct, frozen=True):
         return KnownEnd(self.envelope.last_version, self.number, self.envelope.last_id)
 
 
+class Newest(msgspec.Struct, frozen=True):
+    """The newest append of all: where the log ends."""
+
+    stream: str
+    number: int
+    position: int
+    event_id: str
+
+
 class History:
     """Questions to the leader about streams."""
 
@@ -53,6 +64,8 @@ class History:
         self._subjects = subjects
         self._in = subjects.events_stream
         self.is_replicated = True
+        self._large: tuple[tuple[int, str], Newest] | None = None
+        """The newest append, where it was large, and what tells it from every other."""
 
     def stands_alone(self) -> None:
         """The server is no cluster: nobody else could have been elected."""
@@ -65,9 +78,22 @@ class History:
         envelope = unpack(message.data, f"message {message.number} of {self._in}")
         return Entry(self._subjects.stream_of(message.subject), message.number, envelope)
 
-    async def newest(self) -> Entry | None:
-        """The newest append of all."""
-        return self._entry(await self._jetstream.last(self._in, EVERYTHING))
+    async def newest(self) -> Newest | None:
+        """The newest append of all. One that is large is fetched once: who waits for events asks again and again."""
+        if self._large is not None:
+            mark, newest = self._large
+            if await self._jetstream.mark(self._in) == mark:
+                return newest
+            self._large = None
+        message = await self._jetstream.last(self._in, EVERYTHING)
+        if message is None:
+            return None
+        entry = self.entry(message)
+        position = position_of(entry.number, len(entry.envelope.events) - 1)
+        newest = Newest(entry.stream, entry.number, position, entry.envelope.last_id)
+        if len(message.data) > _LARGE:
+            self._large = (message.number, message.stored_at), newest
+        return newest
 
     async def last(self, stream: str) -> Entry | None:
         """The newest append of a stream."""

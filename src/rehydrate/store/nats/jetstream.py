@@ -36,6 +36,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     number: int
     """Which message of its JetStream stream it is, from 1 on."""
     data: bytes
+    stored_at: str = ""
+    """By the server's clock, as it writes it; with the number it tells the message from any of another history."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -59,6 +61,7 @@ class _Stored(msgspec.Struct, frozen=True):
     subject: str
     seq: int
     data: bytes = b""
+    time: str = ""
 
 
 class _Replica(msgspec.Struct, frozen=True):
@@ -70,7 +73,13 @@ class _Cluster(msgspec.Struct, frozen=True):
     replicas: list[_Replica] = []
 
 
+class _State(msgspec.Struct, frozen=True):
+    last_seq: int = 0
+    last_ts: str = ""
+
+
 class _GotInfo(msgspec.Struct, frozen=True):
+    state: _State = _State()
     cluster: _Cluster | None = None
     error: ApiError | None = None
 
@@ -114,7 +123,8 @@ class JetStream:
     async def _message(self, stream: str, body: Mapping[str, Any]) -> Message | None:
         answer = _decode_message(await self._ask(f"$JS.API.STREAM.MSG.GET.{stream}", body))
         if answer.message is not None:
-            return Message(answer.message.subject, answer.message.seq, answer.message.data)
+            stored = answer.message
+            return Message(stored.subject, stored.seq, stored.data, stored.time)
         error = answer.error or ApiError()
         if error.err_code == NO_MESSAGE:
             return None
@@ -125,12 +135,21 @@ class JetStream:
 
         One that was cut off goes on to answer for some seconds after the others have elected another.
         """
-        answer = _decode_info(await self._ask(f"$JS.API.STREAM.INFO.{stream}", None))
-        if answer.error is not None:
-            raise self.refused(JetStreamError(answer.error))
+        answer = await self._info(stream)
         others = [] if answer.cluster is None else answer.cluster.replicas
         in_touch = sum(replica.active < _IN_TOUCH for replica in others)
         return 2 * (in_touch + 1) > len(others) + 1
+
+    async def mark(self, stream: str) -> tuple[int, str]:
+        """Number and time of the newest message, without the message, as the leader knows it."""
+        state = (await self._info(stream)).state
+        return state.last_seq, state.last_ts
+
+    async def _info(self, stream: str) -> _GotInfo:
+        answer = _decode_info(await self._ask(f"$JS.API.STREAM.INFO.{stream}", None))
+        if answer.error is not None:
+            raise self.refused(JetStreamError(answer.error))
+        return answer
 
     async def batch(self, stream: str, subject: str, number: int, limit: int, max_bytes: int) -> Batch:
         """Messages of a subject or pattern from a number on, as any replica has them."""

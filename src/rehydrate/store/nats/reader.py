@@ -8,8 +8,8 @@ from contextlib import aclosing
 from typing import Final, Protocol
 
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
-from rehydrate.store.nats.envelope import MAX_EVENTS, position_of
-from rehydrate.store.nats.history import Entry, History, KnownEnd
+from rehydrate.store.nats.envelope import MAX_EVENTS
+from rehydrate.store.nats.history import Entry, History, KnownEnd, Newest
 from rehydrate.store.nats.jetstream import PAUSE, JetStream, Message
 from rehydrate.store.nats.listing import Listing
 from rehydrate.store.nats.log import Log
@@ -236,7 +236,7 @@ class Reader:
         finally:
             asking.cancel()
 
-    async def _is_nothing_there(self, pattern: str, number: int, newest: Entry) -> bool | None:
+    async def _is_nothing_there(self, pattern: str, number: int, newest: Newest) -> bool | None:
         """Whether nothing of a pattern lies between a number and the newest append; None where it has to be looked through.
 
         Two answers do not prove it: a leader that others have replaced does not know at once, and may give one of them. So
@@ -257,7 +257,7 @@ class Reader:
             return False
         return not matches(pattern, ends.messages[0].subject)
 
-    def _skip_to(self, page: LogEvents, newest: Entry) -> None:
+    def _skip_to(self, page: LogEvents, newest: Newest) -> None:
         """Nothing that matches lies before the newest append."""
         head = _head(newest)
         if head.position > page.position:
@@ -301,13 +301,11 @@ class Reader:
         return [self._subjects.stream_of(subject) for subject in found]
 
 
-def _head(newest: Entry | None) -> Head:
-    if newest is None:
-        return Head(0, "")
-    return Head(position_of(newest.number, len(newest.envelope.events) - 1), newest.envelope.last_id)
+def _head(newest: Newest | None) -> Head:
+    return Head(0, "") if newest is None else Head(newest.position, newest.event_id)
 
 
-def _look_at(asked: asyncio.Task[Entry | None]) -> None:
+def _look_at(asked: asyncio.Task[Newest | None]) -> None:
     """Whoever has found no use for the answer has none for its error, either."""
     if not asked.cancelled():
         asked.exception()
