@@ -20,6 +20,7 @@ _SHOWN: Final = (
     "p99",
     "p99.9",
     "worst",
+    "longest met, ms",
     "aggregates",
     "the user's state",
 )
