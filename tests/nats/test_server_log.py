@@ -32,6 +32,10 @@ _BEGINNING = "[26910] 2026/11/28 11:41:20.021227 "
             "[ERR] 127.0.0.1:1 - rid:7 - TLS route handshake error: remote error: tls: bad certificate",
             "TLS failed",
         ),
+        (
+            "[ERR] JetStream stream '$G > bank-events' critical write error: write /data/1.blk: no space left on device",
+            "its disk is full",
+        ),
         ("[WRN] JetStream out of space", "nats-server says: JetStream out of space"),
         (
             "[WRN] Filestore [S] Recovering stream state from index errored: corrupt",

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +25,7 @@ from rehydrate.testing.conformance.material import (
 )
 from rehydrate.testing.conformance.snapshots import counts, snapshot
 from rehydrate.testing.servers import PostgresServer
+from tests.store.small_disks import enlarge, small_disk
 
 StartPostgres = Callable[..., PostgresServer]
 
@@ -375,30 +374,20 @@ async def test_a_save_that_is_locked_out_changes_nothing(
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A disk of its own, which the server's user may write to."""
-    folder = Path(tempfile.mkdtemp())
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=0777", "none", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("a disk of its own needs the right to mount one")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
+def disk() -> Iterator[Path]:
+    with small_disk(3) as folder:
+        yield folder
 
 
 async def test_a_full_disk_stores_nothing_and_the_store_goes_on_when_there_is_room(
-    start_postgres: StartPostgres, small_disk: Path
+    start_postgres: StartPostgres, disk: Path
 ) -> None:
     server = start_postgres()
-    inside = small_disk / "space"
+    inside = disk / "space"
     inside.mkdir()
     owner = Path(f"/proc/{server.pid}").stat()
     os.chown(inside, owner.st_uid, owner.st_gid)
-    small_disk.chmod(0o755)
+    disk.chmod(0o755)
     connection = await asyncpg.connect(server.url)
     await connection.execute(f"CREATE TABLESPACE small LOCATION '{inside}'")
     await connection.execute("ALTER DATABASE postgres SET default_tablespace = small")
@@ -417,7 +406,7 @@ async def test_a_full_disk_stores_nothing_and_the_store_goes_on_when_there_is_ro
     assert "No space left on device" in str(full)
     assert acked
     assert ids(await sound_log(store)) == acked
-    subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
+    enlarge(disk, 30)
     await store.append("account-1", [event(id="room")], expected_version=len(acked))
     assert ids(await sound_log(store)) == [*acked, "room"]
     await store.close()

@@ -84,6 +84,8 @@ def complaint(line: str) -> str | None:
         )
     if same := _SAME_NAME.search(text):
         return f"there is another node named {same['name']!r}: give each node a name of its own"
+    if "no space left on device" in text:
+        return "its disk is full, and from then on the server stores nothing: make room, then end this node and start it again"
     if "TLS" in text and ("handshake" in text or "certificate" in text):
         return (
             f"TLS failed ({text}): certificates need the address of their node, the use for servers and for clients, "
