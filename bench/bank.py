@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from rehydrate import Aggregate, App, Rejection
+from rehydrate import Aggregate, App, Rejection, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,9 @@ class Bank(msgspec.Struct, frozen=True):
     fill: Callable[[int], Any]
 
 
-def bank_account(*, passivate_after: float = 5.0) -> Aggregate[Account, Command, Event]:
+def bank_account(
+    *, passivate_after: float = 5.0, snapshot: int | None = None
+) -> Aggregate[Account, Command, Event]:
     """The aggregate; its `passivate_after` is the default unless a row says otherwise."""
     return Aggregate(
         name="bank_account",
@@ -95,11 +97,12 @@ def bank_account(*, passivate_after: float = 5.0) -> Aggregate[Account, Command,
         evolve=evolve,
         commands=Command,
         events=Event,
+        snapshot=None if snapshot is None else Snapshot(every=snapshot),
         passivate_after=passivate_after,
     )
 
 
-def bank(*, passivate_after: float = 5.0) -> Bank:
+def bank(*, passivate_after: float = 5.0, snapshot: int | None = None) -> Bank:
     """The domain of this module, ready to be opened."""
-    account = bank_account(passivate_after=passivate_after)
+    account = bank_account(passivate_after=passivate_after, snapshot=snapshot)
     return Bank(App(aggregates=[account]), account, Deposit, Withdraw, Fill)

@@ -19,7 +19,7 @@ _AGGREGATES: Final = 10_000
 
 def aggregates_of(size: Size) -> int:
     """How many get a command at once."""
-    return min(_AGGREGATES, size.live, size.log // size.events)
+    return min(_AGGREGATES, size.live, size.most // size.events)
 
 
 def rate(place: Place, size: Size, folder: Path) -> Sample:

@@ -1,4 +1,4 @@
-"""Loops that do no work of an event store: what asyncio, and a plain fold, would cost anybody."""
+"""A loop that does no work of an event store: what asyncio would cost anybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter
 
 from bench import loops
-from bench.bank import Account, Deposited, evolve
 from bench.sample import Sample, Size
 
 
@@ -46,19 +45,3 @@ async def _ping_pong_rate(callers: int, size: Size) -> Sample:
     seconds = perf_counter() - began
     answering.cancel()
     return Sample(asked / seconds, {"round trips": asked, "seconds": seconds})
-
-
-def fold_rate(size: Size, _: Path) -> Sample:
-    """Events per second folded that are decoded already: a loop over `evolve`."""
-    events = [Deposited(1) for _ in range(size.stream)]
-    folded = 0
-    seconds = 0.0
-    gc.collect()
-    while seconds < size.seconds:
-        began = perf_counter()
-        state = Account()
-        for event in events:
-            state = evolve(state, event)
-        seconds += perf_counter() - began
-        folded += state.changes
-    return Sample(folded / seconds, {"events": folded, "seconds": seconds})

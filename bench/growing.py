@@ -29,7 +29,7 @@ _ROUND: Final = 10_000
 
 def over_events(place: Place, events: int, size: Size, folder: Path) -> Sample:
     """In a store that holds so many events, in 1,000 streams; it is made anew when as many have been added."""
-    events = min(events, size.log)
+    events = min(events, size.most)
     streams = min(_STREAMS, size.accounts, events)
     most = max(_ROUND, events)
     commands, seconds, rounds = 0, 0.0, 0

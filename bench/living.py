@@ -8,6 +8,7 @@ import resource
 import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -25,13 +26,21 @@ from rehydrate.store.url import open_store
 _CALLERS: Final = 64
 
 
-def allocated(size: Size, folder: Path, *, window: bool) -> Sample:
+class Windows(Enum):
+    """What of the ids of its past commands each aggregate has in memory."""
+
+    NONE = "no window"
+    LOADED = "a window of one command"
+    FULL = "a full window"
+
+
+def allocated(count: int, windows: Windows, size: Size, folder: Path) -> Sample:
     """By tracemalloc: what is given back when the runtime closes, while the store stays open, less the states."""
-    count = size.windows if window else size.live
+    count = _count(count, windows, size)
     tracemalloc.start()
     try:
         states = _allocated_by_states(count)
-        before, live, after = asyncio.run(_live(folder / "bank.db", count, window, _traced_bytes))
+        before, live, after = asyncio.run(_live(folder / "bank.db", count, windows, _traced_bytes))
     finally:
         tracemalloc.stop()
     of_actors = (live - after) / count
@@ -45,24 +54,35 @@ def allocated(size: Size, folder: Path, *, window: bool) -> Sample:
     )
 
 
-def resident(size: Size, folder: Path, *, window: bool) -> Sample:
+def resident(count: int, windows: Windows, size: Size, folder: Path) -> Sample:
     """By the operating system: how much the process grew while the aggregates came alive, states and store included."""
-    count = size.windows if window else size.live
-    before, live, _ = asyncio.run(_live(folder / "bank.db", count, window, _resident_bytes))
+    count = _count(count, windows, size)
+    before, live, _ = asyncio.run(_live(folder / "bank.db", count, windows, _resident_bytes))
     return Sample((live - before) / count, {"aggregates": count, "resident MiB": live / 2**20})
 
 
-async def _live(path: Path, count: int, window: bool, measure: Callable[[], int]) -> tuple[int, int, int]:
+def process(count: int, windows: Windows, size: Size, folder: Path) -> Sample:
+    """MiB of the whole process, with interpreter and libraries, states and store, while all of them are alive."""
+    count = _count(count, windows, size)
+    before, live, _ = asyncio.run(_live(folder / "bank.db", count, windows, _resident_bytes))
+    return Sample(live / 2**20, {"aggregates": count, "bytes each": (live - before) / count})
+
+
+def _count(count: int, windows: Windows, size: Size) -> int:
+    return min(count, size.windows if windows is Windows.FULL else size.live)
+
+
+async def _live(path: Path, count: int, windows: Windows, measure: Callable[[], int]) -> tuple[int, int, int]:
     """What `measure` says before, with all aggregates alive and idle, and after their runtime has closed."""
     domain = bank(passivate_after=float("inf"))
     store = await open_store(f"sqlite:///{path}")
     try:
-        if window:
+        if windows is Windows.FULL:
             await _fill_windows(store, count)
         async with domain.app.open(store, limits=Limits(max_live=count)) as runtime:
             before = measure()
             shares = [range(number, count, _CALLERS) for number in range(_CALLERS)]
-            await asyncio.gather(*[_wake(runtime, domain, share, window) for share in shares])
+            await asyncio.gather(*[_wake(runtime, domain, share, windows) for share in shares])
             statistics = runtime.statistics()
             if (statistics.live, statistics.busy) != (count, 0):
                 raise MeasurementError(f"not {count} live idle aggregates: {statistics}")
@@ -73,10 +93,10 @@ async def _live(path: Path, count: int, window: bool, measure: Callable[[], int]
         await store.close()
 
 
-async def _wake(runtime: Runtime, domain: Bank, numbers: Sequence[int], window: bool) -> None:
+async def _wake(runtime: Runtime, domain: Bank, numbers: Sequence[int], windows: Windows) -> None:
     """Give each aggregate a command; where windows are wanted, with an id, which loads the window."""
     for number in numbers:
-        given = f"given-{number}" if window else None
+        given = None if windows is Windows.NONE else f"given-{number}"
         await runtime.dispatch(
             domain.account, f"account-{number}", domain.deposit(_amount(number)), command_id=given
         )

@@ -1,4 +1,4 @@
-"""What `eventsourcing` reaches: commands per second, and events per second into an aggregate."""
+"""What `eventsourcing` reaches: commands per second."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ FASTEST: Final[Mapping[str, str]] = {
     "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
 }
 """And is trusted as it is: right only for one process, one thread per aggregate."""
-
-_STREAMS = 3
 
 AnyBank = peer_bank.Bank | peer_structs.Bank
 
@@ -144,33 +142,6 @@ def caller(app: AnyBank, ids: Sequence[UUID], until: float) -> int:
         if perf_counter() >= until:
             break
     return commands
-
-
-def rehydration_from_memory(size: Size, _: Path) -> Sample:
-    """From its recorder of plain Python objects."""
-    return _rehydration_rate({}, size)
-
-
-def rehydration_from_sqlite(size: Size, folder: Path) -> Sample:
-    """From its SQLite recorder."""
-    return _rehydration_rate(sqlite_settings(folder), size)
-
-
-def _rehydration_rate(settings: Mapping[str, str], size: Size) -> Sample:
-    """The repository, without a cache, is asked for an account."""
-    with closing(peer_bank.Bank(env=settings)) as app:
-        ids = [app.open_account(size.stream) for _ in range(_STREAMS)]
-        events, seconds = 0, 0.0
-        gc.collect()
-        while seconds < size.seconds:
-            for id in ids:
-                began = perf_counter()
-                changes = app.changes(id)
-                seconds += perf_counter() - began
-                if changes != size.stream - 1:  # The first event is its creation.
-                    raise MeasurementError(f"eventsourcing: {changes} changes from {size.stream} events")
-                events += size.stream
-        return Sample(events / seconds, {"events": events, "seconds": seconds})
 
 
 def require_durable(app: AnyBank) -> None:

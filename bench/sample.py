@@ -17,18 +17,34 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int
     events: int
     """Already in the stream of each account before the clock runs."""
-    stream: int
-    """Events in the long stream that is rehydrated."""
     live: int
-    """Aggregates that are alive at once."""
+    """Aggregates that are alive at once, at most."""
     windows: int
     """Aggregates that are alive at once, each with a full window."""
     log: int
     """Events in the log that is read from its beginning to its end."""
+    most: int
+    """Events in any other store before the clock runs: a row that wants more gets no more than that."""
 
 
-FULL = Size(seconds=3.0, accounts=1_000, events=100, stream=10_000, live=100_000, windows=200, log=1_000_000)
-QUICK = Size(seconds=0.6, accounts=200, events=100, stream=10_000, live=5_000, windows=20, log=100_000)
+FULL = Size(
+    seconds=3.0,
+    accounts=1_000,
+    events=100,
+    live=1_000_000,
+    windows=200,
+    log=1_000_000,
+    most=10_000_000,
+)
+QUICK = Size(
+    seconds=0.6,
+    accounts=200,
+    events=100,
+    live=5_000,
+    windows=20,
+    log=100_000,
+    most=100_000,
+)
 LONG = msgspec.structs.replace(FULL, seconds=5.0)
 
 

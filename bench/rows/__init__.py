@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.rows import (
     clusters,
+    growth,
     latency,
     live,
     memory,
@@ -26,6 +27,7 @@ FAMILIES: Final[dict[str, tuple[Row, ...]]] = {
     "NATS": nats.ROWS,
     "Several processes": clusters.ROWS,
     "Rehydration": rehydration.ROWS,
+    "Growth": growth.ROWS,
     "Projections": projections.ROWS,
     "Live aggregates": live.ROWS,
     "Latency": latency.ROWS,
