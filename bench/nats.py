@@ -15,7 +15,7 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 
 from bench.appending import bare_store_sample, new_events
 from bench.sample import Sample, Size, require
@@ -23,7 +23,8 @@ from bench.servers import Server
 
 REPLICAS: Final = 3
 EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
-_MOST_PER_SECOND: Final = 20_000
+_MOST_PER_SECOND: Final = 50_000
+_FETCH: Final = 1_000
 
 
 def bare_store_rate(in_flight: int, size: Size, _: Path) -> Sample:
@@ -67,6 +68,38 @@ async def _plain(url: str, callers: int, size: Size) -> Sample:
         await client.close()
     require(stored=stored, expected=len(subjects) + sum(counts), what="plain publishes")
     return Sample(sum(counts) / seconds, {"messages": sum(counts), "seconds": seconds})
+
+
+def read_rate(size: Size, _: Path) -> Sample:
+    """Messages a second: a consumer of nats-py that need not acknowledge asks for 1,000 at a time."""
+    with Server.NATS.database() as url:
+        return asyncio.run(_read(url, size))
+
+
+async def _read(url: str, size: Size) -> Sample:
+    client = await connect(url)
+    try:
+        name = urlsplit(url).path.strip("/")
+        jetstream = await create(client, name, REPLICAS)
+        subjects = [f"{name}.account-{number}" for number in range(messages_of(size))]
+        await fill_raw(jetstream, subjects, 1)
+        consumer = await jetstream.pull_subscribe(
+            f"{name}.*", stream=f"{name}-raw", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+        )
+        began = perf_counter()
+        messages = 0
+        while messages < len(subjects):
+            messages += len(await consumer.fetch(min(_FETCH, len(subjects) - messages)))
+        seconds = perf_counter() - began
+    finally:
+        await client.close()
+    require(stored=messages, expected=len(subjects), what="the messages read")
+    return Sample(messages / seconds, {"messages": messages, "seconds": seconds})
+
+
+def messages_of(size: Size) -> int:
+    """How many are written before a log of single events is read: each takes a turn of the servers."""
+    return size.log // 20
 
 
 async def connect(url: str) -> Client:

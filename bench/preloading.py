@@ -18,15 +18,20 @@ _WRITERS: Final = 64
 _APPEND: Final = 1_000
 
 
-async def preload(store: Store, streams: int, events: int, *, after: int = 0) -> list[str]:
-    """So many deposits, each with an id of its own, for so many accounts, after what they have; their ids."""
+async def preload(
+    store: Store, streams: int, events: int, *, after: int = 0, most: int = _APPEND
+) -> list[str]:
+    """So many deposits, each with an id of its own, for so many accounts, after what they have; their ids.
+
+    An append has `most` of them at most.
+    """
     ids = [f"account-{number}" for number in range(streams)]
     left = iter(ids)
 
     async def write() -> None:
         for id in left:
-            for version in range(after, after + events, _APPEND):
-                new = new_events(min(_APPEND, after + events - version))
+            for version in range(after, after + events, most):
+                new = new_events(min(most, after + events - version))
                 await store.append(f"bank_account-{id}", new, expected_version=version)
 
     await asyncio.gather(*[write() for _ in range(min(_WRITERS, streams))])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -12,8 +14,12 @@ from typing import Any, Final
 import asyncpg
 from pymongo import AsyncMongoClient
 
+from bench.nats import messages_of
+from bench.places import Place
+from bench.preloading import preload
 from bench.sample import Sample, Size, require
 from bench.servers import Server
+from rehydrate.store.port import Store
 from rehydrate.store.url import open_store
 
 _STREAMS: Final = 1_000
@@ -26,6 +32,10 @@ _FILL: Final = """
 _READ: Final = """
     SELECT stream, version, position, id, type, data, metadata, recorded_at
     FROM rehydrate.events ORDER BY position
+"""
+_READ_SQLITE: Final = """
+    SELECT name, version, position, events.id, type, data, metadata, recorded_at
+    FROM events JOIN streams ON streams.id = events.stream ORDER BY position
 """
 _PREFETCH: Final = 1_000
 
@@ -54,6 +64,47 @@ def mongodb_driver_rate(size: Size, _: Path) -> Sample:
         return asyncio.run(_measured(url, size, _fill_mongodb, _by_pymongo))
 
 
+def preloaded_rate(place: Place, size: Size, folder: Path) -> Sample:
+    """`read_all`, page by page, of a log that was written in large appends."""
+    with place.url(folder) as url:
+        return asyncio.run(_preloaded(url, size, size.log, most=1_000))
+
+
+def single_events_rate(place: Place, size: Size, folder: Path) -> Sample:
+    """The same where each event came in an append of its own, and with fewer of them."""
+    with place.url(folder) as url:
+        return asyncio.run(_preloaded(url, size, messages_of(size), most=1))
+
+
+def sqlite_driver_rate(size: Size, folder: Path) -> Sample:
+    """A cursor of sqlite3 over the same file, 1,000 rows ahead."""
+    with Place.SQLITE.url(folder) as url:
+        written = asyncio.run(_preloaded(url, size, size.log, most=1_000)).facts["events"]
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            began = perf_counter()
+            events = 0
+            cursor = connection.execute(_READ_SQLITE)
+            while rows := cursor.fetchmany(_PREFETCH):
+                events += len(rows)
+            seconds = perf_counter() - began
+    require(stored=events, expected=int(written), what="reading the log")
+    return Sample(events / seconds, {"events": events, "seconds": seconds})
+
+
+async def _preloaded(url: str, size: Size, count: int, *, most: int) -> Sample:
+    store = await open_store(url)
+    try:
+        streams = min(_STREAMS, size.accounts)
+        written = streams * max(1, count // streams)
+        await preload(store, streams, written // streams, most=most)
+        before = _most_memory()
+        events, seconds = await _pages(store)
+    finally:
+        await store.close()
+    require(stored=events, expected=written, what="reading the log")
+    return Sample(events / seconds, {"events": events, "memory beyond, MiB": _most_memory() - before})
+
+
 async def _measured(
     url: str,
     size: Size,
@@ -75,6 +126,12 @@ def _most_memory() -> float:
 
 async def _through_the_store(url: str) -> tuple[int, float]:
     store = await open_store(url)
+    read = await _pages(store)
+    await store.close()
+    return read
+
+
+async def _pages(store: Store) -> tuple[int, float]:
     began = perf_counter()
     events = after = 0
     while True:
@@ -83,9 +140,7 @@ async def _through_the_store(url: str) -> tuple[int, float]:
         after = page.position
         if page.is_last:
             break
-    seconds = perf_counter() - began
-    await store.close()
-    return events, seconds
+    return events, perf_counter() - began
 
 
 async def _fill_postgres(url: str, size: Size) -> None:

@@ -16,6 +16,7 @@ from bench.rows import (
     projections,
     rehydration,
     sqlite,
+    stores,
 )
 from bench.rows.row import Contestant, Measure, Ratio, Row
 
@@ -25,6 +26,7 @@ FAMILIES: Final[dict[str, tuple[Row, ...]]] = {
     "PostgreSQL": postgres.ROWS,
     "MongoDB": mongodb.ROWS,
     "NATS": nats.ROWS,
+    "Stores without actors": stores.ROWS,
     "Several processes": clusters.ROWS,
     "Rehydration": rehydration.ROWS,
     "Growth": growth.ROWS,

@@ -13,19 +13,38 @@ from bench.servers import Server
 
 INSERT_ONE: Final = "one insert_one a command"
 
-ROWS: Final = (
-    Row(
-        name="mongodb-64",
-        title="MongoDB, 64 callers",
+IN_BATCHES: Final = "raw insert_many, in batches"
+
+
+def _on_mongodb(callers: int, *, goal: float | None = None) -> Row:
+    """With one caller there is nothing that could share a batch."""
+    in_batches: tuple[Contestant, ...] = ()
+    if callers > 1:
+        in_batches = (Contestant(IN_BATCHES, partial(mongodb.batched_rate, callers)),)
+    return Row(
+        name=f"mongodb-{callers}",
+        title=f"MongoDB, {callers:,} caller{'s' if callers > 1 else ''}",
         unit="commands/s",
         contestants=(
-            Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.MONGODB, IN_FLIGHT)),
-            Contestant(INSERT_ONE, partial(mongodb.one_by_one_rate, IN_FLIGHT)),
-            Contestant(BARE_STORE, mongodb.bare_store_rate),
+            Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.MONGODB, callers)),
+            Contestant(INSERT_ONE, partial(mongodb.one_by_one_rate, callers)),
+            Contestant(BARE_STORE, partial(mongodb.bare_store_rate, callers)),
+            *in_batches,
         ),
-        ratios=(Ratio(REHYDRATE, INSERT_ONE, 5), Ratio(BARE_STORE, INSERT_ONE)),
+        ratios=(
+            Ratio(REHYDRATE, INSERT_ONE, goal),
+            Ratio(BARE_STORE, INSERT_ONE),
+            *(Ratio(REHYDRATE, contestant.name) for contestant in in_batches),
+        ),
+        repetitions=None if callers == IN_FLIGHT else 3,
         server=Server.MONGODB,
-    ),
+    )
+
+
+ROWS: Final = (
+    _on_mongodb(1),
+    _on_mongodb(IN_FLIGHT, goal=5),
+    _on_mongodb(1_000),
     Row(
         name="mongodb-read",
         title="MongoDB, the log from its beginning to its end",

@@ -14,11 +14,11 @@ from bench.servers import Server
 PLAIN_PUBLISH: Final = "one js.publish a command"
 
 
-def _on_nats(callers: int, goal: float) -> Row:
+def _on_nats(callers: int, *, goal: float | None = None) -> Row:
     """On three nodes."""
     return Row(
         name=f"nats-{callers}",
-        title=f"NATS, three nodes, {callers} caller{'s' if callers > 1 else ''}",
+        title=f"NATS, three nodes, {callers:,} caller{'s' if callers > 1 else ''}",
         unit="commands/s",
         contestants=(
             Contestant(REHYDRATE, partial(dispatching.server_rate, bank.bank, Server.NATS, callers)),
@@ -26,6 +26,7 @@ def _on_nats(callers: int, goal: float) -> Row:
             Contestant(BARE_STORE, partial(nats.bare_store_rate, callers)),
         ),
         ratios=(Ratio(BARE_STORE, PLAIN_PUBLISH, goal), Ratio(REHYDRATE, PLAIN_PUBLISH)),
+        repetitions=None if callers <= IN_FLIGHT else 3,
         server=Server.NATS,
     )
 
@@ -33,4 +34,5 @@ def _on_nats(callers: int, goal: float) -> Row:
 ROWS: Final = (
     _on_nats(1, goal=0.8),
     _on_nats(IN_FLIGHT, goal=0.6),
+    _on_nats(1_000),
 )

@@ -1,0 +1,59 @@
+"""Stores without actors: appends of one event, and the log from its beginning to its end, each beside its driver."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from bench import appending_in_memory, nats, reading
+from bench.places import Place
+from bench.rows.names import BARE_STORE, DRIVER
+from bench.rows.row import Contestant, Ratio, Row
+from bench.servers import Server
+
+_STORE: Final = "the store"
+_PLAIN: Final = "dict and list"
+
+ROWS: Final = (
+    Row(
+        name="memory-append",
+        title="In memory, appends without actors",
+        unit="events/s",
+        contestants=(
+            Contestant(BARE_STORE, appending_in_memory.store_rate),
+            Contestant(_PLAIN, appending_in_memory.plain_rate),
+        ),
+        ratios=(Ratio(BARE_STORE, _PLAIN),),
+        repetitions=3,
+    ),
+    Row(
+        name="memory-read",
+        title="In memory, the log from its beginning to its end",
+        unit="events/s",
+        contestants=(Contestant(_STORE, partial(reading.preloaded_rate, Place.MEMORY)),),
+        repetitions=3,
+    ),
+    Row(
+        name="sqlite-read",
+        title="SQLite, the log from its beginning to its end",
+        unit="events/s",
+        contestants=(
+            Contestant(_STORE, partial(reading.preloaded_rate, Place.SQLITE)),
+            Contestant(DRIVER, reading.sqlite_driver_rate),
+        ),
+        ratios=(Ratio(_STORE, DRIVER),),
+        repetitions=3,
+    ),
+    Row(
+        name="nats-read",
+        title="NATS, three nodes, single events from beginning to end",
+        unit="events/s",
+        contestants=(
+            Contestant(_STORE, partial(reading.single_events_rate, Place.NATS)),
+            Contestant(DRIVER, nats.read_rate),
+        ),
+        ratios=(Ratio(_STORE, DRIVER),),
+        repetitions=3,
+        server=Server.NATS,
+    ),
+)
