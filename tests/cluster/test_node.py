@@ -274,8 +274,8 @@ async def test_one_node_of_three_waits_for_a_second_and_says_so(
 
 async def test_a_start_within_a_time_says_whom_it_waited_for(tmp_path: Path) -> None:
     peers = three_places()
-    with pytest.raises(NodeFailedError, match=f"not ready within 0.5 s: 1 of 3 .* for b at {peers['b']}"):
-        async with Node(name="a", data=tmp_path, peers=peers, ready_within=0.5):
+    with pytest.raises(NodeFailedError, match=f"not ready within 2 s: 1 of 3 .* for b at {peers['b']}"):
+        async with Node(name="a", data=tmp_path, peers=peers, ready_within=2):
             pass
 
 
@@ -295,6 +295,21 @@ async def test_three_nodes_keep_three_copies_and_one_that_was_killed_catches_up(
         for node in nodes:
             while (await node.health()).behind:  # noqa: ASYNC110 (another process catches up)
                 await asyncio.sleep(0.02)
+
+
+async def test_a_second_node_of_one_name_is_not_started(tmp_path: Path) -> None:
+    """The others would count what either of them has stored for the same copy."""
+    peers = three_places()
+    first = Node(name="a", data=tmp_path / "first", peers=peers)
+    # Its list is another one than the others have: with theirs it would not find its address free.
+    second = Node(name="a", data=tmp_path / "second", peers=peers | {"a": free_place(), "b": peers["a"]})
+    starting = [asyncio.ensure_future(node.__aenter__()) for node in (first, second)]
+    ended, _ = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(NodeFailedError, match="'a' is not started: there is another node of that name"):
+        await ended.pop()
+    for task in starting:
+        task.cancel()
+    await asyncio.wait(starting)
 
 
 async def test_a_peer_with_another_token_is_refused_and_both_sides_say_so(

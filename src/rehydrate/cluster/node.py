@@ -23,7 +23,7 @@ from rehydrate.cluster.node_plan import NodePlan, plan_node
 from rehydrate.errors import RehydrateError
 from rehydrate.fork import bind_to_process
 from rehydrate.nats.configuration import TlsFiles
-from rehydrate.nats.log import complaint, is_passing
+from rehydrate.nats.log import complaint, has_namesake, is_passing
 from rehydrate.nats.server import (
     DataInUseError,
     NodeFailedError,
@@ -116,6 +116,7 @@ class Node:
         self._server: ServerChild | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._complained: dict[str, float] = {}
+        self._has_namesake = False
         self._seen = ServerHealth()
         self._owner = f"{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -232,12 +233,18 @@ class Node:
     async def _wait_until_ready(self, server: ServerChild) -> None:
         loop = asyncio.get_running_loop()
         say_at = loop.time() + _SAY_EVERY
+        self._has_namesake = False
         while True:
             told = self._seen = await server.health(self.name)
             self._pass_on_complaints(server)
             if not server.runs:
                 raise NodeFailedError(
                     f"the server of node {self.name!r} did not start: {server.why_it_ended()}"
+                )
+            if self._has_namesake:
+                # The others would take what either of them says for the word of one.
+                raise NodeFailedError(
+                    f"node {self.name!r} is not started: there is another node of that name; give each a name of its own"
                 )
             if self._is_ready(told):
                 logger.info("%s: ready, at %s", self.name, self._plan.shown_url)
@@ -311,6 +318,7 @@ class Node:
     def _pass_on_complaints(self, server: ServerChild) -> None:
         now = asyncio.get_running_loop().time()
         for line in server.news():
+            self._has_namesake = self._has_namesake or has_namesake(line)
             sentence = complaint(line)
             if sentence is None or now - self._complained.get(sentence, -_SAME_AGAIN) < _SAME_AGAIN:
                 continue

@@ -67,6 +67,11 @@ def is_passing(line: str) -> bool:
     return found is not None and found["level"] != "ERR"
 
 
+def has_namesake(line: str) -> bool:
+    """Whether it tells of another server of the same name in the cluster."""
+    return _SAME_NAME.search(line) is not None
+
+
 def complaint(line: str) -> str | None:
     """What is wrong, in a sentence for whoever runs the server; None for a line that is no complaint."""
     found = _LINE.match(line)
