@@ -26,7 +26,7 @@ _SHOWN: Final = (
 )
 """Of the facts; the others are in the JSON only."""
 _NAMES: Final = 50
-_WIDTH: Final = 140
+_WIDTH: Final = 150
 """Where the output is no terminal."""
 _STYLES: Final = {"met": "green", "missed": "red", "": ""}
 

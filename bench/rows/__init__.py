@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.rows import (
     clusters,
+    collector,
     growth,
     latency,
     live,
@@ -33,6 +34,7 @@ FAMILIES: Final[dict[str, tuple[Row, ...]]] = {
     "Projections": projections.ROWS,
     "Live aggregates": live.ROWS,
     "Latency": latency.ROWS,
+    "Garbage collector": collector.ROWS,
 }
 """By title, in the order in which they are measured and shown."""
 ROWS: Final = tuple(row for rows in FAMILIES.values() for row in rows)
