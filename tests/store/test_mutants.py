@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from rehydrate.testing.plugin import NATS_URL, POSTGRES_URL
+from rehydrate.testing.servers import NatsServer, PostgresServer
 
 HERE = Path(__file__).parent
 
@@ -221,11 +224,14 @@ OF_PROCESSES: dict[str, tuple[Laws, Laws]] = {
         {"of_consumers_in_several_processes_each_place_is_saved_by_one"},
     ),
 }
-NAMED_IN_THE_ISSUE = (
-    *("PositionsBeforeCommit", "SecondHalfLost", "HalvesApart", "StaleVersionAccepted"),
-    *("RepeatStoredTwice", "SnapshotGoesBack"),
-)
-
+NAMED_ON_SQLITE = {
+    mutant: ON_SQLITE[mutant]
+    for mutant in (
+        *("PositionsBeforeCommit", "SecondHalfLost", "HalvesApart", "StaleVersionAccepted"),
+        *("RepeatStoredTwice", "SnapshotGoesBack"),
+    )
+}
+"""The gravest."""
 
 RESTORED_POSITIONS = "after_a_restore_positions_go_on_from_the_head"
 _SENT_AGAIN = {SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_BY_ANOTHER}
@@ -257,29 +263,32 @@ ON_NATS: dict[str, tuple[Laws, Laws]] = {
 
 
 class _Run:
-    """The laws on mutants, in a process of their own."""
+    """The laws on mutants, in a process of their own: which mutant meets which laws, by default each all of them."""
 
     def __init__(
         self,
         meet: str,
-        marks: str,
         report: Path,
+        met: Mapping[str, Iterable[str]] | None = None,
         *,
-        mutants: Iterable[str] = ("",),
-        laws: Iterable[str] = ("",),
+        marks: str = "not processes",
+        server: Mapping[str, str] | None = None,
     ) -> None:
         self._report = report
-        names = " or ".join(f"Test{mutant}" for mutant in mutants)
-        tests = " or ".join(f"test_{law}" for law in laws)
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "pytest", str(HERE / "mutant_laws.py"), "-m", marks),
-                *("-k", f"({names}) and ({tests})"),
+                *("-k", _chosen(met or {"": [""]})),
                 *("--tb=no", "-q", f"--junitxml={report}", "-o", f"cache_dir={report.parent}"),
                 # Many fail, and how exactly is of no interest.
                 *("-p", "no:logging", "-p", "no:unraisableexception", "-p", "no:threadexception"),
             ],
-            env={**os.environ, "MUTANTS_MEET": meet, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={
+                **os.environ,
+                **(server or {}),
+                "MUTANTS_MEET": meet,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
             cwd=HERE.parent.parent,
             stdout=subprocess.PIPE,
             text=True,
@@ -305,16 +314,8 @@ class _Run:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Run, _Run]]:
     """Both at the same time: the second waits for the disk most of its time."""
     reports = tmp_path_factory.mktemp("reports")
-    on_memory = _Run(
-        "all laws on memory", "not processes", reports / "memory.xml", laws=_meant(ON_MEMORY.values())
-    )
-    on_sqlite = _Run(
-        "all laws on SQLite",
-        "not processes",
-        reports / "sqlite.xml",
-        mutants=NAMED_IN_THE_ISSUE,
-        laws=_meant(ON_SQLITE[mutant] for mutant in NAMED_IN_THE_ISSUE),
-    )
+    on_memory = _Run("all laws on memory", reports / "memory.xml", _meant(ON_MEMORY))
+    on_sqlite = _Run("all laws on SQLite", reports / "sqlite.xml", _meant(NAMED_ON_SQLITE))
     yield on_memory, on_sqlite
     on_memory.end()
     on_sqlite.end()
@@ -325,47 +326,76 @@ def test_mutants_of_the_store_in_memory_break_the_laws_meant(runs: tuple[_Run, _
 
 
 def test_mutants_of_the_store_on_sqlite_break_the_laws_meant(runs: tuple[_Run, _Run]) -> None:
-    named = {mutant: ON_SQLITE[mutant] for mutant in NAMED_IN_THE_ISSUE}
-    _assert_broken(runs[1].broken(), named)
+    _assert_broken(runs[1].broken(), NAMED_ON_SQLITE)
 
 
-def test_mutants_of_the_store_on_postgresql_break_the_laws_meant(tmp_path: Path) -> None:
-    run = _Run(
-        "all laws on PostgreSQL",
-        "not processes",
-        tmp_path / "report.xml",
-        laws=_meant(ON_POSTGRES.values()),
-    )
+def test_mutants_of_the_store_on_postgresql_break_the_laws_meant(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    server = {POSTGRES_URL: postgres_server.url}
+    run = _Run("all laws on PostgreSQL", tmp_path / "report.xml", _meant(ON_POSTGRES), server=server)
     _assert_broken(run.broken(), ON_POSTGRES)
 
 
-def test_mutants_of_the_store_in_nats_break_the_laws_meant(tmp_path: Path) -> None:
-    run = _Run("all laws on NATS", "not processes", tmp_path / "report.xml", laws=_meant(ON_NATS.values()))
+def test_mutants_of_the_store_in_nats_break_the_laws_meant(tmp_path: Path, nats_server: NatsServer) -> None:
+    server = {NATS_URL: nats_server.url}
+    run = _Run("all laws on NATS", tmp_path / "report.xml", _meant(ON_NATS), server=server)
     _assert_broken(run.broken(), ON_NATS)
 
 
+# The laws that are meant are a fifth of these.
 @pytest.mark.slow
 def test_mutants_of_the_store_in_memory_break_few_of_all_laws(tmp_path: Path) -> None:
-    _assert_broken(_Run("all laws on memory", "not processes", tmp_path / "report.xml").broken(), ON_MEMORY)
+    _assert_broken(_Run("all laws on memory", tmp_path / "report.xml").broken(), ON_MEMORY)
 
 
 @pytest.mark.slow
 def test_mutants_of_the_store_on_sqlite_break_few_of_all_laws(tmp_path: Path) -> None:
-    _assert_broken(_Run("all laws on SQLite", "not processes", tmp_path / "report.xml").broken(), ON_SQLITE)
+    _assert_broken(_Run("all laws on SQLite", tmp_path / "report.xml").broken(), ON_SQLITE)
 
 
 @pytest.mark.slow
 def test_mutants_of_the_store_on_sqlite_break_the_laws_of_processes_meant(tmp_path: Path) -> None:
-    run = _Run("the laws of processes on SQLite", "processes", tmp_path / "report.xml", mutants=OF_PROCESSES)
+    met = {mutant: [""] for mutant in OF_PROCESSES}
+    run = _Run("the laws of processes on SQLite", tmp_path / "report.xml", met, marks="processes")
     _assert_broken(run.broken(), OF_PROCESSES)
 
 
-def _meant(expected: Iterable[tuple[Laws, Laws]]) -> Laws:
+@pytest.mark.slow
+def test_mutants_of_the_store_on_postgresql_keep_the_laws_meant_for_others(tmp_path: Path) -> None:
+    met = _meant_for_any(ON_POSTGRES)
+    _assert_broken(_Run("all laws on PostgreSQL", tmp_path / "report.xml", met).broken(), ON_POSTGRES)
+
+
+@pytest.mark.slow
+def test_mutants_of_the_store_in_nats_keep_the_laws_meant_for_others(tmp_path: Path) -> None:
+    met = _meant_for_any(ON_NATS)
+    _assert_broken(_Run("all laws on NATS", tmp_path / "report.xml", met).broken(), ON_NATS)
+
+
+Expected = Mapping[str, tuple[Laws, Laws]]
+
+
+def _meant(expected: Expected) -> dict[str, Laws]:
+    """Each of these mutants meets the laws that it has to break."""
+    return {mutant: meant for mutant, (meant, _) in expected.items()}
+
+
+def _meant_for_any(expected: Expected) -> dict[str, Laws]:
     """Each of these laws meets each of the mutants: what one has to break, the others have to keep."""
-    return {law for meant, _ in expected for law in meant}
+    laws = {law for meant, _ in expected.values() for law in meant}
+    return dict.fromkeys(expected, laws)
 
 
-def _assert_broken(broken: dict[str, Laws], expected: dict[str, tuple[Laws, Laws]]) -> None:
+def _chosen(met: Mapping[str, Iterable[str]]) -> str:
+    """What pytest is told with `-k`."""
+    each = (
+        f"(Test{mutant} and ({' or '.join(f'test_{law}' for law in laws)}))" for mutant, laws in met.items()
+    )
+    return " or ".join(each)
+
+
+def _assert_broken(broken: dict[str, Laws], expected: Expected) -> None:
     missed = {mutant: meant - broken.get(mutant, set()) for mutant, (meant, _) in expected.items()}
     assert {mutant: laws for mutant, laws in missed.items() if laws} == {}, "not noticed"
     too_many = {mutant: laws - set().union(*expected[mutant]) for mutant, laws in broken.items()}
