@@ -45,7 +45,7 @@ async def _latency(place: Place, url: str, share: float, size: Size) -> Sample:
         await fill(runtime, domain, ids, size.events)
         before, limit = await _limit(runtime, domain, ids, size.seconds)
         rate = limit * share
-        pace = _Pace(runtime, domain, ids, rate)
+        pace = Pace(runtime, domain, ids, rate)
         gc.collect()
         sent = int(rate * size.seconds)
         # On a store that answers at once a command is over when the next one is due, or is what makes it late.
@@ -67,7 +67,7 @@ async def _limit(runtime: Runtime, domain: Bank, ids: Sequence[str], seconds: fl
     return sum(answered), sum(answered) / (perf_counter() - began)
 
 
-class _Pace:
+class Pace:
     """Deposits at a fixed rate, over all accounts in turn."""
 
     def __init__(self, runtime: Runtime, domain: Bank, ids: Sequence[str], rate: float) -> None:
