@@ -6,6 +6,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
 from typing import Final, Protocol
 
 
@@ -61,19 +63,23 @@ def unique_ids() -> NewId:
     Time and random bits are drawn afresh for each block of 4,096 ids and a counter tells the ids of a block apart,
     which costs a tenth of `uuid.uuid4()`. Source: RFC 9562, section 6.2, method 1.
     """
-    head = ""
-    suffixes: Iterator[str] = iter(())
+    return chain.from_iterable(map(head.__add__, _SUFFIXES) for head in _heads()).__next__
 
-    def new_id() -> str:
-        nonlocal head, suffixes
-        for suffix in suffixes:
-            return head + suffix
+
+def unique_bytes(before: str, after: str) -> Iterator[bytes]:
+    """The same ids, each as bytes between two texts."""
+    ends = _ends(after)
+    return chain.from_iterable(map(f"{before}{head}".encode().__add__, ends) for head in _heads())
+
+
+@cache
+def _ends(after: str) -> tuple[bytes, ...]:
+    return tuple(f"{suffix}{after}".encode() for suffix in _SUFFIXES)
+
+
+def _heads() -> Iterator[str]:
+    """What the ids of a block begin with."""
+    while True:
         now = time.time_ns() // 1_000_000
         low = secrets.randbits(62)
-        head = (
-            f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:09x}"
-        )
-        suffixes = iter(_SUFFIXES)
-        return head + next(suffixes)
-
-    return new_id
+        yield f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:09x}"

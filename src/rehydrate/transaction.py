@@ -10,6 +10,8 @@ from typing import Final
 from rehydrate.errors import ConfigurationError
 
 _is_inside: Final[ContextVar[bool]] = ContextVar("rehydrate_is_inside_a_transaction", default=False)
+OPEN: Final[list[object]] = []
+"""One entry for each transaction that a handler has at the moment, anywhere: while there is none, nobody is inside."""
 
 
 class ChangeFailedError(Exception):
@@ -20,9 +22,11 @@ class ChangeFailedError(Exception):
 def inside() -> Generator[None]:
     """Here runs what has the open transaction of a store."""
     token = _is_inside.set(True)
+    OPEN.append(token)
     try:
         yield
     finally:
+        OPEN.remove(token)
         _is_inside.reset(token)
 
 

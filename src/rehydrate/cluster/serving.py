@@ -277,7 +277,7 @@ class Serving:
     def _encoded_result(self, blueprint: Blueprint[Any, Any, Any], result: CommandResult[Any]) -> bytes:
         membership = self._membership
         membership.position = max(membership.position, result.position)
-        names, encode = blueprint.names, blueprint.encode
+        names, encode = blueprint.codecs.events.names, blueprint.encode
         events = [(names[type(event)], encode(event)) for event in result.events]
         done = wire.encode(wire.Done(WIRE, result.version, result.position, events))
         if len(done) <= self._room:

@@ -25,14 +25,15 @@ from rehydrate.errors import (
 )
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.catching_up import pause_then_catch_up
-from rehydrate.runtime.decision import Decision, decide, decide_into
+from rehydrate.runtime.decision import decide, decide_into
 from rehydrate.runtime.leaving import give_back
 from rehydrate.runtime.limits import DRAIN_COMMANDS, DRAIN_EVENTS, WORK_SLICE
 from rehydrate.runtime.mailbox import STATE_QUERY, Answer, Drain, Pending, reply
 from rehydrate.runtime.phases import APPENDING, CHECKING, DECIDING, GONE, IDLE, PAUSING, RECOVERING
+from rehydrate.runtime.plain_metadata import metadata_of
 from rehydrate.runtime.rehydration import Recovered
 from rehydrate.runtime.repeats import is_repeat, knows, look_back, note, note_all
-from rehydrate.runtime.window import Window
+from rehydrate.runtime.window import Window, command_id_in
 from rehydrate.store.port import Appended, StoredEvent, StreamEnd
 
 S = TypeVar("S")
@@ -91,20 +92,33 @@ class AggregateActor(Generic[S, C, E]):
 
         Raises the `Rejection` or error where that is the answer at once, and `MailboxFullError`.
         """
-        manager = self.blueprint.manager
         if self.phase != IDLE:
             return self._queue(pending)
         self.idle_since = _IN_USE
-        if pending.is_given or manager.held is not None:
+        if pending.is_given or self.blueprint.manager.held is not None:
             future = self._queue(pending)
             self.advance()
             return future
         if pending.command is STATE_QUERY:
             return self._answer_fresh(Answer(pending, self.version, state=self.state))
+        return self.decide_at_once(pending.command, pending)
+
+    def decide_at_once(self, command: C, pending: Pending | None = None) -> Any:
+        """As `deliver`, on an idle actor; without `pending` for a command whose caller gave nothing with it.
+
+        Of such a command nothing is made that only one which has to wait needs, until it has to.
+        """
+        blueprint = self.blueprint
+        manager = blueprint.manager
+        if pending is None:
+            metadata = next(manager.own_metadata)
+        else:
+            metadata = pending.metadata or metadata_of(pending.command_id)
+        self.idle_since = _IN_USE
         # Whatever `decide` may do, it finds an actor that is not idle.
         self.phase = DECIDING
         try:
-            decision = decide(self.blueprint, self.stream, self.state, pending)
+            decision = decide(blueprint, self.stream, self.state, command, metadata)
         finally:
             self.phase = IDLE
         if self.mailbox:
@@ -112,36 +126,43 @@ class AggregateActor(Generic[S, C, E]):
             manager.occupy(self)
             manager.loop.call_soon(self._go_on)
         if isinstance(decision, Exception):
+            pending = pending or manager.pending(command, metadata)
             return self._answer_fresh(Answer(pending, self.version, error=decision))
-        if not decision.events:
+        state, events, decided, size = decision
+        if not events:
+            pending = pending or manager.pending(command, metadata)
             return self._answer_fresh(Answer(pending, self.version))
-        outcome = manager.submit(self, decision.events)
+        try:
+            outcome = manager.store.submit(self.stream, events, self.version, self, self.last_id)
+        except Exception as error:  # noqa: BLE001 - a store may fail as it likes
+            outcome = manager.store_failed(self.stream, error)
         if not isinstance(outcome, Appended):
-            return self._answer_later(self._drain_of(pending, decision), pending, outcome)
+            pending = pending or manager.pending(command, metadata)
+            version = self.version + len(events)
+            answers = [Answer(pending, version, decided)]
+            drain = Drain(state, version, self.version, self.position, answers, events, size)
+            return self._answer_later(drain, pending, outcome)
         if self.window is not None:
-            note(self.window, pending, len(decision.events), outcome.version, outcome.position)
-        self._move_to(outcome, decision.state, decision.events[-1].id)
-        if self.blueprint.snapshot is not None and self._is_snapshot_due():
-            self.saving = True
-            manager.loop.call_soon(self._snapshot_when_idle)
-        manager.counters.dispatched += 1
-        return CommandResult(outcome.version, outcome.position, decision.decided)
-
-    def _drain_of(self, pending: Pending, decision: Decision) -> Drain:
-        version = self.version + len(decision.events)
-        answers = [Answer(pending, version, decision.decided)]
-        return Drain(
-            decision.state, version, self.version, self.position, answers, decision.events, decision.size
-        )
+            note(self.window, command_id_in(metadata), None, len(events), outcome.version, outcome.position)
+        self.state = state
+        self.version = outcome.version
+        self.position = outcome.position
+        self.last_id = events[-1].id
+        self.conflicts = 0
+        if blueprint.snapshot is not None:
+            manager.snapshotter.take_when_idle(self)
+        manager.turns.at_once += 1
+        return CommandResult(outcome.version, outcome.position, decided)
 
     def _answer_fresh(self, answer: Answer) -> Any:
         """Answer where nothing was to be stored: at once if nobody else can have appended, else after asking."""
         drain = Drain(self.state, self.version, self.version, self.position, answers=[answer])
         if not self.blueprint.manager.is_single_writer:
             return self._answer_later(drain, answer.pending, None)
-        self.blueprint.manager.counters.count(answer.error)
         if answer.error is not None:
+            self.blueprint.manager.counters.count(answer.error)
             raise answer.error
+        self.blueprint.manager.turns.at_once += 1
         return drain.outcome(answer)
 
     def _answer_later(
@@ -267,7 +288,7 @@ class AggregateActor(Generic[S, C, E]):
             return self._not_stored(drain, outcome)
         self._commit(drain, outcome)
         drain.reply_all(self.blueprint.manager.counters)
-        self._snapshot_if_due()
+        self.blueprint.manager.snapshotter.take_if_due(self)
         return True
 
     def append_done(self, outcome: Appended | StoreError) -> None:
@@ -280,13 +301,14 @@ class AggregateActor(Generic[S, C, E]):
                 self.advance()
             return
         self._commit(drain, outcome)
+        manager = self.blueprint.manager
         try:
-            if self._is_snapshot_due():
-                drain.reply_all(self.blueprint.manager.counters)
-                self._snapshot_if_due()
+            if manager.snapshotter.is_due(self):
+                drain.reply_all(manager.counters)
+                manager.snapshotter.take_if_due(self)
             self.advance()
         finally:
-            drain.reply_all(self.blueprint.manager.counters)
+            drain.reply_all(manager.counters)
 
     def _commit(self, drain: Drain, appended: Appended) -> None:
         drain.position = appended.position
@@ -476,19 +498,3 @@ class AggregateActor(Generic[S, C, E]):
         self.blueprint.manager.drop(self, error)
         for pending in waiting:
             self.fail(pending, error)
-
-    def _is_snapshot_due(self) -> bool:
-        policy = self.blueprint.snapshot
-        return policy is not None and not self.saving and self.version - self.snapshot_version >= policy.every
-
-    def _snapshot_if_due(self) -> None:
-        if self._is_snapshot_due():
-            self.saving = True
-            self.snapshot_version = self.version
-            self.blueprint.manager.snapshotter.take(self)
-
-    def _snapshot_when_idle(self) -> None:
-        """After the caller has its result; if the actor is busy again, the end of that append sees to it."""
-        self.saving = False
-        if self.phase == IDLE:
-            self._snapshot_if_due()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rehydrate.codec.aggregate import AggregateCodecs
@@ -32,12 +32,11 @@ class Blueprint(Generic[S, C, E]):
         "decoders",
         "encode",
         "evolve",
-        "exact",
+        "forms",
         "manager",
         "most_bytes",
         "most_events",
         "name",
-        "names",
         "new_id",
         "none_is_a_state",
         "snapshot",
@@ -54,12 +53,13 @@ class Blueprint(Generic[S, C, E]):
         self.evolve = aggregate.evolve
         self.snapshot = aggregate.snapshot
         self.none_is_a_state = codecs.none_is_a_state
-        self.names = codecs.events.names
         self.encode = codecs.events.encode
         self.decoders = codecs.events.decoders
-        self.exact: Mapping[type, IsExact] = (
-            codecs.events.exact if isinstance(codecs.events, JsonCodec) else {}
-        )
+        exact: Mapping[type, IsExact] = codecs.events.exact if isinstance(codecs.events, JsonCodec) else {}
+        self.forms: Mapping[type, tuple[str, IsExact | None]] = {
+            kind: (name, exact.get(kind)) for kind, name in codecs.events.names.items()
+        }
+        """Of each class of events the name, and what may tell without reading back that one comes back as it is."""
         self.command_types = frozenset(codecs.commands.names)
         self.new_id = manager.new_id
         self.most_events = manager.capabilities.max_append_events
@@ -71,3 +71,13 @@ class Blueprint(Generic[S, C, E]):
         return UnknownCommandError(
             self.name, type(command).__name__, tuple(sorted(self.codecs.commands.names.values()))
         )
+
+
+def by_command(blueprints: Iterable[Blueprint[Any, Any, Any]]) -> dict[type, Blueprint[Any, Any, Any]]:
+    """What takes the commands of a class, where only one does."""
+    found: dict[type, Blueprint[Any, Any, Any]] = {}
+    shared: set[type] = set()
+    for blueprint in blueprints:
+        shared |= found.keys() & blueprint.command_types
+        found.update(dict.fromkeys(blueprint.command_types, blueprint))
+    return {kind: blueprint for kind, blueprint in found.items() if kind not in shared}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -12,30 +13,16 @@ from rehydrate.errors import ActorCrashedError, AppendTooLargeError, DuplicateCo
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.limits import DRAIN_EVENTS
 from rehydrate.runtime.mailbox import Drain, Pending
+from rehydrate.runtime.plain_metadata import metadata_of
 from rehydrate.store.port import NewEvent
 
-_encode_metadata = msgspec.json.Encoder().encode
-
-
-class Decision(msgspec.Struct, eq=False, gc=False):
-    """What one command comes to: what to store, and the state after it."""
-
-    state: Any
-    events: list[NewEvent]
-    decided: tuple[Any, ...]
-    """The same events, as they will be read back."""
-    size: int
-    """Bytes of data and metadata."""
-
-
-class _OfCommand(msgspec.Struct, frozen=True, gc=False):
-    """`Metadata` of a command whose caller gave none."""
-
-    command_id: str
+Decision: TypeAlias = tuple[Any, list[NewEvent], tuple[Any, ...], int]
+"""What one command comes to: the state after it, what to store, the same events as they will be read back, and how many
+bytes of data and metadata they have."""
 
 
 def decide(
-    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, pending: Pending
+    blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, command: object, metadata: bytes
 ) -> Decision | Exception:
     """Decide one command on a state; or why nothing of it is to be stored.
 
@@ -44,65 +31,60 @@ def decide(
     state is what a rehydrated one will be, and what would not come back as it was is never stored. Of simple events the
     codec can tell without that.
     """
-    names, encode, decoders, evolve = blueprint.names, blueprint.encode, blueprint.decoders, blueprint.evolve
-    exact = blueprint.exact
+    forms, encode, evolve, new_id = blueprint.forms, blueprint.encode, blueprint.evolve, blueprint.new_id
     most_events, most_bytes = blueprint.most_events, blueprint.most_bytes
-    metadata = pending.metadata
     size = 0
     decided: list[Any] = []
     events: list[NewEvent] = []
     given: Any = ()
     try:
-        given = blueprint.decide(state, pending.command)
+        given = blueprint.decide(state, command)
         for event in given:
-            kind = event.__class__
-            name = names.get(kind)
-            if name is None:
-                return _undeclared(stream, pending, event, names)
+            kind: type = type(event)
+            if kind not in forms:
+                return _undeclared(stream, command, event, forms)
+            name, is_exact = forms[kind]
             data = encode(event)
-            if kind in exact and exact[kind](event):
+            if is_exact is not None and is_exact(event):
                 back = event
-            elif (back := decoders[name](data)) == event:
-                pass
-            elif why := difference(event, back):
-                return _changed(stream, pending, name, why)
+            elif (back := blueprint.decoders[name](data)) != event and (why := difference(event, back)):
+                return _changed(stream, command, name, why)
             decided.append(back)
             state = evolve(state, back)
             if state is None and not blueprint.none_is_a_state:
-                return _no_state(stream, pending, name)
-            if not metadata:
-                metadata = _encode_metadata(_OfCommand(pending.command_id))
+                return _no_state(stream, command, name)
             size += len(data) + len(metadata)
-            events.append(NewEvent(blueprint.new_id(), name, data, metadata))
+            events.append(NewEvent(new_id(), name, data, metadata))
             # Looked at here, so that a `decide` that never ends does.
             if len(events) > most_events:
                 return AppendTooLargeError(stream, "events", len(events), most_events)
             if size > most_bytes:
                 return AppendTooLargeError(stream, "bytes", size, most_bytes)
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the answer to this command alone
-        return _refusal(blueprint, stream, pending, error, given, len(decided) == len(events))
-    return Decision(state, events, tuple(decided), size)
+        return _refusal(blueprint, stream, command, error, given, len(decided) == len(events))
+    return state, events, tuple(decided), size
 
 
 def decide_into(drain: Drain, blueprint: Blueprint[Any, Any, Any], stream: str, pending: Pending) -> bool:
     """Decide one command on the state that the drain has reached; false if the drain has no room for its events."""
-    decision = decide(blueprint, stream, drain.state, pending)
+    metadata = pending.metadata or metadata_of(pending.command_id)
+    decision = decide(blueprint, stream, drain.state, pending.command, metadata)
     if isinstance(decision, Exception):
         return drain.answer(pending, decision)
+    state, events, decided, size = decision
     most_events = min(DRAIN_EVENTS, blueprint.most_events)
     if drain.events and (
-        drain.size + decision.size > blueprint.most_bytes
-        or len(drain.events) + len(decision.events) > most_events
+        drain.size + size > blueprint.most_bytes or len(drain.events) + len(events) > most_events
     ):
         return False
-    drain.take(pending, decision.state, decision.events, decision.decided, decision.size)
+    drain.take(pending, state, events, decided, size)
     return True
 
 
 def _refusal(
     blueprint: Blueprint[Any, Any, Any],
     stream: str,
-    pending: Pending,
+    command: object,
     error: BaseException,
     given: Any,
     is_of_decide: bool,  # noqa: FBT001
@@ -118,7 +100,7 @@ def _refusal(
     reason = describe(error)
     if isinstance(error, TypeError) and is_of_decide and not hasattr(given, "__iter__"):
         reason = f"decide gave {type(given).__name__}; return a list of events, or yield them"
-    crash = ActorCrashedError(stream, type(pending.command).__name__, reason)
+    crash = ActorCrashedError(stream, type(command).__name__, reason)
     crash.__cause__ = error
     return crash
 
@@ -149,23 +131,25 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _no_state(stream: str, pending: Pending, name: str) -> ActorCrashedError:
+def _no_state(stream: str, command: object, name: str) -> ActorCrashedError:
     reason = f"evolve returned None for {name}; return the next state"
-    return ActorCrashedError(stream, type(pending.command).__name__, reason)
+    return ActorCrashedError(stream, type(command).__name__, reason)
 
 
-def _changed(stream: str, pending: Pending, name: str, why: str) -> ActorCrashedError:
+def _changed(stream: str, command: object, name: str, why: str) -> ActorCrashedError:
     return ActorCrashedError(
         stream,
-        type(pending.command).__name__,
+        type(command).__name__,
         f"its {name} does not come back from its bytes as it was: {why}",
     )
 
 
-def _undeclared(stream: str, pending: Pending, event: object, names: Any) -> ActorCrashedError:
-    declared = ", ".join(kind.__name__ for kind in names)
+def _undeclared(
+    stream: str, command: object, event: object, declared_kinds: Iterable[type]
+) -> ActorCrashedError:
+    declared = ", ".join(kind.__name__ for kind in declared_kinds)
     return ActorCrashedError(
         stream,
-        type(pending.command).__name__,
+        type(command).__name__,
         f"decide gave a {type(event).__name__}, which is not one of the aggregate's events ({declared})",
     )

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from rehydrate.clock import Clock, NewId, Timer
+from rehydrate.clock import Clock, NewId, Timer, unique_ids
 from rehydrate.domain.streams import check_id
 from rehydrate.errors import (
     MailboxFullError,
@@ -33,9 +33,12 @@ from rehydrate.runtime.limits import SWEEP_EVERY, Limits
 from rehydrate.runtime.mailbox import Pending
 from rehydrate.runtime.phases import IDLE
 from rehydrate.runtime.placement import Placement
+from rehydrate.runtime.plain_metadata import own_metadata
 from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
+from rehydrate.runtime.turns import Turns
+from rehydrate.runtime.window import command_id_in
 from rehydrate.store.port import Appended, NewEvent, SnapshotStore, Store
 
 _log = logging.getLogger(__name__)
@@ -52,12 +55,14 @@ class AggregateManager:
     """All actors of one runtime."""
 
     def __init__(
-        self, store: Store, snapshots: SnapshotStore, *, clock: Clock, new_id: NewId, limits: Limits
+        self, store: Store, snapshots: SnapshotStore, *, clock: Clock, new_id: NewId | None, limits: Limits
     ) -> None:
         self.store = store
         self.snapshots = snapshots
         self.clock = clock
-        self.new_id = new_id
+        self.new_id = new_id or unique_ids()
+        self.own_metadata = own_metadata(new_id)
+        """Of the events of each command whose caller gave nothing with it, with a new command id."""
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self.capabilities = store.capabilities
@@ -70,6 +75,7 @@ class AggregateManager:
         self.repeats = 0
         """Repeats whose first result is being read back."""
         self.counters = Counters()
+        self.turns = Turns(self.loop)
         self.freshness = Freshness(self)
         self.snapshotter = Snapshotter(self)
         self.held: StoreUnavailableError | None = None
@@ -98,6 +104,10 @@ class AggregateManager:
         if actor is None:
             actor = self._start(blueprint, id)
         return actor.deliver(pending)
+
+    def pending(self, command: object, metadata: bytes) -> Pending:
+        """A command whose caller gave nothing with it, and that has to wait after all."""
+        return Pending(command, command_id_in(metadata), self.limits.timeout, metadata=metadata)
 
     def _start(self, blueprint: Blueprint[Any, Any, Any], id: str) -> Actor:
         check_id(id)
@@ -259,10 +269,14 @@ class AggregateManager:
         try:
             return self.store.submit(actor.stream, events, actor.version, actor, actor.last_id)
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
-            _log.exception("%s: the store failed in an append", actor.stream)
-            unknown = StoreUnavailableError(f"the store failed in an append: {describe(error)}", stored=None)
-            unknown.__cause__ = error
-            return unknown
+            return self.store_failed(actor.stream, error)
+
+    def store_failed(self, stream: str, error: Exception) -> StoreUnavailableError:
+        """What an append comes to in which a store raised."""
+        _log.error("%s: the store failed in an append", stream, exc_info=error)
+        unknown = StoreUnavailableError(f"the store failed in an append: {describe(error)}", stored=None)
+        unknown.__cause__ = error
+        return unknown
 
     # -------------------------------------------------- a store in trouble
 

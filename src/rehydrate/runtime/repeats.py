@@ -70,9 +70,11 @@ def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pendi
     return True
 
 
-def note(window: Window, pending: Pending, events: int, version: int, position: int) -> None:
+def note(
+    window: Window, command_id: str, digest: str | None, events: int, version: int, position: int
+) -> None:
     """A command has been stored; `version` and `position` are those of its last event."""
-    window.add(pending.command_id, Seen(version - events + 1, version, pending.digest), position)
+    window.add(command_id, Seen(version - events + 1, version, digest), position)
 
 
 def note_all(window: Window, drain: Drain) -> None:
@@ -80,7 +82,8 @@ def note_all(window: Window, drain: Drain) -> None:
     for answer in drain.answers:
         if answer.events:
             position = drain.position - (drain.version - answer.version)
-            note(window, answer.pending, len(answer.events), answer.version, position)
+            pending = answer.pending
+            note(window, pending.command_id, pending.digest, len(answer.events), answer.version, position)
 
 
 async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: Seen) -> None:

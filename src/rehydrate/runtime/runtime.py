@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from rehydrate.clock import Clock, NewId, SystemClock, unique_ids
+from rehydrate.clock import Clock, NewId, SystemClock
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.domain.aggregate import Aggregate, HasState
 from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
@@ -20,28 +20,27 @@ from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.domain.subscription import After, Subscription
 from rehydrate.errors import (
-    ActorCrashedError,
     ConfigurationError,
     RehydrateError,
     StoreClosedError,
     UnknownAggregateError,
 )
 from rehydrate.fork import FORKED, bind_to_process
-from rehydrate.runtime.blueprint import Blueprint
+from rehydrate.runtime.blueprint import Blueprint, by_command
 from rehydrate.runtime.consumers import Consumers, Projections, Subscribed
-from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import envelope, envelopes_of
-from rehydrate.runtime.given_metadata import encode_metadata
+from rehydrate.runtime.given import pending_of
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.mailbox import STATE_QUERY, Pending
 from rehydrate.runtime.manager import AggregateManager
 from rehydrate.runtime.parking import Parked
+from rehydrate.runtime.past import state_at
+from rehydrate.runtime.phases import IDLE
 from rehydrate.runtime.placement import Placement
 from rehydrate.runtime.process import Instances
-from rehydrate.runtime.rehydration import fold_rows
-from rehydrate.runtime.turns import Turns
 from rehydrate.store.port import PAGE_SIZE, SnapshotStore, Store, every_event
 from rehydrate.telemetry import Statistics
+from rehydrate.transaction import OPEN as OPEN_TRANSACTIONS
 from rehydrate.transaction import check_outside
 
 S = TypeVar("S")
@@ -67,15 +66,18 @@ class Runtime:
     ) -> None:
         self._limits = limits or Limits()
         self._timeout = self._limits.timeout
-        clock, new_id = clock or SystemClock(), new_id or unique_ids()
+        clock = clock or SystemClock()
         self._manager = AggregateManager(store, snapshots, clock=clock, new_id=new_id, limits=self._limits)
         self._blueprints = {
             name: Blueprint(aggregate, its_codecs, self._manager)
             for name, (aggregate, its_codecs) in codecs.items()
         }
+        self._here = by_command(self._blueprints.values())
+        """What runs a command of this class without asking anybody; empty once something has to be asked first."""
         self._loop = asyncio.get_running_loop()
+        self._is_running = self._loop.is_running
         self._thread = get_ident()
-        self._turns = Turns(self._loop)
+        self._turns = self._manager.turns
         self._closed = ""
         """Why nothing is taken any more; empty while it is."""
         bind_to_process(self)
@@ -83,7 +85,9 @@ class Runtime:
         self._placement: Placement | None = None
         self._manager.is_single_writer = owns_store and store.capabilities.single_writer
         envelopes = envelopes_of(codecs)
-        self.consumers = Consumers(store, clock, self._limits, new_id, envelopes, projections or {})
+        self.consumers = Consumers(
+            store, clock, self._limits, self._manager.new_id, envelopes, projections or {}
+        )
 
     @property
     def store(self) -> Store:
@@ -128,22 +132,55 @@ class Runtime:
 
         Cancelling the caller cancels its wait, not the command.
         """
-        if self._turns.spent:
-            await self._turns.wait()
+        turns = self._turns
+        if turns.at_once >= turns.until:
+            self._check_loop()
+            await turns.wait()
+        reply: CommandResult[E] | asyncio.Future[CommandResult[E]]
         try:
-            reply: CommandResult[E] | asyncio.Future[CommandResult[E]] = self._deliver(
-                aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
-            )
+            # The short way, which comes to the same: where the aggregate is at rest, and nothing was given.
+            blueprint = self._here.get(type(command))
+            if (
+                blueprint is not None
+                and blueprint.aggregate is aggregate
+                and type(id) is str
+                and (actor := blueprint.actors.get(id)) is not None
+                and actor.phase == IDLE
+                and command_id is None
+                and caused_at is None
+                and timeout is None
+                and correlation_id is None
+                and causation_id is None
+                and metadata is None
+                and get_ident() == self._thread
+                and self._is_running()
+                and not OPEN_TRANSACTIONS
+                and self._manager.held is None
+            ):
+                reply = actor.decide_at_once(command)
+            else:
+                reply = self._deliver(
+                    aggregate,
+                    id,
+                    command,
+                    command_id,
+                    caused_at,
+                    timeout,
+                    correlation_id,
+                    causation_id,
+                    metadata,
+                )
         except Exception as error:
-            self._turns.completed()
+            turns.completed()
             _leave_frames(error)
+            actor = None  # An error that its caller keeps would keep it alive.
             raise
         if isinstance(reply, CommandResult):
-            self._turns.completed()
             return reply
+        actor = None
         if reply.done():
             # Awaiting it will not suspend.
-            self._turns.completed()
+            turns.completed()
         return await reply
 
     def dispatch_nowait(
@@ -190,8 +227,8 @@ class Runtime:
             return await self._state_of_instance(cast("ProcessManager[S, Any]", aggregate), id, at)
         blueprint = self._blueprint(aggregate)
         if at is not None:
-            return await self._state_at(blueprint, id, at)
-        if self._turns.spent:
+            return await state_at(self._store, blueprint, id, at)
+        if self._turns.at_once >= self._turns.until:
             await self._turns.wait()
         id = plain_id(id)
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
@@ -202,7 +239,6 @@ class Runtime:
             _leave_frames(error)
             raise
         if not isinstance(reply, asyncio.Future):
-            self._turns.completed()
             state: S = reply
             return state
         future = cast("asyncio.Future[S]", reply)
@@ -334,7 +370,7 @@ class Runtime:
             busy=manager.busy,
             recovering=manager.recovering,
             mailbox_depth=manager.mailbox_depth,
-            dispatched=counters.dispatched,
+            dispatched=manager.turns.at_once + counters.dispatched,
             rejected=counters.rejected,
             failed=counters.failed,
             conflicts=counters.conflicts,
@@ -348,6 +384,7 @@ class Runtime:
     def place(self, placement: Placement) -> None:
         """From now on the placement decides where commands run; for whoever makes one, before any command comes."""
         self._placement = self._manager.placement = placement
+        self._here = {}
 
     @property
     def blueprints(self) -> Mapping[str, Blueprint[Any, Any, Any]]:
@@ -367,6 +404,7 @@ class Runtime:
         # First the consumers: what a handler has in hand may send commands.
         await self.consumers.close()
         self._closed = self._closed or "this runtime was closed: open the App again"
+        self._here = {}
         if self._placement is not None:
             await self._placement.finish()
         await self._manager.close()
@@ -376,6 +414,7 @@ class Runtime:
     def forked(self) -> None:
         """This is a child that was forked from the process that opened it: whatever is asked here is refused."""
         self._closed = FORKED
+        self._here = {}
 
     def _deliver(
         self,
@@ -390,44 +429,30 @@ class Runtime:
         metadata: Mapping[str, Scalar] | None,
     ) -> Any:
         blueprint = self._blueprint(aggregate)
-        if command.__class__ not in blueprint.command_types:
+        if type(command) not in blueprint.command_types:
             raise blueprint.refuse(command)
-        if timeout is None:
-            timeout = self._timeout
-        elif not timeout > 0:
-            raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
-        if id.__class__ is not str:
-            id = plain_id(id)
-        if command_id is None:
-            pending = Pending(command, blueprint.new_id(), timeout)
-        else:
-            command_id = plain_id(command_id, "command id")
-            check_id(command_id, "command id")
-            pending = Pending(command, command_id, timeout, is_given=True)
-            pending.digest = _digest(blueprint, aggregate.stream(id), command)
-        if caused_at is not None:
-            if command_id is None:
-                raise ConfigurationError(
-                    "caused_at= says how far back to look for a command_id=, so give that too"
-                )
-            pending.caused_at = _position(caused_at)
-        if (
-            command_id is not None
-            or correlation_id is not None
-            or causation_id is not None
-            or metadata is not None
-        ):
-            pending.metadata = encode_metadata(pending, correlation_id, causation_id, metadata)
-        if self._placement is not None:
-            return self._placement.deliver(blueprint, id, pending)
-        return self._manager.deliver(blueprint, id, pending)
+        pending = pending_of(
+            blueprint,
+            id := plain_id(id),
+            command,
+            self._timeout if timeout is None else timeout,
+            command_id,
+            caused_at,
+            correlation_id,
+            causation_id,
+            metadata,
+        )
+        return (self._placement or self._manager).deliver(blueprint, id, pending)
 
     def _check_usable(self) -> None:
         check_outside()
         if self._closed:
             raise StoreClosedError(self._closed)
+        self._check_loop()
+
+    def _check_loop(self) -> None:
         # As `get_running_loop`, without its question to the system for the number of this process.
-        if get_ident() != self._thread or not self._loop.is_running():
+        if get_ident() != self._thread or not self._is_running():
             raise StoreClosedError("this runtime belongs to another event loop: open the App in this one")
 
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:
@@ -452,35 +477,6 @@ class Runtime:
             )
         state: S = (await self.state(instances, id, at=at)).state
         return state
-
-    async def _state_at(self, blueprint: Blueprint[S, Any, Any], id: str, at: int) -> S:
-        check_id(id)
-        stream = blueprint.aggregate.stream(id)
-        state, version = blueprint.aggregate.initial, 0
-        while version < at:
-            page = await self._store.read_stream(stream, after=version, limit=min(at - version, 1_000))
-            if not page.events:
-                break
-            rows = [(event.version, event.type, event.data) for event in page.events]
-            state = await fold_rows(blueprint, stream, state, version, rows)
-            version = page.events[-1].version
-        if version != at:
-            raise ValueError(f"{stream} is at version {version}: it has no version {at}")
-        return state
-
-
-def _digest(blueprint: Blueprint[Any, Any, Any], stream: str, command: object) -> str:
-    try:
-        return blueprint.codecs.commands.digest(command)
-    except Exception as error:
-        reason = f"it cannot be encoded: {describe(error)}"
-        raise ActorCrashedError(stream, type(command).__name__, reason) from error
-
-
-def _position(caused_at: int) -> int:
-    if isinstance(caused_at, bool) or not isinstance(caused_at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"caused_at={caused_at!r}: it must be a position, and so an int")
-    return caused_at
 
 
 def _leave_frames(error: Exception) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rehydrate.codec.difference import difference
 from rehydrate.runtime.budget import within
 from rehydrate.runtime.decision import describe
+from rehydrate.runtime.phases import IDLE
 from rehydrate.store.port import StoredSnapshot
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshotter:
-    """Encodes the state of an actor at once and saves it in the background."""
+    """Encodes the state of an actor at once, when it is due, and saves it in the background."""
 
     __slots__ = ("_manager", "_under_way")
 
@@ -26,8 +27,31 @@ class Snapshotter:
         self._manager = manager
         self._under_way = 0
 
-    def take(self, actor: AggregateActor[Any, Any, Any]) -> None:
-        """Save the state that is durable now; `actor.saving` is taken back when that is over."""
+    def is_due(self, actor: AggregateActor[Any, Any, Any]) -> bool:
+        """Whether there are as many new events as the aggregate says."""
+        policy = actor.blueprint.snapshot
+        return (
+            policy is not None and not actor.saving and actor.version - actor.snapshot_version >= policy.every
+        )
+
+    def take_when_idle(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        """Have it taken, if it is due, after the caller has its result."""
+        if self.is_due(actor):
+            actor.saving = True
+            self._manager.loop.call_soon(self._take_if_idle, actor)
+
+    def _take_if_idle(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        actor.saving = False
+        # If it is busy again, the end of that append sees to it.
+        if actor.phase == IDLE:
+            self.take_if_due(actor)
+
+    def take_if_due(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        """Save the state that is durable now, if it is due; `actor.saving` is taken back when that is over."""
+        if not self.is_due(actor):
+            return
+        actor.saving = True
+        actor.snapshot_version = actor.version
         # A store that is slow to save costs later rehydrations time; it must not pile up states in memory.
         has_room = self._under_way < self._manager.limits.recoveries
         snapshot = self._encode(actor) if has_room else None

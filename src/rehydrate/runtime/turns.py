@@ -17,33 +17,34 @@ class Turns:
     """Lets at most 64 dispatches complete without suspending between two turns of the event loop.
 
     On a store that answers at once `await dispatch(...)` runs to its end without giving way, so a loop of it would
-    starve timers and sockets. `spent` is what the hot path looks at: while it is true a caller must `wait` first.
+    starve timers and sockets. The hot path looks at two numbers: once `at_once` has come to `until`, a caller must `wait`.
     Those who wait are served in their order, a few dispatches each, so none of them starves another.
     """
 
-    __slots__ = ("_is_scheduled", "_left", "_loop", "_waiting", "spent")
+    __slots__ = ("_is_scheduled", "_loop", "_waiting", "at_once", "until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._left = _ROUND
         self._is_scheduled = False
         self._waiting: deque[asyncio.Future[int]] = deque()
-        self.spent = False
+        self.at_once = 0
+        """Commands that had their result in the stack of their caller."""
+        self.until = 0
+        """Where `at_once` ends the round; there already where no round has begun."""
 
     def completed(self) -> None:
-        """A dispatch completed without suspending."""
-        self._left -= 1
-        if self._left <= 0:
-            self.spent = True
-        if not self._is_scheduled:
-            self._schedule()
+        """A dispatch completed without suspending, and without a result."""
+        self.until -= 1
 
     async def wait(self) -> None:
-        """Give way until it is this caller's turn."""
+        """Give way until it is this caller's turn; at once, if it is the first in this turn of the loop."""
+        if not self._is_scheduled:
+            self._schedule()
+            self.until = self.at_once + _ROUND
+            return
         waiting: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(waiting)
-        self._left = await waiting
-        self.spent = False
+        self.until = self.at_once + await waiting
 
     def _schedule(self) -> None:
         self._is_scheduled = True
@@ -56,11 +57,9 @@ class Turns:
             waiting = self._waiting.popleft()
             if not waiting.done():
                 served.append(waiting)
+        self.until = self.at_once
         if not served:
-            self._left = _ROUND
-            self.spent = False
             return
-        self.spent = True
         for waiting in served:
             waiting.set_result(_ROUND // len(served))
         # Whoever is served may be cancelled before it goes on: the next round must not depend on it.

@@ -40,6 +40,11 @@ def command_id_of(event: StoredEvent) -> str:
     return _metadata_or_none(event).command_id
 
 
+def command_id_in(metadata: bytes) -> str:
+    """The command that this is of."""
+    return _decode(metadata).command_id
+
+
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """A command that a stream has stored events of."""
 
