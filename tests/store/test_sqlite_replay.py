@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rehydrate import App
-from rehydrate.errors import StreamQuarantinedError
+from rehydrate.errors import InvalidIdError, StoreClosedError, StreamQuarantinedError
 from rehydrate.store.port import PAGE_SIZE, NewEvent, ReplayPage
 from rehydrate.store.sqlite import SqliteStore, replay
 from rehydrate.store.url import open_store
@@ -85,7 +85,7 @@ async def test_what_is_read_on_is_bounded_in_bytes(store: SqliteStore) -> None:
     await filled(store, [b"x" * 3_500] * 4_000)
     pages = await read_on(await store.replay("account-1"))
     assert [len(page.rows) for page in pages] == [PAGE_SIZE, PAGE_SIZE]
-    assert [len(page.rows) for page in await asked(store)] == [PAGE_SIZE] * 4
+    assert [len(page.rows) for page in await asked(store)] == [PAGE_SIZE] * 4 + [0]
 
 
 @pytest.mark.parametrize(
@@ -154,3 +154,44 @@ async def test_where_reading_on_fails_the_page_is_asked_for(
         1_000,
         500,
     ]
+
+
+async def test_many_who_ask_together_each_get_their_own(store: SqliteStore) -> None:
+    for n in range(100):
+        data = [b"%d" % n] * (n * 10 or 1_500)
+        await store.append(
+            f"account-{n}",
+            [NewEvent(f"{n}.{k}", "Deposited", d) for k, d in enumerate(data)],
+            expected_version=0,
+        )
+    pages = await asyncio.gather(*[store.replay(f"account-{n}") for n in range(101)])
+    assert [(page.first_id, page.last_id) for page in pages] == [
+        ("0.0", "0.999"),
+        *[(f"{n}.0", f"{n}.{n * 10 - 1}") for n in range(1, 100)],
+        ("", ""),
+    ]
+    assert [{data for _, _, data in page.rows} for page in pages] == [
+        *[{b"%d" % n} for n in range(100)],
+        set(),
+    ]
+
+
+async def test_a_question_that_cannot_be_asked_fails_by_itself(store: SqliteStore) -> None:
+    await filled(store, [b"{}"] * 3)
+    names = ["account-1", "account-\ud800", "account-1", "account-2"]
+    answers = await asyncio.gather(*[store.replay(name) for name in names], return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ReplayPage, InvalidIdError, ReplayPage, ReplayPage]
+    with pytest.raises(ValueError, match="after="):
+        await store.replay("account-1", after=2**63)
+
+
+async def test_who_has_asked_is_answered_also_by_a_store_that_is_being_closed(store: SqliteStore) -> None:
+    await filled(store, [b"{}"] * 1_500)
+    asking = [asyncio.create_task(store.replay("account-1")) for _ in range(100)]
+    await asyncio.sleep(0)
+    closing_it = asyncio.create_task(store.close())
+    pages = await asyncio.gather(*asking)
+    await closing_it
+    assert [page.last_id for page in pages] == ["999"] * 100
+    with pytest.raises(StoreClosedError):
+        await store.replay("account-1")

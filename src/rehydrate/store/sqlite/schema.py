@@ -117,17 +117,24 @@ REPLAY: Final = """
 """
 BETWEEN_DATA: Final = "0aff0b"
 """Three bytes as hexadecimal digits. No text holds them, and they cannot begin within themselves."""
-# SQLite hands a subquery with a limit on in its order; the versions show that it has.
+# SQLite hands on a subquery with a limit in its order; the versions show that it has.
 REPLAY_JOINED: Final = f"""
-    SELECT count(*), group_concat(version - ?), group_concat(type, char(10)),
-           CAST(group_concat(data, x'{BETWEEN_DATA}') AS BLOB)
-    FROM (
-        SELECT version, type, data
-        FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
-    )
+    SELECT page.*, first.id, last.id, last.position, last.type, length(last.data)
+    FROM (SELECT id FROM streams WHERE name = ?) AS asked
+    JOIN (
+        SELECT count(*) AS events, group_concat(version - ?), group_concat(type, char(10)),
+               CAST(group_concat(data, x'{BETWEEN_DATA}') AS BLOB)
+        FROM (
+            SELECT version, type, data
+            FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ?
+            ORDER BY version LIMIT ?
+        )
+    ) AS page
+    LEFT JOIN events AS first ON first.stream = asked.id AND first.version = ?
+    LEFT JOIN events AS last ON last.stream = asked.id AND last.version = ? + page.events
 """
 ENDS_OF_REPLAY: Final = """
-    SELECT id, position, type, length(data)
+    SELECT id, position
     FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version IN (?, ?) ORDER BY version
 """
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"

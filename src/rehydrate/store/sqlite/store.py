@@ -46,9 +46,10 @@ from rehydrate.store.port import (
     append_and_wait,
     check_save,
 )
-from rehydrate.store.sqlite import consumers, reader, replay
+from rehydrate.store.sqlite import consumers, reader
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
+from rehydrate.store.sqlite.replay import Replays
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store_url import StoreUrl
 
@@ -114,6 +115,7 @@ class SqliteStore:
         self._writer = Writer(file, clock.wall, self._completed, self._failed)
         self._groups = GroupCommit(self._writer.send)
         self._readers = Readers(file, readers)
+        self._replays = Replays(self._readers)
         self._ends = EndQuestions(self._writer.ends)
         self._watch = LogWatch(partial(self._readers.read, reader.read_position), poll)
         self._closed: str | None = None
@@ -174,7 +176,7 @@ class SqliteStore:
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
         self._check_open()
-        return await replay.replay(self._readers, stream, after)
+        return await self._replays.ask(stream, after)
 
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
@@ -264,6 +266,7 @@ class SqliteStore:
         self._watch.close()
         await self._groups.close()
         await self._ends.close()
+        await self._replays.close()
         # The connections that read go first, so that the writer's is the last one and leaves a single file behind.
         await self._writer.close(first=self._readers.close)
 
