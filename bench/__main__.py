@@ -106,7 +106,7 @@ def _written(report: Report, options: Namespace) -> list[Path]:
     if options.plots is not None:
         from bench import plots
 
-        written += [path for plot in plots.draw(report, options.plots).values() for path in plot.files]
+        written += [path for plot in plots.draw(report, options.plots) for path in plot.files]
     if options.docs:
         from bench import page
 

@@ -13,6 +13,8 @@ from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.summary import Spread
+
 INK: Final = "#1f2933"
 QUIET: Final = "#7b8794"
 GRID: Final = "#e4e7eb"
@@ -80,6 +82,11 @@ def plain_axis(axes: Axes, *, grid: str) -> None:
     axes.tick_params(which="both", length=0)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(side == ("left" if grid == "x" else "bottom"))
+
+
+def whisker(axes: Axes, value: Spread, y: float) -> None:
+    """From the least to the most, over a bar."""
+    axes.plot([value.least, value.most], [y, y], color=INK, linewidth=1, solid_capstyle="butt")
 
 
 def beside(axes: Axes, text: str, end: tuple[float, float], *, color: str = INK, size: float = 8) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -13,14 +14,14 @@ from matplotlib.lines import Line2D
 
 from bench import drawing
 from bench.summary import Figure as Measured
-from bench.summary import Report, RowSummary
+from bench.summary import RowSummary
 
 _PERCENTILES: Final = {"p50": "o", "p99": "s", "p99.9": "D"}
 
 
-def figure(report: Report) -> Figure | None:
+def figure(family: Sequence[RowSummary]) -> Figure | None:
     """Of the rows that have all three percentiles."""
-    rows = [row for row in report.rows if row.figures and all(map(_has_percentiles, row.figures))]
+    rows = [row for row in family if row.figures and all(map(_has_percentiles, row.figures))]
     if not rows:
         return None
     heights = [len(row.figures) + 1.2 for row in rows]

@@ -32,10 +32,9 @@ def write(report: Report, page: Path = PAGE) -> list[Path]:
     drawn = plots.draw(report, folder)
     samples = folder / SAMPLES
     samples.write_bytes(msgspec.json.encode(report) + b"\n")
-    section = markdown(report, [_embedded(plot) for plot in drawn.values()])
+    pictures: dict[str, list[str]] = {}
+    for plot in drawn:
+        pictures.setdefault(plot.family, []).append(f"![{plot.says}]({FOLDER}/{plot.files[0].name})")
+    section = markdown(report, pictures)
     page.write_text(f"{before}{begin}\n\n{section}\n{end}{after}", "utf-8")
-    return [page, samples, *(path for plot in drawn.values() for path in plot.files)]
-
-
-def _embedded(plot: plots.Plot) -> str:
-    return f"![{plot.says}]({FOLDER}/{plot.files[0].name})"
+    return [page, samples, *(path for plot in drawn for path in plot.files)]

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
-from bench import drawing, latency_plot
+from bench import drawing, goals_plot, latency_plot
+from bench.report import by_family
 from bench.rows.names import REHYDRATE
-from bench.summary import Comparison, Report, RowSummary, Spread
+from bench.summary import Report, RowSummary
 
 
 class Plot(NamedTuple):
@@ -26,99 +25,28 @@ class Plot(NamedTuple):
     """SVG and PNG."""
     says: str
     """In place of the picture, for who cannot see it."""
+    family: str = ""
+    """Of the rows that it shows, where it shows those of one."""
 
 
-class _Aim(NamedTuple):
-    row: RowSummary
-    ratio: Comparison
-    goal: float
-
-
-_SAYS: Final = {
-    "goals": "Each ratio that was aimed at: what was measured as a bar, its spread as a line, the goal as a mark",
-    "rates": "Commands a second of all contestants, one panel for each workload",
-    "growth": "Rates as logs and numbers of streams grow",
-    "latency": "p50, p99 and p99.9 of latencies",
-}
-
-
-def draw(report: Report, folder: Path) -> dict[str, Plot]:
+def draw(report: Report, folder: Path) -> list[Plot]:
     """Every plot that the rows of the report have something for."""
-    makers: dict[str, Callable[[Report], Figure | None]] = {
-        "goals": _goals,
-        "rates": _rates,
-        "growth": _growth,
-        "latency": latency_plot.figure,
-    }
-    drawn: dict[str, Plot] = {}
+    drawn: list[Plot] = []
     with drawing.styled():
-        for name, make in makers.items():
-            if (figure := make(report)) is not None:
-                drawn[name] = Plot(drawing.save(figure, folder, name), _SAYS[name])
+        if (figure := goals_plot.figure(report)) is not None:
+            says = "Each goal: what was measured as a bar, its spread as a line, the goal as a mark"
+            drawn.append(Plot(drawing.save(figure, folder, "goals"), says))
+        if (figure := _rates(report)) is not None:
+            says = "Commands a second of all contestants, one panel for each workload"
+            drawn.append(Plot(drawing.save(figure, folder, "rates"), says))
+        for family, rows in by_family(report).items():
+            name = "-".join(family.lower().split())
+            if (figure := _growth(rows)) is not None:
+                drawn.append(Plot(drawing.save(figure, folder, name), f"{family}, as curves", family))
+            if (figure := latency_plot.figure(rows)) is not None:
+                says = f"{family}: p50, p99 and p99.9"
+                drawn.append(Plot(drawing.save(figure, folder, f"{name}-percentiles"), says, family))
     return drawn
-
-
-def _goals(report: Report) -> Figure | None:
-    aims = [
-        _Aim(row, each, each.goal) for row in report.rows for each in row.comparisons if each.goal is not None
-    ]
-    times = [aim for aim in aims if aim.goal >= 1]
-    shares = [aim for aim in aims if aim.goal < 1]
-    panels = [panel for panel in (times, shares) if panel]
-    if not panels:
-        return None
-    heights = [len(panel) + 1.6 for panel in panels]
-    figure = Figure(figsize=(9, 0.37 * sum(heights) + 0.5), layout="constrained")
-    grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
-    for number, panel in enumerate(panels):
-        axes = figure.add_subplot(grid[number, 0])
-        _aims(axes, panel, are_shares=panel is shares)
-        if panel is shares:
-            axes.set_title("Part of what the driver alone, or a bare loop, reaches")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        else:
-            axes.set_xscale("log")
-            axes.set_title("Times as fast")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} x")
-    figure.legend(
-        handles=[
-            Line2D([], [], color=drawing.MET, linewidth=7, label="median, goal met"),
-            Line2D([], [], color=drawing.MISSED, linewidth=7, label="median, goal missed"),
-            Line2D([], [], color=drawing.INK, linewidth=1, label="least to most"),
-            Line2D([], [], color=drawing.INK, marker="D", markersize=5, linestyle="", label="goal"),
-        ],
-        loc="outside lower center",
-        ncols=4,
-    )
-    return figure
-
-
-def _aims(axes: Axes, aims: Sequence[_Aim], *, are_shares: bool) -> None:
-    beginning = 0.0 if are_shares else 1.0
-    for y, (row, each, goal) in enumerate(aims):
-        value = each.value
-        colour = drawing.verdict_colour(each.is_met)
-        axes.barh(y, value.median - beginning, left=beginning, height=0.58, color=colour)
-        _whisker(axes, value, y)
-        axes.plot([goal], [y], marker="D", markersize=5, color=drawing.INK, markeredgecolor="white")
-        says = f"{value.median:.0%}" if are_shares else f"{value.median:.3g} x"
-        drawing.beside(axes, says, (max(value.most, goal, beginning), y))
-        drawing.before(axes, row.title, y, up=5)
-        drawing.before(axes, f"{each.of} : {each.to}", y, up=-6, color=drawing.QUIET, size=7.5)
-    axes.set_yticks([])
-    axes.set_ylim(len(aims) - 0.4, -0.6)
-    least, most = min(each.value.least for _, each, _ in aims), max(each.value.most for _, each, _ in aims)
-    if are_shares:
-        axes.set_xlim(0, max(1.0, most) * 1.12)
-    else:
-        axes.axvline(1, color=drawing.QUIET, linewidth=0.8)
-        axes.set_xlim(min(0.5, least), most * 1.9)
-    drawing.plain_axis(axes, grid="x")
-
-
-def _whisker(axes: Axes, value: Spread, y: float) -> None:
-    axes.plot([value.least, value.most], [y, y], color=drawing.INK, linewidth=1, solid_capstyle="butt")
 
 
 def _rates(report: Report) -> Figure | None:
@@ -148,7 +76,7 @@ def _rates_of(axes: Axes, row: RowSummary) -> None:
     most = max(each.value.most for each in figures)
     for y, each in enumerate(figures):
         axes.barh(y, each.value.median, height=0.66, color=drawing.colour_of(each.contestant))
-        _whisker(axes, each.value, y)
+        drawing.whisker(axes, each.value, y)
         drawing.beside(axes, f"{each.value.median:,.0f}", (each.value.most, y))
     axes.set_yticks(range(len(figures)), [each.contestant for each in figures], fontsize=8)
     axes.set_xlim(0, most * 1.18)
@@ -157,14 +85,14 @@ def _rates_of(axes: Axes, row: RowSummary) -> None:
     drawing.plain_axis(axes, grid="x")
 
 
-def _growth(report: Report) -> Figure | None:
-    rows = [row for row in report.rows if row.axis and row.figures]
-    if not rows:
+def _growth(rows: Sequence[RowSummary]) -> Figure | None:
+    grown = [row for row in rows if row.axis and row.figures]
+    if not grown:
         return None
-    columns = 2
-    lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(11, 2.7 * lines), layout="constrained")
-    for number, row in enumerate(rows):
+    columns = min(3, len(grown))
+    lines = -(-len(grown) // columns)
+    figure = Figure(figsize=(3.8 * columns, 2.5 * lines), layout="constrained")
+    for number, row in enumerate(grown):
         _curves(figure.add_subplot(lines, columns, number + 1), row)
     return figure
 
@@ -193,5 +121,6 @@ def _curves(axes: Axes, row: RowSummary) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(row.axis)
-    axes.set_title(f"{row.title}, {row.unit}")
+    axes.set_title(row.title, fontsize=9)
+    axes.set_ylabel(row.unit)
     drawing.plain_axis(axes, grid="y")

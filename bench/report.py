@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rich.console import Console
@@ -69,11 +69,20 @@ def _table(row: RowSummary) -> Table:
     return table
 
 
-def markdown(report: Report, pictures: Sequence[str] = ()) -> str:
-    """The same for a page: what it was measured on, the goals, pictures, and a table for each family."""
-    parts = ["\n".join(f"- {fact}" for fact in about(report)), "### Goals", goals(report), *pictures]
+def markdown(report: Report, pictures: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The same for a page: what it was measured on, the goals, and a table for each family.
+
+    Pictures come by family, and those that are of no single one with the goals.
+    """
+    pictures = pictures or {}
+    parts = [
+        "\n".join(f"- {fact}" for fact in about(report)),
+        "### Goals",
+        *pictures.get("", ()),
+        goals(report),
+    ]
     for family, rows in by_family(report).items():
-        parts += [f"### {family}", table(rows, report)]
+        parts += [f"### {family}", *pictures.get(family, ()), table(rows, report)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,9 +162,9 @@ def _figure(figure: Figure, unit: str) -> _Line:
     value = figure.value
     return _Line(
         figure.contestant,
-        _number(value.median, unit),
-        f"{_number(value.least, unit)} - {_number(value.most, unit)}",
-        "" if figure.at_most is None else f"<= {_number(figure.at_most, unit)}",
+        number(value.median, unit),
+        f"{number(value.least, unit)} - {number(value.most, unit)}",
+        "" if figure.at_most is None else f"<= {number(figure.at_most, unit)}",
         _verdict(figure.is_met),
         ", ".join(f"{name} {_fact(figure.facts[name])}" for name in _SHOWN if name in figure.facts),
     )
@@ -177,7 +186,7 @@ def _verdict(is_met: bool | None) -> str:
     return "" if is_met is None else "met" if is_met else "missed"
 
 
-def _number(value: float, unit: str) -> str:
+def number(value: float, unit: str) -> str:
     return f"{value:.2f}" if unit == "ms" else f"{value:,.0f}"
 
 

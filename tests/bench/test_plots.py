@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.machine import Machine
@@ -67,11 +68,17 @@ FAILED = MeasuredRow(
     {},
     "it broke",
 )
+FAMILIES = {"memory-1": "In memory", "grows": "Growth", "late": "Latency", "broke": "Latency"}
 
 
 def _report(*rows: MeasuredRow) -> Report:
     return Report(
-        machine=MACHINE, load_after=0.0, minutes=1.0, size=QUICK, repetitions=3, rows=[*map(summarize, rows)]
+        machine=MACHINE,
+        load_after=0.0,
+        minutes=1.0,
+        size=QUICK,
+        repetitions=3,
+        rows=[msgspec.structs.replace(summarize(row), family=FAMILIES[row.row.name]) for row in rows],
     )
 
 
@@ -86,13 +93,13 @@ def test_the_page_gets_tables_and_plots_between_its_marks_and_keeps_the_rest(tmp
     assert "| Rehydrate : a peer | 10.00 x | 9.00 - 11.00 | >= 8 x | met |" in text
     assert "| a peer : Rehydrate | 0.10 x | 0.09 - 0.11 | >= 0.5 x | **missed** |" in text
     assert "failed: it broke" in text
-    for name in ("goals", "rates", "growth", "latency"):
+    for name in ("goals", "rates", "growth", "latency-percentiles"):
         assert f"](figures/{name}.svg)" in text
         for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
             picture = tmp_path / "figures" / f"{name}.{kind}"
             assert picture in written
             assert picture.read_bytes().startswith(begins)
-    assert "1 of 3 were missed" not in text
+    assert text.index("### Growth") < text.index("](figures/growth.svg)") < text.index("### Latency")
     assert "2 of 3 were met, 1 was missed." in text
 
 
@@ -104,8 +111,14 @@ def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
-    assert plots.draw(_report(FAILED), tmp_path) == {}
-    assert set(plots.draw(_report(LATENCY), tmp_path)) == {"latency"}
+    assert plots.draw(_report(FAILED), tmp_path) == []
+    assert plots.draw(_report(), tmp_path) == []
+    assert {path.name for plot in plots.draw(_report(RATES), tmp_path) for path in plot.files} == {
+        "goals.svg",
+        "goals.png",
+        "rates.svg",
+        "rates.png",
+    }
 
 
 def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
