@@ -14,7 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from rehydrate import CommandResult, OutcomeUnknownError, RehydrateError, Rejection, Runtime, open_store
+from rehydrate import (
+    CommandResult,
+    OutcomeUnknownError,
+    RehydrateError,
+    Rejection,
+    Runtime,
+    VersionConflictError,
+    open_store,
+)
 from rehydrate.store.port import every_event
 from rehydrate.testing.clock import until
 from tests.bank import Deposit, Withdraw, account
@@ -86,6 +94,9 @@ class Caller:
             result = await self.runtime.dispatch(account, self.id, Deposit(1), metadata={"order": order})
         except OutcomeUnknownError:
             self.unknown.append(order)
+        except VersionConflictError:
+            # While an owner is silent several nodes decide for one account; whoever was always slower is told so.
+            self.refused.append(order)
         except RehydrateError as error:
             self.failed.append(error)
         else:
@@ -101,6 +112,8 @@ class Caller:
             self.balances.append((len(self.stored), no.facts["balance"], len(self.unknown)))
         except OutcomeUnknownError:
             self.unknown.append(order)
+        except VersionConflictError:
+            self.refused.append(order)
         except RehydrateError as error:
             self.failed.append(error)
 

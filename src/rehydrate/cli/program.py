@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from rehydrate.cli.cluster_command import cluster
 from rehydrate.cli.endings import perform
 from rehydrate.cli.events import Selection, show_events
 from rehydrate.cli.help import Command, Group
@@ -269,6 +270,7 @@ def verify(
 
 
 command()(node)
+command()(cluster)
 
 
 @command()

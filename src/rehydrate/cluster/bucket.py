@@ -56,8 +56,8 @@ class Bucket:
         self.subjects = f"$KV.{name}."
         self._stream = f"KV_{name}"
 
-    async def open(self, replicas: int | None, *, within: float) -> None:
-        """Find the bucket, or make it; waits while the servers are not ready to place it.
+    async def open(self, replicas: int | None, *, within: float, create: bool = True) -> None:
+        """Find the bucket, or make it where that is asked for; waits while the servers are not ready to place it.
 
         Raises `ConfigurationError` for a bucket that is not as it must be, and `StoreUnavailableError`.
         """
@@ -71,6 +71,10 @@ class Bucket:
                     self._check(found.config, replicas)
                     return
                 code, reason = _error(found)
+                if code == _NOT_FOUND and not create:
+                    raise ConfigurationError(
+                        f"{self._connection.address.shown}: there is no cluster of this name: is it right?"
+                    )
                 if code == _NOT_FOUND:
                     made = await self._ask("CREATE", msgspec.json.encode(self._settings(replicas)))
                     if made.config is not None:
