@@ -22,7 +22,7 @@ class _Kind(Enum):
     """What is drawn on one scale; the value is its title."""
 
     TIMES = "Times as fast, at least"
-    SHARES = "Part of what the driver alone, or a bare loop, reaches, at least"
+    SHARES = "Part of the rate beside it, at least"
     LIMITS = "Part of a limit, at most"
 
 

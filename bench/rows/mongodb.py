@@ -47,7 +47,7 @@ ROWS: Final = (
     _on_mongodb(1_000),
     Row(
         name="mongodb-read",
-        title="MongoDB, the log from its beginning to its end",
+        title="MongoDB, reading the log",
         unit="events/s",
         contestants=(
             Contestant(REHYDRATE, reading.mongodb_rate),

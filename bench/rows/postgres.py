@@ -105,7 +105,7 @@ ROWS: Final = (
     ),
     Row(
         name="postgres-read",
-        title="PostgreSQL, the log from its beginning to its end",
+        title="PostgreSQL, reading the log",
         unit="events/s",
         contestants=(
             Contestant(REHYDRATE, reading.postgres_rate),

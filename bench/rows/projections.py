@@ -41,7 +41,7 @@ def _viewing(
     """How long a view takes to have what a command did, at 1,000 commands a second."""
     return Row(
         name=f"view-{name.lower()}",
-        title=f"From a command's answer to its view, {name}, 1,000 commands/s",
+        title=f"From answer to view at 1,000 commands/s, {name}",
         unit="ms",
         contestants=(Contestant("p50", partial(measure, 50)), Contestant("p99", partial(measure, 99))),
         at_most=at_most,

@@ -28,14 +28,14 @@ ROWS: Final = (
     ),
     Row(
         name="memory-read",
-        title="In memory, the log from its beginning to its end",
+        title="In memory, reading the log",
         unit="events/s",
         contestants=(Contestant(_STORE, partial(reading.preloaded_rate, Place.MEMORY)),),
         repetitions=3,
     ),
     Row(
         name="sqlite-read",
-        title="SQLite, the log from its beginning to its end",
+        title="SQLite, reading the log",
         unit="events/s",
         contestants=(
             Contestant(_STORE, partial(reading.preloaded_rate, Place.SQLITE)),
@@ -46,7 +46,7 @@ ROWS: Final = (
     ),
     Row(
         name="nats-read",
-        title="NATS, three nodes, single events from beginning to end",
+        title="NATS, three nodes, reading a log of single events",
         unit="events/s",
         contestants=(
             Contestant(_STORE, partial(reading.single_events_rate, Place.NATS)),
