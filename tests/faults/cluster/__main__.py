@@ -20,12 +20,11 @@ from typing import Final
 
 from tests.faults.cluster.growth import GROWTH, grow
 from tests.faults.cluster.network import Loopback, Namespaces, Network, why_no_namespaces
+from tests.faults.cluster.required import are_required
 from tests.faults.cluster.rows import ROWS
 from tests.faults.cluster.scene import Result, Row, play
 from tests.faults.cluster.table import PAGE, line, table, written_into
 
-REQUIRED: Final = "REHYDRATE_REQUIRE_NAMESPACES"
-"""Set to 1, a machine on which hosts cannot be cut off from each other fails."""
 ALL: Final = (*ROWS, GROWTH)
 
 
@@ -45,7 +44,7 @@ async def main(names: Sequence[str], *, keep: bool) -> int:
         say(f"NOT ALL ROWS: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="rehydrate-faults-"))
     results: list[Result | tuple[Row, str]] = []
-    is_wrong = bool(reason) and os.environ.get(REQUIRED) == "1"
+    is_wrong = bool(reason) and are_required()
     for number, row in enumerate(rows, start=1):
         if row.needs_cables and reason:
             results.append((row, "needs network namespaces"))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.cluster.growth import GROWTH, grow
 from tests.faults.cluster.network import Loopback, Namespaces, Network, why_no_namespaces
+from tests.faults.cluster.required import need_namespaces
 from tests.faults.cluster.rows import ROWS
 from tests.faults.cluster.scene import Result, Row, play
 from tests.faults.cluster.table import written_into
@@ -17,10 +18,9 @@ BY_NAME = {row.name: row for row in ROWS}
 
 
 def hosts_for(row: Row, count: int = 3) -> Network:
-    reason = why_no_namespaces()
-    if row.needs_cables and reason:
-        pytest.skip(reason)
-    return Loopback(count) if reason else Namespaces(count)
+    if row.needs_cables:
+        need_namespaces()
+    return Loopback(count) if why_no_namespaces() else Namespaces(count)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.cluster.network import Namespaces, why_no_namespaces
+from tests.faults.cluster.network import Namespaces
+from tests.faults.cluster.required import need_namespaces
 
 SENDS = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', (sys.argv[1], 9))"
 HEARS = (
@@ -20,8 +21,7 @@ HEARS = (
 
 @pytest.fixture
 def network() -> Iterator[Namespaces]:
-    if reason := why_no_namespaces():
-        pytest.skip(reason)
+    need_namespaces()
     network = Namespaces(2)
     yield network
     network.close()
