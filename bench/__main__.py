@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measured(options: Namespace) -> Report:
     rows = _rows(options)
     size = _size(options)
-    repetitions = options.repetitions or (2 if options.quick else 5)
+    repetitions = options.repetitions or (2 if options.quick else 5 if options.long else 3)
     began = perf_counter()
     with tempfile.TemporaryDirectory(prefix="rehydrate-bench-", dir=options.folder) as folder:
         machine = this_machine(Path(folder))
@@ -64,7 +64,10 @@ def _measured(options: Namespace) -> Report:
             )
 
         try:
-            for measured in run_rows(rows, size, repetitions, Path(folder), _progress):
+            is_same_for_all = options.quick or options.repetitions is not None
+            for measured in run_rows(
+                rows, size, repetitions, Path(folder), _progress, is_same_for_all=is_same_for_all
+            ):
                 done.append(summarize(measured))
                 # After each row, so that who stops a long run keeps what it has measured.
                 _write_json(report(), options.json)

@@ -35,7 +35,10 @@ def parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
     )
     options.add_argument("--list", action="store_true", help="show the names of all rows, and end")
     options.add_argument(
-        "--repetitions", metavar="N", type=_count, help="of each row (default 5, with --quick 2)"
+        "--repetitions",
+        metavar="N",
+        type=_count,
+        help="of each row (default 3, growth 5; with --quick 2, with --long 5)",
     )
     options.add_argument(
         "--seconds",

@@ -38,21 +38,30 @@ class MeasuredRow(msgspec.Struct, frozen=True):
 
 
 def run_rows(
-    rows: Sequence[Row], size: Size, repetitions: int, folder: Path, progress: Callable[[str], None]
+    rows: Sequence[Row],
+    size: Size,
+    repetitions: int,
+    folder: Path,
+    progress: Callable[[str], None],
+    *,
+    is_same_for_all: bool = False,
 ) -> Iterator[MeasuredRow]:
     """Measure the rows one after the other; `progress` gets a line for each measurement.
+
+    There are so many repetitions where the row has no number of its own, or `is_same_for_all`.
 
     Where a measurement fails, its row ends there, with the repetitions that were complete, and the next row comes.
     Servers run for as long as rows that follow each other need them.
     """
-    pace = _Pace(sum(len(row.contestants) * _repetitions(row, repetitions) for row in rows), progress)
+    counts = {row.name: _repetitions(row, repetitions, is_same_for_all) for row in rows}
+    pace = _Pace(sum(len(row.contestants) * counts[row.name] for row in rows), progress)
     for servers, group in groupby(rows, key=_servers):
         some = list(group)
         try:
             with running(servers):
                 while some:
                     row = some.pop(0)
-                    yield _run_row(row, size, _repetitions(row, repetitions), folder, pace)
+                    yield _run_row(row, size, counts[row.name], folder, pace)
         except MeasurementError as error:
             yield from (MeasuredRow(row, {}, str(error)) for row in some)
 
@@ -61,8 +70,10 @@ def _servers(row: Row) -> frozenset[Server]:
     return frozenset(server for server in (row.server, row.also) if server is not None)
 
 
-def _repetitions(row: Row, repetitions: int) -> int:
-    return min(repetitions, row.repetitions or repetitions)
+def _repetitions(row: Row, repetitions: int, is_same_for_all: bool) -> int:
+    if row.repetitions is None or (is_same_for_all and row.repetitions > 1):
+        return repetitions
+    return row.repetitions
 
 
 def _run_row(row: Row, size: Size, repetitions: int, folder: Path, pace: _Pace) -> MeasuredRow:

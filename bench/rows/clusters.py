@@ -26,7 +26,6 @@ def _in_processes(server: Server, title: str) -> Row:
             Contestant(OWN_ACCOUNTS, partial(processes.rate_on_own_accounts, server)),
             Contestant(SHARED_ACCOUNTS, partial(processes.rate_on_shared_accounts, server)),
         ),
-        repetitions=3,
         server=server,
     )
 
@@ -51,7 +50,6 @@ def _clustered(server: Server, title: str) -> Row:
             for is_cluster in (False, True)
         ),
         ratios=tuple(Ratio(f"{name}{IN_A_CLUSTER}", name) for name in uses.values()),
-        repetitions=3,
         server=server,
         also=Server.NATS,
     )
@@ -72,7 +70,6 @@ ROWS: Final = (
         ),
         # The time of a plain request, in parts of that of a routed command: at most 1.5 times as much is wanted.
         ratios=(Ratio(PLAIN_REQUEST, ROUTED, 0.67),),
-        repetitions=3,
         server=Server.NATS,
     ),
 )

@@ -15,6 +15,5 @@ ROWS: Final = (
         unit="ms",
         contestants=tuple(Contestant(advice.value, partial(full_collection, advice)) for advice in Advice),
         ratios=(Ratio(Advice.NOTHING.value, Advice.FREEZE.value),),
-        repetitions=3,
     ),
 )

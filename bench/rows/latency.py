@@ -23,7 +23,6 @@ def _at_fixed_rates(place: Place, at_most: dict[str, float] | None = None) -> Ro
             Contestant(name, partial(latency, place, share)) for name, share in _SHARES.items()
         ),
         at_most=at_most or {},
-        repetitions=3,
         server=place.server,
     )
 
@@ -41,6 +40,5 @@ ROWS: Final = (
             Contestant("beside 1 caller in memory", partial(ticker_delay, 1)),
             Contestant("beside 100 callers in memory", partial(ticker_delay, 100)),
         ),
-        repetitions=3,
     ),
 )

@@ -36,7 +36,6 @@ def _on_mongodb(callers: int, *, goal: float | None = None) -> Row:
             Ratio(BARE_STORE, INSERT_ONE),
             *(Ratio(REHYDRATE, contestant.name) for contestant in in_batches),
         ),
-        repetitions=3,
         server=Server.MONGODB,
     )
 

@@ -26,7 +26,6 @@ def _on_nats(callers: int, *, goal: float | None = None) -> Row:
             Contestant(BARE_STORE, partial(nats.bare_store_rate, callers)),
         ),
         ratios=(Ratio(BARE_STORE, PLAIN_PUBLISH, goal), Ratio(REHYDRATE, PLAIN_PUBLISH)),
-        repetitions=3,
         server=Server.NATS,
     )
 

@@ -30,7 +30,6 @@ def _projecting(
             *((Contestant(PEER, peer),) if peer else ()),
         ),
         ratios=(Ratio(REHYDRATE, READ_ONLY), *((Ratio(REHYDRATE, PEER, 10),) if peer else ())),
-        repetitions=3,
         server=server,
     )
 
@@ -45,7 +44,6 @@ def _viewing(
         unit="ms",
         contestants=(Contestant("p50", partial(measure, 50)), Contestant("p99", partial(measure, 99))),
         at_most=at_most,
-        repetitions=3,
         server=server,
     )
 

@@ -44,7 +44,6 @@ def _by_length(place: Place) -> Row:
             for curve, measure in curves.items()
         ),
         ratios=tuple(Ratio(_named(REHYDRATE, length), _named(PEER, length)) for length in _LENGTHS),
-        repetitions=3,
         server=place.server,
     )
 
@@ -65,7 +64,6 @@ def _with_snapshot(place: Place) -> Row:
         ratios=tuple(
             Ratio(_named(PEER, length), _named(REHYDRATE, length)) for length in _LENGTHS_WITH_SNAPSHOT
         ),
-        repetitions=3,
         server=place.server,
     )
 
@@ -80,7 +78,6 @@ def _cold_start(place: Place) -> Row:
             Contestant(PEER, partial(peer_loading.cold_start_rate, place)),
         ),
         ratios=(Ratio(REHYDRATE, PEER),),
-        repetitions=3,
         server=place.server,
     )
 

@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     at_most: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """Limits by contestant, in the row's unit."""
     repetitions: int | None = None
-    """At most: where one is enough, because nothing in it depends on time, or where preparing takes long."""
+    """Where more or fewer are called for than elsewhere; one where nothing in it depends on time."""
     axis: str = ""
     """What grows in it, from contestant to contestant: it is drawn as curves over that."""
     is_quick: bool = False

@@ -24,14 +24,12 @@ ROWS: Final = (
             Contestant(_PLAIN, appending_in_memory.plain_rate),
         ),
         ratios=(Ratio(BARE_STORE, _PLAIN),),
-        repetitions=3,
     ),
     Row(
         name="memory-read",
         title="In memory, reading the log",
         unit="events/s",
         contestants=(Contestant(_STORE, partial(reading.preloaded_rate, Place.MEMORY)),),
-        repetitions=3,
     ),
     Row(
         name="sqlite-read",
@@ -42,7 +40,6 @@ ROWS: Final = (
             Contestant(DRIVER, reading.sqlite_driver_rate),
         ),
         ratios=(Ratio(_STORE, DRIVER),),
-        repetitions=3,
     ),
     Row(
         name="nats-read",
@@ -53,7 +50,6 @@ ROWS: Final = (
             Contestant(DRIVER, nats.read_rate),
         ),
         ratios=(Ratio(_STORE, DRIVER),),
-        repetitions=3,
         server=Server.NATS,
     ),
 )

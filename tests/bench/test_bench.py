@@ -266,7 +266,7 @@ def test_the_quick_run_is_a_subset_and_the_long_one_is_everything(
 ) -> None:
     asked: dict[str, list[str]] = {}
 
-    def measure(mode: str, rows: Sequence[Row], *_: object) -> Iterator[MeasuredRow]:
+    def measure(mode: str, rows: Sequence[Row], *_: object, **__: object) -> Iterator[MeasuredRow]:
         asked[mode] = [row.name for row in rows]
         yield from ()
 
@@ -285,3 +285,24 @@ def test_no_name_of_a_row_or_of_a_contestant_is_there_twice() -> None:
         names = {contestant.name for contestant in row.contestants}
         assert len(names) == len(row.contestants), row.name
         assert names >= {name for ratio in row.ratios for name in (ratio.of, ratio.to)} | set(row.at_most)
+
+
+def test_a_row_may_be_repeated_more_often_than_others_unless_somebody_asks_for_a_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = Counter[str]()
+
+    def measure(row: Row, _number: int, _size: Size, _folder: Path) -> Sample:
+        asked[row.name] += 1
+        return Sample(1.0, {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
+    rows = [row_named(name) for name in ("ticker", "events-memory", "live")]
+
+    def repetitions(*, is_same_for_all: bool) -> list[float]:
+        asked.clear()
+        list(running.run_rows(rows, TINY, 2, tmp_path, lambda _: None, is_same_for_all=is_same_for_all))
+        return [asked[row.name] / len(row.contestants) for row in rows]
+
+    assert repetitions(is_same_for_all=False) == [2, 5, 1]
+    assert repetitions(is_same_for_all=True) == [2, 2, 1]
