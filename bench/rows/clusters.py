@@ -26,6 +26,7 @@ def _in_processes(server: Server, title: str) -> Row:
             Contestant(OWN_ACCOUNTS, partial(processes.rate_on_own_accounts, server)),
             Contestant(SHARED_ACCOUNTS, partial(processes.rate_on_shared_accounts, server)),
         ),
+        repetitions=2,
         server=server,
     )
 
@@ -50,6 +51,7 @@ def _clustered(server: Server, title: str) -> Row:
             for is_cluster in (False, True)
         ),
         ratios=tuple(Ratio(f"{name}{IN_A_CLUSTER}", name) for name in uses.values()),
+        repetitions=2,
         server=server,
         also=Server.NATS,
     )

@@ -44,6 +44,7 @@ def _by_length(place: Place) -> Row:
             for curve, measure in curves.items()
         ),
         ratios=tuple(Ratio(_named(REHYDRATE, length), _named(PEER, length)) for length in _LENGTHS),
+        repetitions=2,
         server=place.server,
     )
 
@@ -64,6 +65,7 @@ def _with_snapshot(place: Place) -> Row:
         ratios=tuple(
             Ratio(_named(PEER, length), _named(REHYDRATE, length)) for length in _LENGTHS_WITH_SNAPSHOT
         ),
+        repetitions=2,
         server=place.server,
     )
 
