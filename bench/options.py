@@ -70,7 +70,7 @@ def parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
 
 
 def refuse_what_would_fail_at_the_end(options: argparse.Namespace) -> None:
-    """Raises `ValueError` for what is to be written and cannot be: nobody should learn that after 40 minutes."""
+    """Raises `ValueError` for what is to be written and cannot be: nobody should learn that at the end."""
     for path in (options.json, options.markdown):
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise ValueError(f"{path} cannot be written: there is no such folder, or it is one itself")
