@@ -20,7 +20,7 @@ from rehydrate.testing.conformance.read_models import Happened, account, chains_
 from rehydrate.testing.conformance.read_models import app as chains_app
 from rehydrate.testing.faults import FaultyStore, LoseAnswer, RandomFaults, Refuse, Script
 
-CONSUMING = ("read_all", "wait", "head", "load_checkpoint", "save_checkpoint", "load_view", "list_views")
+CONSUMING = ("read_all", "wait", "head", "load_checkpoint", "save_checkpoint", "load_views", "list_views")
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ READ: dict[str, tuple[Command, int]] = {
     "load_checkpoint": (COMMANDS.load_checkpoint("consumer 7"), 1),
     "list_checkpoints": (COMMANDS.list_checkpoints("consumer 7"), 40),
     "load_view": (COMMANDS.load_view("consumer 7", "view 3"), 1),
+    "load_views": (COMMANDS.load_views("consumer 7", ["view 3", "view 4"]), 4),
     "list_views": (COMMANDS.list_views("consumer 7", "view", "view 3", 10), 12),
     "savers_of": (COMMANDS.savers_of("consumer 7"), 1),
     "read_schema": (COMMANDS.read_schema(), 1),

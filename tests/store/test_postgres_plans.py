@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -38,6 +38,7 @@ READ = {
     "LOAD_CHECKPOINT": ("consumer 7",),
     "LIST_CHECKPOINTS": (),
     "LOAD_VIEW": ("consumer 1", "key 7"),
+    "LOAD_VIEWS": ("consumer 1", ("key 7", "key 8")),
     "LIST_VIEWS": ("consumer 1", "", "key 1", "key 2", 100),
 }
 _NEW = ["account-new", 1, "new 1", "Type1", "", "", 1]
@@ -128,6 +129,8 @@ async def test_a_stream_is_listed_without_a_look_at_its_other_events(session: Co
 
 
 def _literal(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"ARRAY{list(map(str, cast('tuple[object, ...]', value)))}"
     if value is None:
         return "NULL"
     return f"'{value}'" if isinstance(value, str) else str(value)

@@ -234,6 +234,7 @@ async def test_reads_and_questions_fail(faulty: FaultyStore, script: Script, fau
         "load_checkpoint": lambda: faulty.load_checkpoint("balances"),
         "list_checkpoints": faulty.list_checkpoints,
         "load_view": lambda: faulty.load_view("balances", "ada"),
+        "load_views": lambda: faulty.load_views("balances", ["ada"]),
         "list_views": lambda: faulty.list_views("balances"),
     }
     for method, call in calls.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -34,8 +34,10 @@ MOST_CHANGES: Final = 900
 """How many views are saved with one checkpoint, unless a single event changes more."""
 _FOLD_SLICE: Final = 256
 """Events that are folded between two turns of the event loop."""
-_LOADS: Final = 32
-"""Views that are loaded at the same time."""
+LOADED_BYTES: Final = 8 * 1024 * 1024
+"""Of the views that are loaded at once, as far as their size is known before."""
+_FIRST_LOT: Final = 32
+"""How many views are loaded at once before anything is known of their size."""
 SAVE_CHANGES_EVERY: Final = 0.1
 """Seconds after which changed views are saved while there is more to read."""
 SAVE_EVERY: Final = 1.0
@@ -306,13 +308,19 @@ class Projector:
             for key in missing:
                 views[key] = _ABSENT
             return
-        for some in _in_lots(missing, _LOADS):
-            found = await asyncio.gather(
-                *[tenure.persist(partial(tenure.store.load_view, self.name, key)) for key in some]
-            )
-            for key, data in zip(some, found, strict=True):
+        while missing:
+            lot, missing = missing[: self._lot()], missing[self._lot() :]
+            found = await tenure.persist(partial(tenure.store.load_views, self.name, lot))
+            for key in lot:
+                data = found.get(key)
                 views[key] = _ABSENT if data is None else self._codec.decode(data)
                 self._measure(key, data)
+
+    def _lot(self) -> int:
+        """How many views to load at once, by how large they are so far."""
+        if not self._sizes:
+            return _FIRST_LOT
+        return max(_FIRST_LOT, min(PAGE_SIZE, LOADED_BYTES * len(self._sizes) // max(1, self._bytes)))
 
     def _measure(self, key: str, data: bytes | None) -> None:
         """Remember how large a view in memory is."""
@@ -437,8 +445,3 @@ def _checked(key: object) -> str:
 
 def _place(event: StoredEvent) -> str:
     return f"{event.stream} version {event.version} ({event.type}) at position {event.position:,}"
-
-
-def _in_lots(keys: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

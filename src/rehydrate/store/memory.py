@@ -298,6 +298,10 @@ class MemoryStore:
     async def load_view(self, name: str, key: str) -> bytes | None:
         return self._memory.views.get(name, {}).get(key)
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        kept = self._memory.views.get(name, {})
+        return {key: kept[key] for key in keys if key in kept}
+
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE
     ) -> list[tuple[str, bytes]]:

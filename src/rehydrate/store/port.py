@@ -254,6 +254,10 @@ class CheckpointStore(Protocol):
 
     async def load_view(self, name: str, key: str) -> bytes | None: ...
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """The views of some keys, at most `PAGE_SIZE` of them; a key that has no view is left out."""
+        ...
+
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE
     ) -> list[tuple[str, bytes]]:

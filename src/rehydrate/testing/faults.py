@@ -102,7 +102,7 @@ METHODS = frozenset({
     "submit", "seal", "versions", "ends", "read_stream", "replay", "read_all", "head", "wait", "streams",
     "save_snapshot", "load_snapshot", "delete_snapshots",
     "load_checkpoint", "save_checkpoint", "list_checkpoints", "reset_checkpoint", "remove_checkpoint",
-    "load_view", "list_views",
+    "load_view", "load_views", "list_views",
 })  # fmt: skip
 """What can fail. An `append` is a `submit`."""
 
@@ -332,6 +332,9 @@ class FaultyStore:
 
     async def load_view(self, name: str, key: str) -> bytes | None:
         return await self._read("load_view", lambda: self._store.load_view(name, key))
+
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._read("load_views", lambda: self._store.load_views(name, keys))
 
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE

@@ -329,6 +329,9 @@ class Commands:
     def load_view(self, name: str, key: str) -> Command:
         return self._find(self.views, {"name": name, "key": key}, limit=1)
 
+    def load_views(self, name: str, keys: Sequence[str]) -> Command:
+        return self._find(self.views, {"name": name, "key": {"$in": list(keys)}}, limit=len(keys))
+
     def list_views(self, name: str, prefix: str, after: str, limit: int) -> Command:
         names = name_range(prefix, after)
         return self._find(

@@ -169,6 +169,15 @@ class Consumers:
         found = await _first(self._driver, self._commands.load_view(name, key))
         return None if found is None else found["data"]
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        views: dict[str, bytes] = {}
+        left = list(dict.fromkeys(keys))
+        while left:
+            found, is_whole = await self._driver.read_all_of(self._commands.load_views(name, left))
+            views.update((view["key"], view["data"]) for view in found)
+            left = [] if is_whole else [key for key in left if key not in views]
+        return views
+
     async def list_views(self, name: str, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         views: list[tuple[str, bytes]] = []
         while (left := min(limit - len(views), _MAX_VIEWS)) > 0:

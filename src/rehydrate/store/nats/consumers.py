@@ -177,6 +177,23 @@ class Consumers:
             return None
         return _view(await self._jetstream.last(self._in, self._subjects.view(name, record.generation, key)))
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        _, record = await self._record(name)
+        if record is None:
+            return {}
+        return dict(await self._views(name, record.generation, keys))
+
+    async def _views(self, name: str, generation: str, keys: Sequence[str]) -> list[tuple[str, bytes]]:
+        """Those of these keys that have a view."""
+        found: list[tuple[str, bytes]] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            subjects = [self._subjects.view(name, generation, key) for key in some]
+            messages = await asyncio.gather(*[self._jetstream.last(self._in, one) for one in subjects])
+            views = zip(some, map(_view, messages), strict=True)
+            found += [(key, view) for key, view in views if view is not None]
+        return found
+
     async def list_views(self, name: str, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         _, record = await self._record(name)
         if record is None:
@@ -185,12 +202,7 @@ class Consumers:
         views: list[tuple[str, bytes]] = []
         while (left := min(limit - len(views), _AT_ONCE)) > 0:
             keys = await self._keys.page(pattern, prefix, after, left)
-            subjects = [self._subjects.view(name, record.generation, key) for key in keys]
-            found = await asyncio.gather(*[self._jetstream.last(self._in, subject) for subject in subjects])
-            for key, message in zip(keys, found, strict=True):
-                view = _view(message)
-                if view is not None:
-                    views.append((key, view))
+            views += await self._views(name, record.generation, keys)
             if len(keys) < left:
                 break
             after = keys[-1]

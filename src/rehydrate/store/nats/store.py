@@ -220,6 +220,9 @@ class NatsStore:
     async def load_view(self, name: str, key: str) -> bytes | None:
         return await self._call(self._consumers.load_view(name, key))
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._call(self._consumers.load_views(name, keys))
+
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE
     ) -> list[tuple[str, bytes]]:

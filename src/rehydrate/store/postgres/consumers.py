@@ -130,6 +130,13 @@ async def load_view(connection: Connection, name: str, key: str) -> bytes | None
     return data
 
 
+async def load_views(connection: Connection, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+    for each in (name, *keys):
+        check_name(each)
+    rows = await connection.fetch(sql.LOAD_VIEWS, name, list(keys))
+    return {key: data for key, data in rows}  # noqa: C416 - rows are no pairs to a type checker
+
+
 async def list_views(
     connection: Connection, name: str, prefix: str, after: str, limit: int
 ) -> list[tuple[str, bytes]]:

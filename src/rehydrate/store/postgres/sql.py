@@ -168,3 +168,4 @@ LOAD_VIEW: Final = "SELECT data FROM views WHERE name = $1 AND key = $2"
 LIST_VIEWS: Final = """
     SELECT key, data FROM views WHERE name = $1 AND key > $2 AND key >= $3 AND key < $4 ORDER BY key LIMIT $5
 """
+LOAD_VIEWS: Final = "SELECT key, data FROM views WHERE name = $1 AND key = ANY($2::text[])"

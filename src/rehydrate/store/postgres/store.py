@@ -258,6 +258,9 @@ class PostgresStore:
 
     # ---- closing
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._read(lambda connection: consumers.load_views(connection, name, keys))
+
     async def close(self) -> None:
         if self._closed == FORKED:
             return

@@ -159,6 +159,11 @@ def load_view(connection: sqlite3.Connection, name: str, key: str) -> bytes | No
     return None if row is None else row[0]
 
 
+def load_views(connection: sqlite3.Connection, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+    found = ((key, connection.execute(schema.LOAD_VIEW, (name, key)).fetchone()) for key in keys)
+    return {key: row[0] for key, row in found if row is not None}
+
+
 def list_views(
     connection: sqlite3.Connection, name: str, prefix: str, after: str, limit: int
 ) -> list[tuple[str, bytes]]:

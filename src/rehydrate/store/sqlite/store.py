@@ -244,6 +244,9 @@ class SqliteStore:
     async def load_view(self, name: str, key: str) -> bytes | None:
         return await self._read(lambda connection: consumers.load_view(connection, name, key))
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._read(lambda connection: consumers.load_views(connection, name, keys))
+
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE
     ) -> list[tuple[str, bytes]]:

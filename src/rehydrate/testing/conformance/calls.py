@@ -56,5 +56,6 @@ CALLS: dict[str, Callable[[Store], Coroutine[Any, Any, object]]] = {
     "reset_checkpoint": lambda store: store.reset_checkpoint("balances"),
     "remove_checkpoint": lambda store: store.remove_checkpoint("balances"),
     "load_view": lambda store: store.load_view("balances", "ada"),
+    "load_views": lambda store: store.load_views("balances", ["ada", "nobody"]),
     "list_views": lambda store: store.list_views("balances"),
 }

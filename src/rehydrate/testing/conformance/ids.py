@@ -161,6 +161,7 @@ class IdLaws(StoreUnderTest):
             lambda: store.reset_checkpoint(bad),
             lambda: store.remove_checkpoint(bad),
             lambda: store.load_view(bad, bad),
+            lambda: store.load_views(bad, [bad]),
             lambda: store.list_views(bad, prefix=bad, after=bad),
         ]
         for ask in asked:

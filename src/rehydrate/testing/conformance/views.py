@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rehydrate.store.port import NO_LIMIT, Checkpoint, Store, ViewChange
+from rehydrate.store.port import NO_LIMIT, PAGE_SIZE, Checkpoint, Store, ViewChange
 from rehydrate.testing.conformance.checkpoints import checkpoint
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.under_test import StoreUnderTest
@@ -102,6 +102,29 @@ class ViewLaws(StoreUnderTest):
         after_first = await store.list_views("balances", prefix=prefix, after=prefix, limit=1)
         assert after_first == [(f"{prefix}1", b"")]
         assert await store.list_views("balances", prefix=prefix, after=mine[-1]) == []
+
+    @law()
+    async def test_views_of_some_keys_are_those_that_are_there(self, store: Store) -> None:
+        many = min(PAGE_SIZE, store.capabilities.max_view_changes) - 3
+        changes = [ViewChange(f"key {n:04}", b"%d" % n) for n in range(many)]
+        others = [ViewChange("a'b", b""), ViewChange("\U0001f98a", b"fox")]
+        place = await _save(store, None, *changes, *others)
+        await _save(store, place, ViewChange("key 0007", None))
+        there = {change.key: change.data for change in [*changes, *others] if change.key != "key 0007"}
+        keys = [change.key for change in changes] + ["a'b", "\U0001f98a", "nobody"]
+        assert await store.load_views("balances", keys) == there
+        assert await store.load_views("balances", ["key 0001", "nobody", "key 0001"]) == {"key 0001": b"1"}
+        assert await store.load_views("balances", []) == {}
+        assert await store.load_views("unknown", keys) == {}
+
+    @law()
+    async def test_large_views_of_some_keys_are_loaded(self, store: Store) -> None:
+        """More of them than one answer of a server may hold."""
+        place, there = None, {}
+        for n in range(20):
+            there[f"key {n}"] = bytes([n]) * 1024 * 1024
+            place = await _save(store, place, ViewChange(f"key {n}", there[f"key {n}"]))
+        assert await store.load_views("balances", list(there)) == there
 
     @law()
     async def test_an_unknown_consumer_has_no_views(self, store: Store) -> None:
