@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import chain
+from time import monotonic, time_ns
 from typing import Final, Protocol
 
 
@@ -41,10 +41,10 @@ class SystemClock:
     __slots__ = ()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return monotonic()
 
     def wall(self) -> int:
-        return time.time_ns() // 1_000
+        return time_ns() // 1_000
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback)
@@ -80,6 +80,6 @@ def _ends(after: str) -> tuple[bytes, ...]:
 def _heads() -> Iterator[str]:
     """What the ids of a block begin with."""
     while True:
-        now = time.time_ns() // 1_000_000
+        now = time_ns() // 1_000_000
         low = secrets.randbits(62)
         yield f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:09x}"

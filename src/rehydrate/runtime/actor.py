@@ -125,7 +125,7 @@ class AggregateActor(Generic[S, C, E]):
             self.phase = PAUSING
             manager.occupy(self)
             manager.loop.call_soon(self._go_on)
-        if isinstance(decision, Exception):
+        if not isinstance(decision, tuple):
             pending = pending or manager.pending(command, metadata)
             return self._answer_fresh(Answer(pending, self.version, error=decision))
         state, events, decided, size = decision

@@ -31,16 +31,18 @@ def decide(
     state is what a rehydrated one will be, and what would not come back as it was is never stored. Of simple events the
     codec can tell without that.
     """
-    forms, encode, evolve, new_id = blueprint.forms, blueprint.encode, blueprint.evolve, blueprint.new_id
+    # Calls of what stands in a local variable are cheaper than of what stands in an attribute.
+    users_decide, evolve = blueprint.decide, blueprint.evolve
+    forms, encode, new_id = blueprint.forms, blueprint.encode, blueprint.new_id
     most_events, most_bytes = blueprint.most_events, blueprint.most_bytes
     size = 0
     decided: list[Any] = []
     events: list[NewEvent] = []
     given: Any = ()
     try:
-        given = blueprint.decide(state, command)
+        given = users_decide(state, command)
         for event in given:
-            kind: type = type(event)
+            kind = event.__class__
             if kind not in forms:
                 return _undeclared(stream, command, event, forms)
             name, is_exact = forms[kind]
@@ -69,7 +71,7 @@ def decide_into(drain: Drain, blueprint: Blueprint[Any, Any, Any], stream: str, 
     """Decide one command on the state that the drain has reached; false if the drain has no room for its events."""
     metadata = pending.metadata or metadata_of(pending.command_id)
     decision = decide(blueprint, stream, drain.state, pending.command, metadata)
-    if isinstance(decision, Exception):
+    if not isinstance(decision, tuple):
         return drain.answer(pending, decision)
     state, events, decided, size = decision
     most_events = min(DRAIN_EVENTS, blueprint.most_events)

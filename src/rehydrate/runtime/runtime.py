@@ -75,7 +75,6 @@ class Runtime:
         self._here = by_command(self._blueprints.values())
         """What runs a command of this class without asking anybody; empty once something has to be asked first."""
         self._loop = asyncio.get_running_loop()
-        self._is_running = self._loop.is_running
         self._thread = get_ident()
         self._turns = self._manager.turns
         self._closed = ""
@@ -139,11 +138,11 @@ class Runtime:
         reply: CommandResult[E] | asyncio.Future[CommandResult[E]]
         try:
             # The short way, which comes to the same: where the aggregate is at rest, and nothing was given.
-            blueprint = self._here.get(type(command))
+            blueprint = self._here.get(command.__class__)
             if (
                 blueprint is not None
                 and blueprint.aggregate is aggregate
-                and type(id) is str
+                and id.__class__ is str
                 and (actor := blueprint.actors.get(id)) is not None
                 and actor.phase == IDLE
                 and command_id is None
@@ -153,7 +152,7 @@ class Runtime:
                 and causation_id is None
                 and metadata is None
                 and get_ident() == self._thread
-                and self._is_running()
+                and self._loop.is_running()
                 and not OPEN_TRANSACTIONS
                 and self._manager.held is None
             ):
@@ -452,7 +451,7 @@ class Runtime:
 
     def _check_loop(self) -> None:
         # As `get_running_loop`, without its question to the system for the number of this process.
-        if get_ident() != self._thread or not self._is_running():
+        if get_ident() != self._thread or not self._loop.is_running():
             raise StoreClosedError("this runtime belongs to another event loop: open the App in this one")
 
     def _blueprint(self, aggregate: HasState[Any]) -> Blueprint[Any, Any, Any]:

@@ -44,7 +44,8 @@ class Turns:
             return
         waiting: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(waiting)
-        self.until = self.at_once + await waiting
+        share = await waiting
+        self.until = self.at_once + share
 
     def _schedule(self) -> None:
         self._is_scheduled = True
