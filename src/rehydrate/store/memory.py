@@ -110,7 +110,7 @@ class MemoryStore:
             max_append_bytes=16 * 1024 * 1024,
         )
         self._name = url.host
-        self._wall = clock.wall
+        self._clock = clock
         self._opened = memory
         self._closed: str | None = None
         memory.opened += 1
@@ -150,7 +150,7 @@ class MemoryStore:
             return VersionConflictError(stream, expected_version, version, is_another_history=True)
         log = memory.log
         position = len(log)
-        now = self._wall()
+        now = self._clock.wall()
         for event in events:
             version += 1
             position += 1
