@@ -14,8 +14,8 @@ from rehydrate.testing.conformance.restores import RestoreLaws
 
 class OnSqlite:
     @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/events.db"
+    def url(self, disk_path: Path) -> str:
+        return f"sqlite:///{disk_path}/events.db"
 
     async def copy(self, url: str) -> Path:
         file = _file(url)
