@@ -58,6 +58,12 @@ class Consumers:
         self._subjects = subjects
         self._in = subjects.consumers_stream
         self._keys = Listing(self._list)
+        self._known: dict[str, tuple[int, _Record]] = {}
+        """The places that were saved last over this connection, with the numbers of their messages."""
+
+    def forget(self) -> None:
+        """The JetStream stream may be another one: what was learned of it holds no more."""
+        self._known.clear()
 
     # ---- checkpoints
 
@@ -78,8 +84,13 @@ class Consumers:
     ) -> bool:
         mark = secrets.token_hex(8)
         attempts = self._keeper.attempts()
+        # Whoever saved it last need not ask where it is: the number of that message says whether it still is there.
+        known = self._known.pop(checkpoint.name, None)
+        if known is not None and not is_same_place(known[1].checkpoint(checkpoint.name), previous):
+            known = None
         while True:
-            number, there = await self._record(checkpoint.name)
+            number, there = known or await self._record(checkpoint.name)
+            known = None
             if there is not None and there.mark == mark:
                 return True
             if not is_same_place(None if there is None else there.checkpoint(checkpoint.name), previous):
@@ -95,18 +106,21 @@ class Consumers:
             )
             why = "another save of the same place was under way"
             try:
-                if await self._store(checkpoint.name, record, number, views):
+                stored = await self._store(checkpoint.name, record, number, views)
+                if stored is not None:
+                    self._known[checkpoint.name] = stored, record
                     return True
             except Unknown as error:
                 why = str(error)
             await attempts.pause(why)
 
-    async def _store(self, name: str, record: _Record, last: int, views: Sequence[ViewChange]) -> bool:
+    async def _store(self, name: str, record: _Record, last: int, views: Sequence[ViewChange]) -> int | None:
+        """The number of the message that holds the place now; None where another one than `last` held it."""
         subject, data = self._subjects.checkpoint(name), packed(record)
         self._keeper.check_size(f"the checkpoint of {name}", data)
         if not views:
-            return await self._keeper.store(subject, data, last=last) is not None
-        messages: list[tuple[str, bytes, Mapping[str, str]]] = [(subject, data, {EXPECTS: str(last)})]
+            return await self._keeper.store(subject, data, last=last)
+        messages: list[tuple[str, bytes, Mapping[str, str]]] = []
         # The last change of a key is the one that counts.
         for key, view in {change.key: change.data for change in views}.items():
             place = self._subjects.view(name, record.generation, key)
@@ -115,7 +129,9 @@ class Consumers:
             else:
                 self._keeper.check_size(f"the view {key} of {name}", view)
                 messages.append((place, _THERE + view, {}))
-        return await self._keeper.store_as_one(secrets.token_hex(16), messages) is not None
+        # The place is the last: it is the number of that one that is told.
+        messages.append((subject, data, {EXPECTS: str(last)}))
+        return await self._keeper.store_as_one(secrets.token_hex(16), messages)
 
     async def reset(self, name: str) -> None:
         mark = secrets.token_hex(8)
@@ -138,7 +154,7 @@ class Consumers:
                 mark=mark,
             )
             try:
-                if await self._store(name, record, number, ()):
+                if await self._store(name, record, number, ()) is not None:
                     break
             except Unknown as error:
                 await attempts.pause(error)

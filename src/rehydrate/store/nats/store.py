@@ -231,11 +231,15 @@ class NatsStore:
     # ---- what is heard
 
     def _lost(self) -> None:
-        self._log.forget()
+        self._forget()
 
     async def _changed(self, _: Msg) -> None:
         """Somebody has deleted, made or restored the JetStream stream of the events."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._log.forget()
+        self._consumers.forget()
 
     def _stored(self, position: int) -> None:
         """An append of ours was acknowledged."""
