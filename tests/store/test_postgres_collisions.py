@@ -22,14 +22,6 @@ WAITS = """
 
 
 @pytest.fixture
-async def stranger(postgres_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Somebody who uses the database without Rehydrate."""
-    stranger = await asyncpg.connect(postgres_url)
-    yield stranger
-    await stranger.close()
-
-
-@pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[Store]:
     store = await open_store(postgres_url)
     yield store

@@ -37,14 +37,6 @@ async def store(postgres_url: str) -> AsyncIterator[Store]:
     await store.close()
 
 
-@pytest.fixture
-async def stranger(postgres_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Somebody who uses the database without Rehydrate."""
-    stranger = await asyncpg.connect(postgres_url)
-    yield stranger
-    await stranger.close()
-
-
 async def unavailable(store: Store, stream: str, new: list[NewEvent], expected: int) -> StoreUnavailableError:
     with pytest.raises(StoreUnavailableError) as error:
         await store.append(stream, new, expected_version=expected)
