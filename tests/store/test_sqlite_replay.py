@@ -11,6 +11,7 @@ import pytest
 from rehydrate import App
 from rehydrate.errors import InvalidIdError, StoreClosedError, StreamQuarantinedError
 from rehydrate.store.port import PAGE_SIZE, NewEvent, ReplayPage
+from rehydrate.store.replays import MAX_PAGES
 from rehydrate.store.sqlite import SqliteStore, replay
 from rehydrate.store.url import open_store
 from tests.bank import Deposit, bank_account
@@ -74,10 +75,10 @@ async def test_what_is_read_on_is_what_would_be_asked_for(store: SqliteStore, co
 
 
 async def test_it_is_not_read_on_for_ever(store: SqliteStore) -> None:
-    count = (replay.MAX_PAGES + 1) * PAGE_SIZE
+    count = (MAX_PAGES + 1) * PAGE_SIZE
     await filled(store, [b"{}"] * count)
     pages = await read_on(await store.replay("account-1"))
-    assert len(rows_of(pages)) == replay.MAX_PAGES * PAGE_SIZE
+    assert len(rows_of(pages)) == MAX_PAGES * PAGE_SIZE
     assert not pages[-1].is_last
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from rehydrate.domain.streams import first_beyond
+from rehydrate.store.event_rows import BETWEEN_DATA, EventRows
 from rehydrate.store.port import (
     PAGE_SIZE,
     Head,
@@ -24,6 +26,7 @@ from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
 from rehydrate.store.postgres.failures import check_name, is_storable
 from rehydrate.store.postgres.json_text import json_text
+from rehydrate.store.replays import MAX_PAGES, Answer, Question, answer_all
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page ends with the event that brings its data and metadata up to this."""
@@ -55,15 +58,64 @@ async def read_stream(connection: Connection, stream: str, after: int, limit: in
     return StreamPage(events, is_last)
 
 
-async def replay(connection: Connection, stream: str, after: int) -> ReplayPage:
-    """A page of a stream, without what rehydration does not need."""
-    check_name(stream)
-    rows = await connection.fetch(sql.REPLAY, stream, within(after), PAGE_SIZE + 1, MAX_PAGE_BYTES)
-    is_last = _cut(rows, PAGE_SIZE)
-    if not rows:
-        return ReplayPage([], "", "", 0, is_last)
-    narrow = [(version, type, data) for version, type, data, _, _, _ in rows]
-    return ReplayPage(narrow, rows[0]["id"], rows[-1]["id"], rows[-1]["position"], is_last)
+async def replay_on(connection: Connection, question: Question) -> None:
+    """Answer with a page of a stream, without what rehydration does not need; then read on, while that is folded."""
+    answer, after, room = question.answer, question.after, MAX_PAGE_BYTES
+    try:
+        for _ in range(MAX_PAGES):
+            ((page, size),) = await _replay(connection, [(question.stream, after)], MAX_PAGE_BYTES)
+            room -= size
+            after += len(page.rows)
+            if answer.done():
+                return  # Nobody waits any more.
+            if page.is_last or room <= 0:
+                answer.set_result(page)
+                return
+            rest: Answer = asyncio.get_running_loop().create_future()
+            answer.set_result(msgspec.structs.replace(page, rest=rest))
+            answer = rest
+    finally:
+        if answer is not question.answer and not answer.done():
+            answer.set_result(None)
+
+
+async def replay_many(connection: Connection, questions: Sequence[Question]) -> None:
+    """Answer with a page of each stream; together they have no more bytes than one may have."""
+    asked = [(question.stream, question.after) for question in questions]
+    pages = await _replay(connection, asked, MAX_PAGE_BYTES // len(asked))
+    answer_all([(question.answer, page) for question, (page, _) in zip(questions, pages, strict=True)])
+
+
+async def _replay(
+    connection: Connection, asked: Sequence[tuple[str, int]], most: int
+) -> list[tuple[ReplayPage, int]]:
+    """A page of each, and the bytes of its data."""
+    for stream, _ in asked:
+        check_name(stream)
+    places = json_text([(stream, within(after)) for stream, after in asked])
+    found = await connection.fetch(sql.REPLAY, places, PAGE_SIZE, most)
+    pages: list[tuple[ReplayPage, int]] = []
+    for (stream, after), row in zip(asked, found, strict=True):
+        _, count, first, last, types, joined, size, first_id, last_id, last_position = row
+        if count == 0:
+            pages.append((ReplayPage([], "", "", 0, is_last=True), 0))
+            continue
+        data = joined.split(BETWEEN_DATA)
+        if len(data) != count or last - first != count - 1:
+            pages.append((await _replay_by_rows(connection, stream, after), most))
+            continue
+        rows = EventRows(first, types, data)
+        is_last = count < PAGE_SIZE and size < most
+        pages.append((ReplayPage(rows, first_id, last_id, last_position, is_last), int(size)))
+    return pages
+
+
+async def _replay_by_rows(connection: Connection, stream: str, after: int) -> ReplayPage:
+    """Where data does not come apart as it was joined, or somebody has taken events away, who asks must see which."""
+    page = await read_stream(connection, stream, after, PAGE_SIZE)
+    rows = [(event.version, event.type, event.data) for event in page.events]
+    first, last = page.events[0], page.events[-1]
+    return ReplayPage(rows, first.id, last.id, last.position, page.is_last)
 
 
 async def read_all(connection: Connection, after: int, limit: int, where: LogFilter | None) -> LogPage:

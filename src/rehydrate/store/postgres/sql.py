@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rehydrate.store.event_rows import BETWEEN_DATA
+
 # ---- opening
 
 ABOUT: Final = """
@@ -66,12 +68,23 @@ READ_STREAM: Final = """
         FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3
     ) AS page WHERE bytes - size < $4 ORDER BY version
 """
-REPLAY: Final = """
-    SELECT version, type, data, id, position, bytes >= $4 AS is_full FROM (
-        SELECT *, octet_length(data) AS size,
-               sum(octet_length(data)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
-        FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3
-    ) AS page WHERE bytes - size < $4 ORDER BY version
+# A page of each stream of a JSON list of [stream, after]. Its data as one value, which the driver takes apart three times
+# as fast as rows.
+REPLAY: Final = f"""
+    SELECT page.*, first.id, last.id, last.position
+    FROM jsonb_array_elements($1) WITH ORDINALITY AS asked(question, n)
+    CROSS JOIN LATERAL (
+        SELECT question->>0 AS stream, count(*) AS events, min(version) AS first, max(version) AS last,
+               array_agg(type ORDER BY version), string_agg(data, '\\x{BETWEEN_DATA.hex()}' ORDER BY version), max(bytes)
+        FROM (
+            SELECT version, type, data, octet_length(data) AS size,
+                   sum(octet_length(data)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
+            FROM events WHERE stream = question->>0 AND version > (question->>1)::bigint ORDER BY version LIMIT $2
+        ) AS counted WHERE bytes - size < $3
+    ) AS page
+    LEFT JOIN events AS first ON first.stream = page.stream AND first.version = page.first
+    LEFT JOIN events AS last ON last.stream = page.stream AND last.version = page.last
+    ORDER BY n
 """
 READ_ALL: Final = """
     SELECT stream, version, position, id, type, data, metadata, recorded_at, bytes >= $3 AS is_full FROM (
@@ -165,7 +178,7 @@ AS_USERS_DO: Final = """
 RESET_CHECKPOINT: Final = "CALL reset_checkpoint($1)"
 REMOVE_CHECKPOINT: Final = "CALL remove_checkpoint($1)"
 LOAD_VIEW: Final = "SELECT data FROM views WHERE name = $1 AND key = $2"
+LOAD_VIEWS: Final = "SELECT key, data FROM views WHERE name = $1 AND key = ANY($2::text[])"
 LIST_VIEWS: Final = """
     SELECT key, data FROM views WHERE name = $1 AND key > $2 AND key >= $3 AND key < $4 ORDER BY key LIMIT $5
 """
-LOAD_VIEWS: Final = "SELECT key, data FROM views WHERE name = $1 AND key = ANY($2::text[])"

@@ -41,6 +41,7 @@ from rehydrate.store.postgres.hints import Hints
 from rehydrate.store.postgres.migration import check_or_migrate
 from rehydrate.store.postgres.pool import Pool
 from rehydrate.store.postgres.writer import Writer
+from rehydrate.store.replays import Question, Replays
 from rehydrate.store_url import StoreUrl
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class PostgresStore:
         self._primary = Pool(address)
         self._replica = Pool(address, replica=True) if address.replica else self._primary
         self._ends = EndQuestions(self._ask_ends)
+        self._replays = Replays(self._replay_on, self._replay_many)
         self._watch = LogWatch(self._last_position, address.poll)
         self._hints = Hints(address, self._hint)
         self._closed: str | None = None
@@ -168,7 +170,14 @@ class PostgresStore:
         return await self._read(lambda connection: reader.read_stream(connection, stream, after, limit), pool)
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
-        return await self._read(lambda connection: reader.replay(connection, stream, after))
+        self._check_open()
+        return await self._replays.ask(stream, after)
+
+    async def _replay_on(self, question: Question) -> None:
+        await self._primary.read(lambda connection: reader.replay_on(connection, question))
+
+    async def _replay_many(self, questions: Sequence[Question]) -> None:
+        await self._primary.read(lambda connection: reader.replay_many(connection, questions))
 
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
@@ -249,6 +258,9 @@ class PostgresStore:
     async def load_view(self, name: str, key: str) -> bytes | None:
         return await self._read(lambda connection: consumers.load_view(connection, name, key))
 
+    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._read(lambda connection: consumers.load_views(connection, name, keys))
+
     async def list_views(
         self, name: str, *, prefix: str = "", after: str = "", limit: int = PAGE_SIZE
     ) -> list[tuple[str, bytes]]:
@@ -257,9 +269,6 @@ class PostgresStore:
         )
 
     # ---- closing
-
-    async def load_views(self, name: str, keys: Sequence[str]) -> dict[str, bytes]:
-        return await self._read(lambda connection: consumers.load_views(connection, name, keys))
 
     async def close(self) -> None:
         if self._closed == FORKED:
@@ -275,7 +284,7 @@ class PostgresStore:
         # Who asks is answered, if the server answers soon; then his question is ended with its connection.
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self._ends.close()
+                await asyncio.gather(self._ends.close(), self._replays.close())
         pools = {self._primary, self._replica}
         await asyncio.gather(
             self._hints.close(), self._close_writer(), *[pool.close(_CLOSED) for pool in pools]

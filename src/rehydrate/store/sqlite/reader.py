@@ -49,11 +49,7 @@ class Readers:
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the database as it is at a moment after this was called."""
-        return await self.begin(question)
-
-    def begin(self, question: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """As `read`, for whoever does not wait here."""
-        return self._loop.run_in_executor(self._threads, self._read, question)
+        return await self._loop.run_in_executor(self._threads, self._read, question)
 
     def close(self) -> None:
         """Finish what was taken in, and close. Called in a thread."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rehydrate.store.event_rows import BETWEEN_DATA
+
 SCHEMA_VERSION: Final = 1
 TABLES: Final = frozenset({"meta", "streams", "events", "snapshots", "checkpoints", "views"})
 
@@ -115,15 +117,13 @@ REPLAY: Final = """
     SELECT version, type, data
     FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
 """
-BETWEEN_DATA: Final = "0aff0b"
-"""Three bytes as hexadecimal digits. No text holds them, and they cannot begin within themselves."""
 # SQLite hands on a subquery with a limit in its order; the versions show that it has.
 REPLAY_JOINED: Final = f"""
     SELECT page.*, first.id, last.id, last.position, last.type, length(last.data)
     FROM (SELECT id FROM streams WHERE name = ?) AS asked
     JOIN (
         SELECT count(*) AS events, group_concat(version - ?), group_concat(type, char(10)),
-               CAST(group_concat(data, x'{BETWEEN_DATA}') AS BLOB)
+               CAST(group_concat(data, x'{BETWEEN_DATA.hex()}') AS BLOB)
         FROM (
             SELECT version, type, data
             FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ?

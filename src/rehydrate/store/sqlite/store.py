@@ -49,7 +49,7 @@ from rehydrate.store.port import (
 from rehydrate.store.sqlite import consumers, reader
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
-from rehydrate.store.sqlite.replay import Replays
+from rehydrate.store.sqlite.replay import replays
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store_url import StoreUrl
 
@@ -115,7 +115,7 @@ class SqliteStore:
         self._writer = Writer(file, clock.wall, self._completed, self._failed)
         self._groups = GroupCommit(self._writer.send)
         self._readers = Readers(file, readers)
-        self._replays = Replays(self._readers)
+        self._replays = replays(self._readers)
         self._ends = EndQuestions(self._writer.ends)
         self._watch = LogWatch(partial(self._readers.read, reader.read_position), poll)
         self._closed: str | None = None
