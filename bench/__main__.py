@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -129,4 +130,6 @@ def _progress(line: str) -> None:
 
 
 if __name__ == "__main__":
+    # Who ends it by `kill` keeps what was measured, as by Ctrl-C, and leaves no measurement behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()

@@ -27,6 +27,7 @@ def _of_ten_thousand(place: Place, fold_goal: float) -> Row:
             Contestant(FOLD, partial(rehydrating.fold_rate, _LENGTH)),
         ),
         ratios=(Ratio(REHYDRATE, PEER, 10), Ratio(REHYDRATE, FOLD, fold_goal)),
+        is_quick=place is Place.SQLITE,
         server=place.server,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -23,6 +25,7 @@ from bench.running import MeasuredRow, row_named
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
 from bench.summary import Report, summarize
+from rehydrate.testing.clock import until
 
 TINY = Size(seconds=0.02, accounts=128, events=3, live=70, windows=2, log=2_500, most=600)
 
@@ -306,3 +309,16 @@ def test_a_row_may_be_repeated_more_often_than_others_unless_somebody_asks_for_a
 
     assert repetitions(is_same_for_all=False) == [2, 5, 1]
     assert repetitions(is_same_for_all=True) == [2, 2, 1]
+
+
+async def test_a_run_that_is_killed_says_what_it_has_and_leaves_no_measurement_behind(tmp_path: Path) -> None:
+    arguments = ["--quick", "--only", "sqlite-1", "--seconds", "600", "--folder", str(tmp_path)]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    await until(lambda: any(tmp_path.glob("*/*/bank.db")))
+    run.terminate()
+    _, told = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "stopped after 0 of 1 rows" in told
+    assert list(tmp_path.iterdir()) == []
