@@ -108,7 +108,9 @@ def cold_start_rate(place: Place, size: Size, folder: Path) -> Sample:
             require_durable(app)
             with ThreadPoolExecutor(THREADS) as threads:
                 # Connections are made before the clock runs.
-                list(threads.map(lambda _: app.recorder.max_notification_id(), range(4 * THREADS)))
+                connected = [threads.submit(app.recorder.max_notification_id) for _ in range(4 * THREADS)]
+                for each in connected:
+                    each.result()
                 gc.collect()
                 began = perf_counter()
                 left, until = iter(ids), began + _PATIENCE * size.seconds

@@ -225,7 +225,11 @@ def test_runs_on_one_machine_can_be_joined_and_the_last_measurement_of_a_row_cou
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = iter(range(1, 100))
-    monkeypatch.setattr(running, "run_alone", lambda *_args: Sample(float(next(values)), {}))
+
+    def measure(*_: object) -> Sample:
+        return Sample(float(next(values)), {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
     files = [str(tmp_path / name) for name in ("one.json", "two.json", "both.json")]
     once = ["--quick", "--repetitions", "1", "--folder", str(tmp_path)]
     main([*once, "--only", "ticker", "--only", "sqlite-1", "--json", files[0]])
