@@ -23,6 +23,7 @@ from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.material import fill, ids, log_events
 from rehydrate.testing.conformance.process_managers import ProcessManagerLaws
+from rehydrate.testing.conformance.projectors import ProjectorLaws
 from rehydrate.testing.conformance.read_models import (
     Chain,
     Happen,
@@ -271,7 +272,9 @@ class SubscriptionLaws(StoreUnderTest):
         assert checkpoint.position == (await store.head()).position
 
 
-class ConsumerConformance(ProjectionLaws, ProjectionProcessLaws, SubscriptionLaws, ProcessManagerLaws):
+class ConsumerConformance(
+    ProjectionLaws, ProjectorLaws, ProjectionProcessLaws, SubscriptionLaws, ProcessManagerLaws
+):
     """Every law of consumers. A subclass says with the fixture `url` where a fresh store is."""
 
 

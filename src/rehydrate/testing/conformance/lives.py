@@ -134,6 +134,8 @@ def main(opener: str, url: str, stride: int, of: str = "") -> None:
     asyncio.run(_begun(opener, url))
     killed = 0
     while _in_child(opener, url, death := Death(1 + stride * killed, of), killed) != 0:
+        if killed % 4 == 1:
+            asyncio.run(_others(opener, url, killed))
         killed += 1
         _in_child(opener, url, death)
         assert _in_child(opener, url) == 0
@@ -143,6 +145,12 @@ def main(opener: str, url: str, stride: int, of: str = "") -> None:
 async def _begun(opener: str, url: str) -> None:
     store: Store = await pkgutil.resolve_name(opener)(url)
     await Purses(store).shut("eve")
+    await store.close()
+
+
+async def _others(opener: str, url: str, number: int) -> None:
+    store: Store = await pkgutil.resolve_name(opener)(url)
+    await others(store, number)
     await store.close()
 
 
@@ -169,8 +177,6 @@ async def _child(opener: str, url: str, death: Death | None, number: int | None)
     if number is None:
         await live(store, mortal)
     else:
-        if number % 4 == 3:
-            await others(store, number)
         # Where each process is to come to some moment, all moves go the same way, which has the most of them.
         is_taken = number % 2 and not (death and death.of)
         await live(store, mortal, begins=f"ada.{number}", to="bob" if is_taken else "eve")

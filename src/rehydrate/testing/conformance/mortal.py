@@ -1,8 +1,9 @@
-"""A store whose user dies at one of its writes: what is left is what a process leaves that is killed there."""
+"""Stores whose user dies at one of its writes, or stands still there, as a process that is killed or paused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from rehydrate.errors import StoreClosedError, StoreError
@@ -73,6 +74,43 @@ class MortalStore:
         if self._left == 0 and not self.is_dead:
             self.kill()
         return self.is_dead
+
+
+class SleepingStore:
+    """Its user stands still before one of its saves that change views: no call gets through until it is woken."""
+
+    def __init__(self, store: Store, at: int) -> None:
+        self._store = store
+        self._left = at
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    @property
+    def is_asleep(self) -> bool:
+        return not self._awake.is_set()
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        return self._late(found) if callable(found) else found
+
+    async def save_checkpoint(
+        self, checkpoint: Checkpoint, *, previous: Checkpoint | None, views: Sequence[ViewChange] = ()
+    ) -> bool:
+        self._left -= bool(views)
+        if self._left == 0 and views:
+            self._awake.clear()
+        await self._awake.wait()
+        return await self._store.save_checkpoint(checkpoint, previous=previous, views=views)
+
+    def _late(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def called(*given: Any, **others: Any) -> Any:
+            await self._awake.wait()
+            return await call(*given, **others)
+
+        return called
 
 
 class _Waiter:
