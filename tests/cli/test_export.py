@@ -25,7 +25,7 @@ from rehydrate.store.port import NewEvent, Store, StoredEvent
 from rehydrate.testing.conformance.material import log_events, sound_log
 from rehydrate.testing.faults import FaultyStore, Refuse, Script
 from tests.cli.conftest import KINDS, NewUrl
-from tests.cli.moving import ODD_BYTES, by_command, contents, fill, fill_with_oddities, opened
+from tests.cli.moving import ODD_BYTES, Content, by_command, contents, fill, fill_with_oddities, opened
 from tests.cli.terminal import typed
 
 EVENT = StoredEvent("a-1", 1, 2, "e1", "T", b'{"a":1}', b"{}", 1_700_000_000_000_001)
@@ -48,6 +48,18 @@ async def exported(url: str, folder: Path) -> list[bytes]:
     lines = file.read_bytes().splitlines()
     file.unlink()
     return lines
+
+
+@pytest.fixture(scope="module")
+def long_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], list[Content]]:
+    """The lines of an export of some ten thousand events, and what is stored of these."""
+
+    async def export() -> tuple[list[bytes], list[Content]]:
+        async with opened("memory://a-long-export") as (store,):
+            await fill(store, 4_000)
+            return await exported(store.url, tmp_path_factory.mktemp("long")), await contents(store)
+
+    return asyncio.run(export())
 
 
 # ---- a line
@@ -286,11 +298,10 @@ async def test_a_harmed_file_is_one_sentence_and_nothing_after_the_harm_is_store
 
 
 async def test_a_harm_far_in_leaves_what_is_before_it_stored_and_says_how_much(
-    url: str, new_url: NewUrl, tmp_path: Path
+    url: str, long_export: tuple[list[bytes], list[Content]]
 ) -> None:
-    async with opened(url, new_url("memory")) as (store, source):
-        await fill(source, 4_000)
-        lines = await exported(source.url, tmp_path)
+    lines, _ = long_export
+    async with opened(url) as (store,):
         with pytest.raises(
             RehydrateError, match=r"line 9,001: .*; ([\d,]+) events before it are stored"
         ) as found:
@@ -316,16 +327,18 @@ def twice(lines: list[bytes]) -> list[bytes]:
     ],
 )
 async def test_a_line_that_is_missing_or_twice_is_named_long_before_the_end(
-    url: str, new_url: NewUrl, tmp_path: Path, harm: Callable[[list[bytes]], list[bytes]], sentence: str
+    url: str,
+    long_export: tuple[list[bytes], list[Content]],
+    harm: Callable[[list[bytes]], list[bytes]],
+    sentence: str,
 ) -> None:
-    async with opened(url, new_url("memory")) as (store, source):
-        await fill(source, 4_000)
-        lines = await exported(source.url, tmp_path)
+    lines, whole = long_export
+    async with opened(url) as (store,):
         with pytest.raises(
             OutOfPlaceError, match=rf"events.jsonl goes on with version .* at line 5,\d+: .*{sentence}"
         ):
             await import_events(url, given_lines(*harm(lines)))
-        stored, whole = await contents(store), await contents(source)
+        stored = await contents(store)
         assert 0 < len(stored) <= 5_000
         assert stored == whole[: len(stored)]
         assert await import_events(url, given_lines(*lines)) == 0
