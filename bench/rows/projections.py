@@ -1,4 +1,4 @@
-"""Views: how fast they are built, and how soon they have what a command did."""
+"""Views: how fast they are built, and how soon they have what a command did. And how fast process managers are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import peer_projecting, projecting
+from bench import peer_projecting, projecting, transferring
 from bench.rows.names import PEER, REHYDRATE
 from bench.rows.row import Contestant, Measure, Ratio, Row
 from bench.sample import Sample, Size
@@ -48,6 +48,17 @@ def _viewing(
     )
 
 
+def _transferring(name: str, measure: Measure, server: Server | None) -> Row:
+    """Three appends for each transfer, one of them by the command that is answered."""
+    return Row(
+        name=f"transfer-{name.lower()}",
+        title=f"Transfers by a process manager, {name}",
+        unit="transfers/s",
+        contestants=(Contestant(REHYDRATE, measure),),
+        server=server,
+    )
+
+
 _PROJECTED: Final = (
     ("SQLite", projecting.sqlite_rate, projecting.sqlite_read_rate, peer_projecting.sqlite_rate, None),
     (
@@ -66,4 +77,7 @@ ROWS: Final = (
     _viewing("memory", projecting.memory_latency, None),
     _viewing("SQLite", projecting.sqlite_latency, None),
     _viewing("PostgreSQL", projecting.postgres_latency, Server.POSTGRES, p50=10, p99=50),
+    _transferring("memory", transferring.memory_rate, None),
+    _transferring("SQLite", transferring.sqlite_rate, None),
+    _transferring("PostgreSQL", transferring.postgres_rate, Server.POSTGRES),
 )
