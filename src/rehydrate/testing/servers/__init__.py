@@ -2,7 +2,7 @@
 
 room.py      the folder that all servers of a test run stand in    process.py   a server as a child process
 postgres.py  PostgreSQL, and a standby of one                      mongodb.py   a replica set of MongoDB
-nats.py      NATS with JetStream, one node or several
+nats.py      NATS with JetStream, one node or several              handles.py   what is done with any of them
 databases.py a fresh, empty database on any server                 spares.py    databases that are lent again
 found.py     where the programs are                                folder.py    where a server's data lies
 watcher.py   ends what a killed test run has left behind           account.py   who runs the servers

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from rehydrate.testing.servers.databases import fresh_database, mongo_client
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import find_mongod
+from rehydrate.testing.servers.handles import OneServer, ServersTogether
 from rehydrate.testing.servers.process import ServerProcess, start_on_free_port, wait_until
 
 REPLICA_SET: Final = "rehydrate"
@@ -19,7 +20,7 @@ _JOURNAL: Final = "log=(file_max=32MB,prealloc=false)"
 """In small files, made when they are needed: 30 MB rather than 300 for each member, and as durable."""
 
 
-class MongoMember:
+class MongoMember(OneServer):
     """One `mongod` of a replica set."""
 
     def __init__(self, folder: ServerFolder, *, parameters: Mapping[str, str]) -> None:
@@ -47,14 +48,6 @@ class MongoMember:
         """This member alone."""
         return _url_of(self.port)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def runs(self) -> bool:
-        return self._process.runs
-
     def start(self) -> None:
         """Start it, on the same port and data as before, and wait until it answers."""
         self._start(self.port)
@@ -63,25 +56,10 @@ class MongoMember:
         """Start it on a free port."""
         self.port = start_on_free_port(self._start, self._process)
 
-    def stop(self) -> None:
-        """Shut it down in good order; a primary steps down first."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it (`kill -9`), in the middle of whatever it does."""
-        self._process.kill()
-
     def discard(self) -> None:
         """End it, never to be started again."""
         self._process.end()
         self._folder.remove(self._data, self._log.parent)
-
-    def pause(self) -> None:
-        """Let it stand still (SIGSTOP): connections stay open, and nothing answers."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        self._process.resume()
 
     def _start(self, port: int) -> None:
         parameters = [
@@ -114,12 +92,8 @@ class MongoMember:
         self._folder.remove(self._data)
         self._data = self._folder.copy(saved, "mongodb")
 
-    def _is_stopped(self) -> None:
-        if self._process.runs:
-            raise RuntimeError("stop the server first: a copy of data that is written to is none")
 
-
-class MongoServer:
+class MongoServer(ServersTogether[MongoMember]):
     """A replica set of yours alone: stop it, kill it or one of its members, put older data below it.
 
     Each call waits until it is done. In a coroutine that is not to stand still meanwhile, call it with `asyncio.to_thread`.
@@ -128,9 +102,7 @@ class MongoServer:
     def __init__(
         self, folder: ServerFolder, members: int = 1, *, parameters: Mapping[str, str] | None = None
     ) -> None:
-        self.members: Sequence[MongoMember] = [
-            MongoMember(folder, parameters=parameters or {}) for _ in range(members)
-        ]
+        self._all = self.members = [MongoMember(folder, parameters=parameters or {}) for _ in range(members)]
 
     @property
     def url(self) -> str:
@@ -155,41 +127,8 @@ class MongoServer:
             client.admin.command("replSetInitiate", config)
         self.primary()
 
-    def start(self) -> None:
-        """Start the members that do not run, on the same ports and data, and wait for a primary."""
-        for member in self.members:
-            if not member.runs:
-                member.start()
+    def _wait_until_usable(self) -> None:
         self.primary()
-
-    def stop(self) -> None:
-        """Shut all members down in good order."""
-        for member in self.members:
-            member.stop()
-
-    def kill(self) -> None:
-        """Kill all members (`kill -9`)."""
-        for member in self.members:
-            member.kill()
-
-    def discard(self) -> None:
-        """End all members, never to be started again."""
-        for member in self.members:
-            member.discard()
-
-    def restart(self) -> None:
-        """Stop what runs, and start all members on the same ports and data."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Let all members stand still (SIGSTOP)."""
-        for member in self.members:
-            member.pause()
-
-    def resume(self) -> None:
-        for member in self.members:
-            member.resume()
 
     def primary(self) -> MongoMember:
         """The member that takes writes; waits for an election."""
@@ -202,15 +141,6 @@ class MongoServer:
 
         wait_until(is_elected)
         return found[0]
-
-    def save_data(self) -> Sequence[Path]:
-        """Copies of the data of all members, taken while they are stopped."""
-        return [member.save_data() for member in self.members]
-
-    def restore_data(self, saved: Sequence[Path]) -> None:
-        """Put such copies in the place of the data while all are stopped: the database goes back in time."""
-        for member, its_data in zip(self.members, saved, strict=True):
-            member.restore_data(its_data)
 
 
 def _hello(port: int) -> dict[str, Any] | None:

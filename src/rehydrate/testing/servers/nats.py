@@ -15,6 +15,7 @@ from rehydrate.nats.monitor import JetStream, health, jetstream
 from rehydrate.testing.servers.databases import fresh_database
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import find_nats
+from rehydrate.testing.servers.handles import OneServer, ServersTogether
 from rehydrate.testing.servers.process import (
     TAKEN,
     TRIES,
@@ -29,7 +30,7 @@ _PATIENCE = 5.0
 """Seconds that a server has to take a connection."""
 
 
-class NatsNode:
+class NatsNode(OneServer):
     """One `nats-server`, alone or of a cluster."""
 
     def __init__(self, folder: ServerFolder, name: str) -> None:
@@ -57,14 +58,6 @@ class NatsNode:
     def url(self) -> str:
         """This server alone."""
         return f"nats://{self.token}@{self.host}" if self.token else f"nats://{self.host}"
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def runs(self) -> bool:
-        return self._process.runs
 
     def choose_ports(self) -> None:
         """Take other ports than before; it is started with them after it was configured."""
@@ -116,30 +109,10 @@ class NatsNode:
         """What JetStream says of itself; nothing in particular while it does not answer."""
         return jetstream(self.monitor_port) or JetStream()
 
-    def stop(self) -> None:
-        """Shut it down in good order: it hands over what it leads."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it (`kill -9`), in the middle of whatever it does."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Stop it, and start it on the same ports and data."""
-        self.stop()
-        self.start()
-
     def discard(self) -> None:
         """End it, never to be started again."""
         self._process.end()
         self._folder.remove(self._data, self._beside)
-
-    def pause(self) -> None:
-        """Let it stand still (SIGSTOP): connections stay open, and nothing answers."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        self._process.resume()
 
     def log(self) -> str:
         """The end of its log."""
@@ -168,12 +141,8 @@ class NatsNode:
         # It listens for clients only after JetStream has found what it stored.
         return health(self.monitor_port) is not None and _listens(self.port)
 
-    def _is_stopped(self) -> None:
-        if self._process.runs:
-            raise RuntimeError("stop the server first: a copy of data that is written to is none")
 
-
-class NatsServer:
+class NatsServer(ServersTogether[NatsNode]):
     """A NATS of yours alone, of one node or of several: stop it, kill it or one of its nodes, put older data below it.
 
     Each call waits until it is done. In a coroutine that is not to stand still meanwhile, call it with `asyncio.to_thread`.
@@ -188,7 +157,7 @@ class NatsServer:
         tls: TlsFiles | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.nodes: Sequence[NatsNode] = [NatsNode(folder, f"n{number}") for number in range(nodes)]
+        self._all = self.nodes = [NatsNode(folder, f"n{number}") for number in range(nodes)]
         self._token = token
         self._tls = None if tls is None else _own(folder, tls)
         self._settings = settings or {}
@@ -223,11 +192,7 @@ class NatsServer:
             others = [other for other in self.nodes if other is not node]
             node.configure(token=self._token, tls=self._tls, others=others, settings=self._settings)
 
-    def start(self) -> None:
-        """Start the nodes that do not run, on the same ports and data, and wait until JetStream answers on all."""
-        for node in self.nodes:
-            if not node.runs:
-                node.start()
+    def _wait_until_usable(self) -> None:
         self.wait_until_healthy()
 
     def wait_until_healthy(self) -> None:
@@ -252,35 +217,6 @@ class NatsServer:
             {name for name, _ in leaders}
         )
 
-    def stop(self) -> None:
-        """Shut all nodes down in good order."""
-        for node in self.nodes:
-            node.stop()
-
-    def kill(self) -> None:
-        """Kill all nodes (`kill -9`)."""
-        for node in self.nodes:
-            node.kill()
-
-    def discard(self) -> None:
-        """End all nodes, never to be started again."""
-        for node in self.nodes:
-            node.discard()
-
-    def restart(self) -> None:
-        """Stop what runs, and start all nodes on the same ports and data."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Let all nodes stand still (SIGSTOP)."""
-        for node in self.nodes:
-            node.pause()
-
-    def resume(self) -> None:
-        for node in self.nodes:
-            node.resume()
-
     def leader_of(self, stream: str) -> NatsNode:
         """The node that leads this JetStream stream; waits for an election."""
         found: list[NatsNode] = []
@@ -295,15 +231,6 @@ class NatsServer:
             return self.nodes[0]
         wait_until(is_elected)
         return found[0]
-
-    def save_data(self) -> Sequence[Path]:
-        """Copies of the data of all nodes, taken while they are stopped."""
-        return [node.save_data() for node in self.nodes]
-
-    def restore_data(self, saved: Sequence[Path]) -> None:
-        """Put such copies in the place of the data while all are stopped: the store goes back in time."""
-        for node, its_data in zip(self.nodes, saved, strict=True):
-            node.restore_data(its_data)
 
 
 def _listens(port: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 from rehydrate.testing.servers.databases import fresh_database
 from rehydrate.testing.servers.folder import ServerFolder
 from rehydrate.testing.servers.found import find_postgres
+from rehydrate.testing.servers.handles import OneServer
 from rehydrate.testing.servers.process import ServerProcess, start_on_free_port
 
 _SETTINGS: Final = {
@@ -54,7 +55,7 @@ class PostgresTemplate:
         return self._folder.copy(self._data, f"postgres-{self.version}")
 
 
-class PostgresServer:
+class PostgresServer(OneServer):
     """A server of yours alone: stop it, kill it, let it stand still, put older data below it.
 
     Each call waits until it is done. In a coroutine that is not to stand still meanwhile, call it with `asyncio.to_thread`.
@@ -92,10 +93,6 @@ class PostgresServer:
         """The database `postgres`, as the superuser."""
         return f"postgresql://postgres:{self._template.password}@127.0.0.1:{self.port}/postgres"
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def fresh_url(self) -> str:
         """A URL of a new, empty database."""
         return fresh_database(self.url)
@@ -107,14 +104,6 @@ class PostgresServer:
     def start_first(self) -> None:
         """Start it on a free port."""
         self.port = start_on_free_port(self._start, self._process)
-
-    def stop(self) -> None:
-        """Shut it down in good order; connections are closed, and what was committed is there after the start."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it with all of its processes (`kill -9`), in the middle of whatever it does."""
-        self._process.kill()
 
     def discard(self) -> None:
         """End it, never to be started again, and leave nothing of it outside of its folder."""
@@ -128,18 +117,6 @@ class PostgresServer:
             number = int(pid_file.read_text("utf-8").splitlines()[6].split()[1])
             ctypes.CDLL(None).shmctl(number, _REMOVE, None)
         self._folder.remove(self._data, self._log.parent)
-
-    def restart(self) -> None:
-        """Stop it if it runs, and start it on the same port and data."""
-        self._process.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Let all of its processes stand still (SIGSTOP): connections stay open, and nothing answers."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        self._process.resume()
 
     def save_data(self) -> Path:
         """A copy of its data, taken while it is stopped."""
@@ -179,10 +156,6 @@ class PostgresServer:
             [self._template.programs.folder / "postgres", "-D", self._data, "-p", str(port)],
             is_ready=self._is_ready,
         )
-
-    def _is_stopped(self) -> None:
-        if self._process.runs:
-            raise RuntimeError("stop the server first: a copy of data that is written to is none")
 
     def _is_ready(self) -> bool:
         try:
