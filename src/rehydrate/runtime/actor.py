@@ -303,7 +303,7 @@ class AggregateActor(Generic[S, C, E]):
         self._commit(drain, outcome)
         manager = self.blueprint.manager
         try:
-            if manager.snapshotter.is_due(self):
+            if self.blueprint.snapshot is not None and manager.snapshotter.is_due(self):
                 drain.reply_all(manager.counters)
                 manager.snapshotter.take_if_due(self)
             self.advance()
