@@ -34,7 +34,7 @@ READ = {
     "HEAD": (),
     "ENDS": (NAMES,),
     "LIST_STREAMS": ("", "account-1", "account-2", 100),
-    "LOAD_SNAPSHOT": ("account-7",),
+    "LOAD_SNAPSHOTS": (NAMES,),
     "LOAD_CHECKPOINT": ("consumer 7",),
     "LIST_CHECKPOINTS": (),
     "LOAD_VIEW": ("consumer 1", "key 7"),

@@ -7,12 +7,14 @@ import pytest
 
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import ReplayPage
-from rehydrate.store.replays import Question, Replays, answer_all
+from rehydrate.store.replays import Question, Replays
+from rehydrate.store.together import answer_all
 from rehydrate.testing.clock import settle
 
 
 def page_of(question: Question) -> ReplayPage:
-    return ReplayPage([], question.stream, "", question.after, is_last=True)
+    stream, after = question.question
+    return ReplayPage([], stream, "", after, is_last=True)
 
 
 class Reader:
@@ -24,21 +26,21 @@ class Reader:
         self.replays = Replays(self.read_on, self.read_many)
 
     async def read_on(self, question: Question) -> None:
-        self.came.append([question.stream])
+        self.came.append([question.question[0]])
         await self.may_go_on.wait()
-        if question.stream == "bad":
+        if question.question[0] == "bad":
             raise StoreUnavailableError("it is bad")
         answer_all([(question.answer, page_of(question))])
 
     async def read_many(self, questions: Sequence[Question]) -> None:
-        self.came.append([question.stream for question in questions])
+        self.came.append([question.question[0] for question in questions])
         await self.may_go_on.wait()
-        if any(question.stream == "bad" for question in questions):
+        if any(question.question[0] == "bad" for question in questions):
             raise StoreUnavailableError("one of them is bad")
         answer_all([(question.answer, page_of(question)) for question in questions])
 
     def ask(self, *streams: str) -> list[asyncio.Task[ReplayPage]]:
-        return [asyncio.create_task(self.replays.ask(stream, 7)) for stream in streams]
+        return [asyncio.create_task(self.replays.page(stream, 7)) for stream in streams]
 
 
 async def test_who_asks_in_one_turn_goes_together_and_the_next_ones_collect() -> None:

@@ -32,10 +32,12 @@ async def save_snapshot(connection: Connection, snapshot: StoredSnapshot, keep: 
     )
 
 
-async def load_snapshot(connection: Connection, stream: str) -> StoredSnapshot | None:
-    check_name(stream)
-    row = await connection.fetchrow(sql.LOAD_SNAPSHOT, stream)
-    return None if row is None else StoredSnapshot(**dict(row))
+async def load_snapshots(connection: Connection, streams: Sequence[str]) -> list[StoredSnapshot | None]:
+    """The newest of each."""
+    for stream in streams:
+        check_name(stream)
+    rows = await connection.fetch(sql.LOAD_SNAPSHOTS, json_text(streams))
+    return [None if row["stream"] is None else StoredSnapshot(**dict(row)) for row in rows]
 
 
 async def delete_snapshots(connection: Connection, stream: str) -> None:

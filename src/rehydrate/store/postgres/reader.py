@@ -26,7 +26,8 @@ from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.connection import Connection
 from rehydrate.store.postgres.failures import check_name, is_storable
 from rehydrate.store.postgres.json_text import json_text
-from rehydrate.store.replays import MAX_PAGES, Answer, Question, answer_all
+from rehydrate.store.replays import MAX_PAGES, Answer, Question
+from rehydrate.store.together import answer_all
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page ends with the event that brings its data and metadata up to this."""
@@ -60,10 +61,11 @@ async def read_stream(connection: Connection, stream: str, after: int, limit: in
 
 async def replay_on(connection: Connection, question: Question) -> None:
     """Answer with a page of a stream, without what rehydration does not need; then read on, while that is folded."""
-    answer, after, room = question.answer, question.after, MAX_PAGE_BYTES
+    stream, after = question.question
+    answer, room = question.answer, MAX_PAGE_BYTES
     try:
         for _ in range(MAX_PAGES):
-            ((page, size),) = await _replay(connection, [(question.stream, after)], MAX_PAGE_BYTES)
+            ((page, size),) = await _replay(connection, [(stream, after)], MAX_PAGE_BYTES)
             room -= size
             after += len(page.rows)
             if answer.done():
@@ -81,7 +83,7 @@ async def replay_on(connection: Connection, question: Question) -> None:
 
 async def replay_many(connection: Connection, questions: Sequence[Question]) -> None:
     """Answer with a page of each stream; together they have no more bytes than one may have."""
-    asked = [(question.stream, question.after) for question in questions]
+    asked = [question.question for question in questions]
     pages = await _replay(connection, asked, MAX_PAGE_BYTES // len(asked))
     answer_all([(question.answer, page) for question, (page, _) in zip(questions, pages, strict=True)])
 

@@ -147,9 +147,13 @@ LIST_STREAMS: Final = """
 # ---- snapshots
 
 SAVE_SNAPSHOT: Final = "CALL save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-LOAD_SNAPSHOT: Final = """
-    SELECT stream, version, position, event_id, schema, fingerprint, data, recorded_at
-    FROM snapshots WHERE stream = $1 ORDER BY version DESC LIMIT 1
+LOAD_SNAPSHOTS: Final = """
+    SELECT newest.* FROM jsonb_array_elements_text($1) WITH ORDINALITY AS asked(name, n)
+    LEFT JOIN LATERAL (
+        SELECT stream, version, position, event_id, schema, fingerprint, data, recorded_at
+        FROM snapshots WHERE stream = asked.name ORDER BY version DESC LIMIT 1
+    ) AS newest ON true
+    ORDER BY n
 """
 DELETE_SNAPSHOTS: Final = "CALL delete_snapshots($1)"
 

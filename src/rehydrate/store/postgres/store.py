@@ -42,6 +42,7 @@ from rehydrate.store.postgres.migration import check_or_migrate
 from rehydrate.store.postgres.pool import Pool
 from rehydrate.store.postgres.writer import Writer
 from rehydrate.store.replays import Question, Replays
+from rehydrate.store.together import all_at_once
 from rehydrate.store_url import StoreUrl
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class PostgresStore:
         self._replica = Pool(address, replica=True) if address.replica else self._primary
         self._ends = EndQuestions(self._ask_ends)
         self._replays = Replays(self._replay_on, self._replay_many)
+        self._snapshots = all_at_once(self._load_snapshots, most=8)
         self._watch = LogWatch(self._last_position, address.poll)
         self._hints = Hints(address, self._hint)
         self._closed: str | None = None
@@ -171,7 +173,7 @@ class PostgresStore:
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
         self._check_open()
-        return await self._replays.ask(stream, after)
+        return await self._replays.page(stream, after)
 
     async def _replay_on(self, question: Question) -> None:
         await self._primary.read(lambda connection: reader.replay_on(connection, question))
@@ -213,7 +215,11 @@ class PostgresStore:
         await self._change(lambda connection: consumers.save_snapshot(connection, snapshot, keep))
 
     async def load_snapshot(self, stream: str) -> StoredSnapshot | None:
-        return await self._read(lambda connection: consumers.load_snapshot(connection, stream))
+        self._check_open()
+        return await self._snapshots.ask(stream)
+
+    async def _load_snapshots(self, streams: Sequence[str]) -> list[StoredSnapshot | None]:
+        return await self._primary.read(lambda connection: consumers.load_snapshots(connection, streams))
 
     async def delete_snapshots(self, stream: str) -> None:
         await self._change(lambda connection: consumers.delete_snapshots(connection, stream))
@@ -284,7 +290,7 @@ class PostgresStore:
         # Who asks is answered, if the server answers soon; then his question is ended with its connection.
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await asyncio.gather(self._ends.close(), self._replays.close())
+                await asyncio.gather(self._ends.close(), self._replays.close(), self._snapshots.close())
         pools = {self._primary, self._replica}
         await asyncio.gather(
             self._hints.close(), self._close_writer(), *[pool.close(_CLOSED) for pool in pools]

@@ -17,10 +17,11 @@ from msgspec.structs import replace
 
 from rehydrate.store.event_rows import BETWEEN_DATA, EventRows
 from rehydrate.store.port import PAGE_SIZE, ReplayPage
-from rehydrate.store.replays import MAX_PAGES, Answer, Question, Replays, answer_all
+from rehydrate.store.replays import MAX_PAGES, Answer, Question, Replays
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import code_of
 from rehydrate.store.sqlite.reader import MAX_PAGE_BYTES, Readers, rows_within
+from rehydrate.store.together import answer_all
 
 _VERSIONS: Final = ",".join(map(str, range(1, PAGE_SIZE + 1)))
 """The versions of a page as they must be joined, counted from its beginning."""
@@ -55,8 +56,9 @@ class _Pages:
 
     def read(self, connection: sqlite3.Connection) -> ReplayPage | None:
         """In a thread: hand out one page after the other, and return the last one."""
-        stream, after, room = self._question.stream, self._question.after, MAX_PAGE_BYTES
-        page, size = _first(connection, self._question)
+        stream, after = self._question.question
+        page, size = _first(connection, stream, after)
+        room = MAX_PAGE_BYTES
         for _ in range(1, MAX_PAGES):
             room -= size
             if page.is_last or room <= 0:
@@ -85,7 +87,7 @@ def _first_pages(
     found: _Found = []
     events = 0
     for question in questions:
-        page, _ = _first(connection, question)
+        page, _ = _first(connection, *question.question)
         found.append((question.answer, page))
         events += len(page.rows)
         if events >= PAGE_SIZE:
@@ -94,8 +96,7 @@ def _first_pages(
     return found
 
 
-def _first(connection: sqlite3.Connection, question: Question) -> tuple[ReplayPage, int]:
-    stream, after = question.stream, question.after
+def _first(connection: sqlite3.Connection, stream: str, after: int) -> tuple[ReplayPage, int]:
     return _joined(connection, stream, after, MAX_PAGE_BYTES) or _row_by_row(connection, stream, after)
 
 

@@ -51,6 +51,7 @@ from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.replay import replays
 from rehydrate.store.sqlite.writer import Writer
+from rehydrate.store.together import all_at_once
 from rehydrate.store_url import StoreUrl
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class SqliteStore:
         self._groups = GroupCommit(self._writer.send)
         self._readers = Readers(file, readers)
         self._replays = replays(self._readers)
+        self._snapshots = all_at_once(self._load_snapshots, most=8)
         self._ends = EndQuestions(self._writer.ends)
         self._watch = LogWatch(partial(self._readers.read, reader.read_position), poll)
         self._closed: str | None = None
@@ -176,7 +178,7 @@ class SqliteStore:
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
         self._check_open()
-        return await self._replays.ask(stream, after)
+        return await self._replays.page(stream, after)
 
     async def read_all(
         self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
@@ -199,7 +201,13 @@ class SqliteStore:
         await self._change(lambda connection: consumers.save_snapshot(connection, snapshot, keep))
 
     async def load_snapshot(self, stream: str) -> StoredSnapshot | None:
-        return await self._read(lambda connection: consumers.load_snapshot(connection, stream))
+        self._check_open()
+        return await self._snapshots.ask(stream)
+
+    async def _load_snapshots(self, streams: Sequence[str]) -> list[StoredSnapshot | None]:
+        return await self._readers.read(
+            lambda connection: [consumers.load_snapshot(connection, stream) for stream in streams]
+        )
 
     async def delete_snapshots(self, stream: str) -> None:
         await self._change(lambda connection: consumers.delete_snapshots(connection, stream))
@@ -270,6 +278,7 @@ class SqliteStore:
         await self._groups.close()
         await self._ends.close()
         await self._replays.close()
+        await self._snapshots.close()
         # The connections that read go first, so that the writer's is the last one and leaves a single file behind.
         await self._writer.close(first=self._readers.close)
 
