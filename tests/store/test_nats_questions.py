@@ -70,6 +70,22 @@ async def test_while_nobody_answers_one_of_them_is_asked_again_at_a_time_and_the
     assert await asyncio.gather(*asked) == [{"name": "bank"}] * 20
 
 
+async def test_a_server_that_knows_no_leader_does_not_speak_for_the_one_that_answers_after_it(
+    connection: Connection,
+) -> None:
+    """The servers may have no leader of their own for seconds, while a JetStream stream has one, which answers."""
+    heard: list[Msg] = []
+
+    async def hear(question: Msg) -> None:
+        heard.append(question)
+        if len(heard) == 1:
+            await question.respond(b'{"error":{"code":503,"err_code":10008,"description":"none"}}')
+            await question.respond(b'{"name": "bank"}')
+
+    await connection.client.subscribe("$JS.API.ASKED", cb=hear)  # pyright: ignore[reportUnknownMemberType]
+    assert await JetStream(connection).api("ASKED") == {"name": "bank"}
+
+
 async def test_who_has_no_leader_to_ask_is_told_so_when_the_time_is_over(nats_url: str) -> None:
     connection = Connection(read_nats_address(StoreUrl(f"{nats_url}?timeout=0.5")))
     await connection.open()

@@ -229,7 +229,8 @@ class _Single:
 
     def take(self, message: Msg) -> bool:
         if _NO_LEADER in message.data[:_ERROR_WITHIN]:
-            raise NoAnswerError("the servers have no leader")
+            # A server that knows none for them all says so at once; the leader of this stream may answer all the same.
+            raise NoAnswerError("the servers have no leader", is_last=False)
         self._data = message.data
         return False
 

@@ -38,7 +38,11 @@ class Answer(Protocol):
 
 
 class NoAnswerError(Exception):
-    """What came in is none, and another copy may be answered better."""
+    """What came in is none, and another copy may be answered better; or this one, by another server."""
+
+    def __init__(self, reason: str, *, is_last: bool = True) -> None:
+        super().__init__(reason)
+        self.is_last = is_last
 
 
 class Questions:
@@ -129,7 +133,7 @@ class _Line:
                     return True
             except NoAnswerError as error:
                 question.failed = str(error)
-                return False
+                return not error.is_last
             question.outcome.set_result(answer.whole())
             self._succeeded(sent)
             return False
@@ -139,7 +143,7 @@ class _Line:
         )
 
     def _failed(self, question: _Question, failed: NotAnswered) -> None:
-        question.failed = failed.reason
+        question.failed = question.failed or failed.reason
         if self._connection.closed is not None:
             question.outcome.set_exception(StoreClosedError(self._connection.closed))
         elif not self._connection.is_connected and self._loop.time() < question.give_up:
