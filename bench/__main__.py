@@ -88,7 +88,7 @@ def _read(path: Path) -> Report:
 
 def _rows(options: Namespace) -> list[Row]:
     if options.only:
-        return [row_named(name) for name in options.only]
+        return [row_named(name) for name in dict.fromkeys(options.only)]
     if options.quick:
         return [row for row in ROWS if row.is_quick]
     return [row for row in ROWS if options.long or not row.is_long]

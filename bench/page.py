@@ -9,6 +9,7 @@ import msgspec
 
 from bench import plots
 from bench.report import markdown
+from bench.rows import ROWS
 from bench.summary import Report
 
 PROJECT: Final = Path(__file__).parent.parent
@@ -35,6 +36,13 @@ def write(report: Report, page: Path = PAGE) -> list[Path]:
     pictures: dict[str, list[str]] = {}
     for plot in drawn:
         pictures.setdefault(plot.family, []).append(f"![{plot.says}]({FOLDER}/{plot.files[0].name})")
-    section = markdown(report, pictures)
+    section = markdown(report, pictures) + _not_measured(report)
     page.write_text(f"{before}{begin}\n\n{section}\n{end}{after}", "utf-8")
     return [page, samples, *(path for plot in drawn for path in plot.files)]
+
+
+def _not_measured(report: Report) -> str:
+    """A run that was stopped, or of some rows only, does not look like one of all."""
+    measured = {row.name for row in report.rows}
+    missing = [f"`{row.name}`" for row in ROWS if row.name not in measured and not row.is_long]
+    return f"\nNot measured in this run: {', '.join(missing)}.\n" if missing else ""

@@ -136,7 +136,7 @@ def about(report: Report) -> list[str]:
         f"{machine.processor}, {machine.cores} cores, {machine.system}",
         f"{machine.python} with {machine.event_loop}, SQLite {machine.sqlite}; {packages}",
         f"fsync of 4 KiB {machine.fsync_ms:.3f} ms; load {machine.load_before:.2f} before, {report.load_after:.2f} after",
-        f"{report.repetitions} repetitions of {size.seconds:g} s, where a row says nothing else; {report.minutes:.0f} minutes",
+        f"{report.repetitions} repetition{'' if report.repetitions == 1 else 's'} of {size.seconds:g} s, where a row says nothing else; {report.minutes:.0f} minutes",
         f"{size.accounts:,} accounts of {size.events:,} events",
     ]
 

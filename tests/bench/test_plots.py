@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,9 @@ def test_the_page_gets_tables_and_plots_between_its_marks_and_keeps_the_rest(tmp
     assert "| Rehydrate : a peer | 10.00 x | 9.00 - 11.00 | >= 8 x | met |" in text
     assert "| a peer : Rehydrate | 0.10 x | 0.09 - 0.11 | >= 0.5 x | **missed** |" in text
     assert "failed: it broke" in text
+    (not_measured,) = re.findall("Not measured in this run: (.*)", text)
+    assert "`postgres-64`" in not_measured
+    assert "`memory-1`" not in not_measured
     for name in ("goals", "rates", "growth", "latency-percentiles"):
         assert f"](figures/{name}.svg)" in text
         for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
