@@ -133,7 +133,7 @@ class Runtime:
         """
         turns = self._turns
         if turns.at_once >= turns.until:
-            self._check_loop()
+            self._check_usable()
             await turns.wait()
         reply: CommandResult[E] | asyncio.Future[CommandResult[E]]
         try:
