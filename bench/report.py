@@ -131,11 +131,12 @@ def table(rows: Sequence[RowSummary], report: Report) -> str:
 def about(report: Report) -> list[str]:
     """What the figures depend on."""
     machine, size = report.machine, report.size
+    busy = "; others were working, and the figures say little" if machine.load_before > machine.cores else ""
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     return [
         f"{machine.processor}, {machine.cores} cores, {machine.system}",
         f"{machine.python} with {machine.event_loop}, SQLite {machine.sqlite}; {packages}",
-        f"fsync of 4 KiB {machine.fsync_ms:.3f} ms; load {machine.load_before:.2f} before, {report.load_after:.2f} after",
+        f"fsync of 4 KiB {machine.fsync_ms:.3f} ms; load {machine.load_before:.2f} before, {report.load_after:.2f} after{busy}",
         f"{report.repetitions} repetition{'' if report.repetitions == 1 else 's'} of {size.seconds:g} s, where a row says nothing else; {report.minutes:.0f} minutes",
         f"{size.accounts:,} accounts of {size.events:,} events",
     ]

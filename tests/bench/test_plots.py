@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bench.machine import Machine
+from bench.report import markdown
 from bench.rows.row import Contestant, Ratio, Row
 from bench.running import MeasuredRow
 from bench.sample import QUICK, Sample, Size
@@ -123,6 +124,14 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
         "rates.svg",
         "rates.png",
     }
+
+
+def test_a_busy_machine_is_told_of() -> None:
+    report = _report(RATES)
+    busy = msgspec.structs.replace(report, machine=msgspec.structs.replace(MACHINE, load_before=2.5))
+    told = "others were working, and the figures say little"
+    assert told in markdown(busy)
+    assert told not in markdown(report)
 
 
 def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
