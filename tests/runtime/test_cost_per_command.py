@@ -77,7 +77,7 @@ class Steps:
     ("url", "dispatches", "most_calls", "most_instructions"),
     [
         ("memory://", one_after_the_other, 7, 520),
-        ("memory://", at_the_same_time, 9, 580),
+        ("memory://", at_the_same_time, 10, 580),
         ("sqlite:///{}/bank.db", at_the_same_time, 28, 900),
     ],
 )
