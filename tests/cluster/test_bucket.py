@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from rehydrate import ConfigurationError
 from rehydrate.cluster.address import read_cluster_address
 from rehydrate.cluster.bucket import Bucket, Change, WrongRevisionError
 from rehydrate.cluster.table import NODE
-from rehydrate.nats.connection import Answered, Connection, NotAnsweredError
+from rehydrate.nats.connection import Answered, Connection, NotAnswered, NotAnsweredError
 from tests.cluster.cluster_nodes import node, placement, quick
 
 
@@ -88,7 +89,11 @@ def losing_the_third(call: Callable[..., None]) -> Callable[..., None]:
 
     def spoiled(subject: str, payload: bytes, answered: Answered, **options: Any) -> None:
         messages = itertools.count(1)
-        call(subject, payload, lambda message: next(messages) == 3 or answered(message), **options)
+
+        def heard(message: Msg | NotAnswered) -> bool:
+            return next(messages) == 3 or answered(message)
+
+        call(subject, payload, heard, **options)
 
     return spoiled
 

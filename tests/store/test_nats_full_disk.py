@@ -33,11 +33,12 @@ async def test_a_full_disk_loses_nothing_and_a_server_that_is_started_anew_goes_
     store = await open_store(f"{server.fresh_url()}?timeout=1")
     acked: list[str] = []
     full: StoreUnavailableError | None = None
+    new = event(data=os.urandom(100_000))
     while full is None:
-        new = event(data=os.urandom(100_000))
         try:
             await store.append("account-1", [new], expected_version=len(acked))
             acked.append(new.id)
+            new = event(data=os.urandom(100_000))
         except StoreUnavailableError as error:
             full = error
     assert (full.stored, full.retryable) == (None, True)
