@@ -93,7 +93,7 @@ class SleepingStore:
         self._awake.set()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
+        found: Any = getattr(self._store, name)
         return self._late(found) if callable(found) else found
 
     async def save_checkpoint(
@@ -105,7 +105,7 @@ class SleepingStore:
         await self._awake.wait()
         return await self._store.save_checkpoint(checkpoint, previous=previous, views=views)
 
-    def _late(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _late(self, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         async def called(*given: Any, **others: Any) -> Any:
             await self._awake.wait()
             return await call(*given, **others)

@@ -24,6 +24,7 @@ class ProjectorLaws(StoreUnderTest):
         self, store: Store
     ) -> None:
         clock = FakeClock()
+        at = 0
         for at in count(1):
             await _happen(store)
             mortal: Any = MortalStore(store, at)

@@ -120,7 +120,8 @@ class ViewLaws(StoreUnderTest):
     @law()
     async def test_large_views_of_some_keys_are_loaded(self, store: Store) -> None:
         """More of them than one answer of a server may hold."""
-        place, there = None, {}
+        place: Checkpoint | None = None
+        there: dict[str, bytes] = {}
         for n in range(20):
             there[f"key {n}"] = bytes([n]) * 1024 * 1024
             place = await _save(store, place, ViewChange(f"key {n}", there[f"key {n}"]))
