@@ -296,6 +296,35 @@ async def test_what_collected_behind_a_group_is_sent_whole_while_its_outcomes_ar
     assert len(disk.streams()[2]) == 1, "one stream of those that were told meanwhile"
 
 
+async def test_the_second_half_ends_as_the_first_does_if_the_store_could_not_be_reached() -> None:
+    """Else a repeat of the first would come behind it, and who copies a log would have stored it in another order."""
+    disk = Disk(split_from=4)
+    waiters = [disk.submit(stream) for stream in "abcd"]
+    await turn()
+    second_of_c, later = disk.submit("c"), disk.submit("e")
+    disk.groups.completed(disk.sent[-1], [StoreUnavailableError("cut", stored=None) for _ in range(2)])
+    assert disk.streams() == [["a", "b"], ["e", "c"]]
+    await turn()
+    assert [str(waiter.outcomes) for waiter in waiters] == [str(waiters[0].outcomes)] * 4
+    assert isinstance(waiters[3].outcomes[0], StoreUnavailableError)
+    disk.complete()
+    await turn()
+    assert [second_of_c.outcomes, later.outcomes] == [[Appended(1, 2)], [Appended(1, 1)]]
+    await disk.groups.close()
+
+
+async def test_the_second_half_is_sent_where_only_some_of_the_first_were_refused() -> None:
+    disk = Disk(split_from=4)
+    for stream in "abcd":
+        disk.submit(stream)
+    await turn()
+    disk.groups.completed(disk.sent[-1], [StoreUnavailableError("cut", stored=None), Appended(1, 1)])
+    assert disk.streams() == [["a", "b"], ["c", "d"]]
+    await turn()
+    disk.complete()
+    await disk.groups.close()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_split_or_not_everybody_hears_once_and_a_stream_keeps_its_order(seed: int) -> None:
     """Groups end while the outcomes of others are being delivered over several turns, some of them badly."""

@@ -24,7 +24,9 @@ group holds one append of a stream at most. All of this runs on the event loop, 
 
 With `split_from` what is the commit's work and what is the event loop's overlap, which helps where the commit is the
 work of another process: what waits is sent before the outcomes of the group before it are delivered, and of so many
-appends that wait for an idle store the first half is sent alone, so that there is something to deliver meanwhile.
+appends that wait for an idle store the first half is sent alone, so that there is something to deliver meanwhile. Where
+the store could not be reached for the first half, the second is not sent and ends alike: who submits many appends in one
+go never finds later ones stored in the place of earlier ones.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from rehydrate.errors import StoreClosedError, StoreError
+from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
+from rehydrate.store.another import another
 from rehydrate.store.port import Appended, AppendWaiter, NewEvent
 
 logger = logging.getLogger(__name__)
@@ -94,6 +97,8 @@ class GroupCommit:
         """Appends that wait for an earlier one of their stream to leave `_pending`."""
         self._alone: deque[PendingAppend] = deque()
         """Appends of a group that failed; each goes out as a group of its own."""
+        self._other_half: Group = []
+        """What waits because the group that is under way is half of what waited."""
         self._bytes = 0
         self._busy = False
         """A flush is due, a group is under way, or its outcomes are being delivered."""
@@ -129,6 +134,8 @@ class GroupCommit:
         self._under_way = False
         is_first = not self._undelivered
         self._undelivered.append(iter(zip(group, outcomes, strict=True)))
+        if self._other_half:
+            self._end_alike(outcomes)
         is_sent = self._split_from is not None and self._send_next()
         if not is_first:
             return  # The turn in which those before it are delivered has yet to come.
@@ -147,6 +154,7 @@ class GroupCommit:
             self.completed(group, [error])
         else:
             self._under_way = False
+            self._other_half = []
             self._alone.extend(group)
             self._go_on()
 
@@ -195,8 +203,10 @@ class GroupCommit:
 
     def _next_group(self) -> Group:
         limit = self._max_appends
-        if self._split_from is not None and len(self._pending) >= self._split_from and not self._undelivered:
-            # Everybody waits: send half, so that the others' turn comes while the outcomes of these are delivered.
+        everybody_waits = not self._undelivered
+        is_half = self._split_from is not None and everybody_waits and len(self._pending) >= self._split_from
+        if is_half:
+            # So that the others' turn comes while the outcomes of these are delivered.
             limit = min(limit, len(self._pending) // 2)
         if len(self._pending) <= limit and self._bytes <= self._max_bytes:
             group = list(self._pending.values())
@@ -204,9 +214,24 @@ class GroupCommit:
             self._bytes = 0
         else:
             group = self._as_much_as_fits(limit)
+        if is_half:
+            self._other_half = list(self._pending.values())
         if self._behind:
             self._bring_up(group)
         return group
+
+    def _end_alike(self, outcomes: Sequence[Outcome]) -> None:
+        """The first half of a group has ended: if the store could not be reached for it, the second half ends so, too."""
+        other_half, self._other_half = self._other_half, []
+        error = outcomes[0]
+        if not all(isinstance(outcome, StoreUnavailableError) for outcome in outcomes):
+            return
+        assert isinstance(error, StoreUnavailableError)
+        for append in other_half:
+            del self._pending[append.stream]
+            self._bytes -= append.size
+        self._bring_up(other_half)
+        self._undelivered.append(iter([(append, another(error)) for append in other_half]))
 
     def _as_much_as_fits(self, limit: int) -> Group:
         """The oldest appends within the limits; one always fits."""
