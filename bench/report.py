@@ -128,6 +128,13 @@ def table(rows: Sequence[RowSummary], report: Report) -> str:
     return "\n".join(lines)
 
 
+def _seconds(report: Report) -> str:
+    if report.seconds is None:
+        return f"{report.size.seconds:g}"
+    least, most = report.seconds
+    return f"{least:g} to {most:g}"
+
+
 def about(report: Report) -> list[str]:
     """What the figures depend on."""
     machine, size = report.machine, report.size
@@ -137,7 +144,7 @@ def about(report: Report) -> list[str]:
         f"{machine.processor}, {machine.cores} cores, {machine.system}",
         f"{machine.python} with {machine.event_loop}, SQLite {machine.sqlite}; {packages}",
         f"fsync of 4 KiB {machine.fsync_ms:.3f} ms; load {machine.load_before:.2f} before, {report.load_after:.2f} after{busy}",
-        f"{report.repetitions} repetition{'' if report.repetitions == 1 else 's'} of {size.seconds:g} s, where a row says nothing else; {report.minutes:.0f} minutes",
+        f"{report.repetitions} repetition{'' if report.repetitions == 1 else 's'} of {_seconds(report)} s, where a row says nothing else; {report.minutes:.0f} minutes",
         f"{size.accounts:,} accounts of {size.events:,} events",
     ]
 

@@ -72,6 +72,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     size: Size
     repetitions: int
     rows: list[RowSummary]
+    seconds: tuple[float, float] | None = None
+    """The least and the most of what rates were measured for, where runs that were joined differ in it."""
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -131,7 +133,8 @@ def _comparisons(row: Row, samples: Samples) -> list[Comparison]:
 def joined(reports: Sequence[Report]) -> Report:
     """Several runs on one machine as one: of a row that was measured twice, the last counts.
 
-    Raises `ValueError` where machines or sizes differ, because then the rows cannot stand in one table.
+    Raises `ValueError` where machines or sizes differ, because then the rows cannot stand in one table. For how long a rate
+    was measured may differ: its spread shows what that costs.
     """
     first = reports[0]
     for report in reports[1:]:
@@ -139,16 +142,19 @@ def joined(reports: Sequence[Report]) -> Report:
             raise ValueError(
                 "these were not measured on the same machine, with the same versions, at the same size"
             )
+    seconds = sorted({report.size.seconds for report in reports})
     rows = {row.name: row for report in reports for row in report.rows}
     order = {row.name: number for number, row in enumerate(row for rows in FAMILIES.values() for row in rows)}
     return msgspec.structs.replace(
         first,
         load_after=max(report.load_after for report in reports),
         minutes=sum(report.minutes for report in reports),
+        seconds=(seconds[0], seconds[-1]) if len(seconds) > 1 else None,
         rows=sorted(rows.values(), key=lambda row: order.get(row.name, len(order))),
     )
 
 
 def _compared(report: Report) -> tuple[object, ...]:
     machine = report.machine
-    return machine.processor, machine.cores, machine.system, machine.python, machine.packages, report.size
+    size = msgspec.structs.replace(report.size, seconds=0.0)
+    return machine.processor, machine.cores, machine.system, machine.python, machine.packages, size

@@ -238,7 +238,11 @@ def test_runs_on_one_machine_can_be_joined_and_the_last_measurement_of_a_row_cou
     sqlite, ticker = msgspec.json.decode(Path(files[2]).read_bytes(), type=Report).rows
     assert [figure.value.median for figure in sqlite.figures] == [4, 5, 6]
     assert [figure.value.median for figure in ticker.figures] == [7, 8, 9]
-    main(["--quick", "--seconds", "9", *once[1:], "--only", "ticker", "--json", files[1]])
+    main([*once, "--seconds", "9", "--only", "ticker", "--json", files[1]])
+    capsys.readouterr()
+    main(["--from", files[0], "--from", files[1]])
+    assert " to 9 s, where" in capsys.readouterr().out
+    main([*once[1:], "--only", "ticker", "--json", files[1]])
     with pytest.raises(SystemExit, match="not measured on the same machine"):
         main(["--from", files[0], "--from", files[1]])
 
