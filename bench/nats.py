@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,15 +16,21 @@ import nats
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import ServiceUnavailableError
 
 from bench.appending import bare_store_sample, new_events
 from bench.sample import Sample, Size, require
 from bench.servers import Server
 
+_T = TypeVar("_T")
+
 REPLICAS: Final = 3
 EXPECTS: Final = "Nats-Expected-Last-Subject-Sequence"
 _MOST_PER_SECOND: Final = 50_000
 _FETCH: Final = 1_000
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.1
+"""Seconds, for servers that cannot make anything yet."""
 
 
 def bare_store_rate(in_flight: int, size: Size, _: Path) -> Sample:
@@ -83,8 +89,10 @@ async def _read(url: str, size: Size) -> Sample:
         jetstream = await create(client, name, REPLICAS)
         subjects = [f"{name}.account-{number}" for number in range(messages_of(size))]
         await fill_raw(jetstream, subjects, 1)
-        consumer = await jetstream.pull_subscribe(
-            f"{name}.*", stream=f"{name}-raw", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+        consumer = await _as_soon_as_it_can(
+            lambda: jetstream.pull_subscribe(
+                f"{name}.*", stream=f"{name}-raw", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+            )
         )
         began = perf_counter()
         messages = 0
@@ -113,17 +121,28 @@ async def connect(url: str) -> Client:
 async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
     """A JetStream stream as the store has it: on so many disks."""
     jetstream: JetStreamContext = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
-    await jetstream.add_stream(  # pyright: ignore[reportUnknownMemberType]
-        StreamConfig(
-            name=f"{name}-raw",
-            subjects=[f"{name}.*"],
-            retention=RetentionPolicy.LIMITS,
-            storage=StorageType.FILE,
-            num_replicas=replicas,
-            allow_direct=True,
-        )
+    config = StreamConfig(
+        name=f"{name}-raw",
+        subjects=[f"{name}.*"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        allow_direct=True,
     )
+    await _as_soon_as_it_can(lambda: jetstream.add_stream(config))  # pyright: ignore[reportUnknownMemberType]
     return jetstream
+
+
+async def _as_soon_as_it_can(make: Callable[[], Awaitable[_T]]) -> _T:
+    """Servers that are busy with an election refuse to make anything. The clock does not run yet."""
+    until = perf_counter() + _PATIENCE
+    while True:
+        try:
+            return await make()
+        except ServiceUnavailableError:
+            if perf_counter() >= until:
+                raise
+            await asyncio.sleep(_PAUSE)
 
 
 async def fill_raw(jetstream: JetStreamContext, subjects: Sequence[str], events: int) -> dict[str, int]:
