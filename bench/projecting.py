@@ -6,9 +6,12 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Final
+
+import msgspec
 
 from bench.bank import Deposit, Deposited, Event, bank
 from bench.sample import MeasurementError, Sample, Size
@@ -198,3 +201,49 @@ async def latencies(url: str, *, rate: int, seconds: float) -> list[float]:
                     await asyncio.sleep(wait)
                 tasks.create_task(one(runtime, number))
     return sorted(found)
+
+
+def build_memory(events: int, size: Size, folder: Path) -> Sample:
+    """MiB by which the process is larger at the most while a log of so many events becomes views, than before.
+
+    Another process fills the log: what it leaves to be used again would hide what building takes. On Linux, where a
+    process may be asked for the most that it had since it was told to forget that.
+    """
+    url, whole = f"sqlite:///{folder / 'bank.db'}", msgspec.structs.replace(size, log=5 * events)
+    filling = get_context("spawn").Process(target=_fill_alone, args=(url, whole))
+    filling.start()
+    filling.join()
+    if filling.exitcode != 0:
+        raise MeasurementError(f"{url} could not be filled")
+    return asyncio.run(_build_and_weigh(url, whole))
+
+
+def _fill_alone(url: str, size: Size) -> None:
+    asyncio.run(_on(url, size, _nothing))
+
+
+async def _nothing(_: Store, size: Size, head: int) -> Sample:
+    return Sample(head, {"accounts": size.accounts})
+
+
+async def _build_and_weigh(url: str, size: Size) -> Sample:
+    store = await open_store(url)
+    try:
+        head = (await store.head()).position
+        gc.collect()
+        _forget_the_most()
+        before = _memory("VmRSS")
+        await build(store, size, head)
+        return Sample(_memory("VmHWM") - before, {"events": head})
+    finally:
+        await store.close()
+
+
+def _forget_the_most() -> None:
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def _memory(of: str) -> float:
+    """In MiB, as Linux tells it."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{of}:")) / 1024

@@ -59,6 +59,22 @@ def _transferring(name: str, measure: Measure, server: Server | None) -> Row:
     )
 
 
+def _weighing(*, less: int, more: int) -> Row:
+    """Whether what building takes grows with the log; each account has a view, and there are as many in both."""
+    few, many = f"{less:,} events", f"{more:,} events"
+    return Row(
+        name="project-memory",
+        title="Memory for building views, SQLite",
+        unit="MiB",
+        contestants=(
+            Contestant(few, partial(projecting.build_memory, less)),
+            Contestant(many, partial(projecting.build_memory, more)),
+        ),
+        ratios=(Ratio(few, many, 0.5),),
+        repetitions=1,
+    )
+
+
 _PROJECTED: Final = (
     ("SQLite", projecting.sqlite_rate, projecting.sqlite_read_rate, peer_projecting.sqlite_rate, None),
     (
@@ -74,6 +90,7 @@ _PROJECTED: Final = (
 
 ROWS: Final = (
     *(_projecting(*each) for each in _PROJECTED),
+    _weighing(less=100_000, more=1_000_000),
     _viewing("memory", projecting.memory_latency, None),
     _viewing("SQLite", projecting.sqlite_latency, None),
     _viewing("PostgreSQL", projecting.postgres_latency, Server.POSTGRES, p50=10, p99=50),
