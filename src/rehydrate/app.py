@@ -136,8 +136,9 @@ class App:
         consumers: bool,
         cluster: str | None,
     ) -> AsyncGenerator[Runtime]:
-        for given in (store, snapshots):
-            _check_is_store(given)
+        _check_is_store(store)
+        if snapshots is not None:
+            _check_is_store(snapshots)
         _check_are_limits(limits)
         async with AsyncExitStack() as stack:
             events = await open_store(store, clock=clock) if isinstance(store, str) else store
@@ -277,7 +278,11 @@ def _joined(
 
 def _check_is_store(given: object) -> None:
     """Raise `ConfigurationError` for what is neither the URL of a store nor a store, such as a path."""
-    if given is not None and not isinstance(given, str) and not hasattr(given, "save_snapshot"):
+    if given is None:
+        raise ConfigurationError(
+            "store=None is no store: give its URL, such as 'sqlite:///bank.db'; if it comes from a variable, that is not set"
+        )
+    if not isinstance(given, str) and not hasattr(given, "save_snapshot"):
         raise ConfigurationError(
             # Not its text, which may hold a password.
             f"a {type(given).__name__} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"

@@ -72,10 +72,14 @@ class UnknownAggregateError(DispatchError):
 class UnknownCommandError(DispatchError):
     """The aggregate does not take this command; nothing was stored, a retry says the same."""
 
-    def __init__(self, aggregate: str, command: str, known: tuple[str, ...]) -> None:
-        super().__init__(
-            f"{aggregate!r} takes no command {command!r} (it takes: {', '.join(known) or 'none'})"
-        )
+    def __init__(
+        self, aggregate: str, command: str, known: tuple[str, ...], *, is_class: bool = False
+    ) -> None:
+        if is_class:
+            reason = f"{aggregate!r} was given the class {command} as a command: give a value, {command}(...)"
+        else:
+            reason = f"{aggregate!r} takes no command {command!r} (it takes: {', '.join(known) or 'none'})"
+        super().__init__(reason)
         self.aggregate = aggregate
         self.command = command
         self.known = known
@@ -142,7 +146,8 @@ class DuplicateCommandError(DispatchError):
 
     def __init__(self, stream: str, command_id: str) -> None:
         super().__init__(
-            f"{stream}: command id {command_id!r} was used before with another payload; use a new id"
+            f"{stream}: command id {command_id!r} was used before with another payload; use a new id for a new "
+            "command, and repeat one with all of its fields as they were, times and ids included"
         )
         self.stream = stream
         self.command_id = command_id
@@ -264,7 +269,10 @@ class UndecodableEventError(CodecError):
     """The stored bytes of an event do not fit its class; nothing was stored. Add an upcaster."""
 
     def __init__(self, type: str, reason: str) -> None:
-        super().__init__(f"an event of type {type!r} cannot be decoded: {reason}")
+        super().__init__(
+            f"an event of type {type!r} cannot be decoded: {reason}; give a new field a default, or add an upcaster "
+            "to the codec"
+        )
         self.type = type
         self.reason = reason
 
@@ -276,10 +284,12 @@ class ProjectionError(RehydrateError):
 class ProjectionBuildingError(ProjectionError):
     """The views of this revision are not complete yet. Nothing was stored; retry when it has caught up."""
 
-    def __init__(self, projection: str, revision: int, position: int, head: int) -> None:
+    def __init__(
+        self, projection: str, revision: int, position: int, head: int, standing_still: str = ""
+    ) -> None:
         super().__init__(
             f"projection {projection!r} revision {revision} is being built: it is at position {position:,} of "
-            f"{head:,}; try again later, and see that a process runs it"
+            f"{head:,}; {standing_still or 'try again later, and see that a process runs it'}"
         )
         self.projection = projection
         self.revision = revision
@@ -290,10 +300,12 @@ class ProjectionBuildingError(ProjectionError):
 class ViewTimeoutError(ProjectionError):
     """The projection did not come to the position in time. Nothing was stored; a retry waits again."""
 
-    def __init__(self, projection: str, at_least: int, position: int, seconds: float) -> None:
+    def __init__(
+        self, projection: str, at_least: int, position: int, seconds: float, standing_still: str = ""
+    ) -> None:
         super().__init__(
             f"projection {projection!r} is at position {position:,} and did not come to {at_least:,} within "
-            f"{seconds:g} s; wait longer, or see that a process runs it"
+            f"{seconds:g} s; {standing_still or 'wait longer, or see that a process runs it'}"
         )
         self.projection = projection
         self.at_least = at_least

@@ -377,6 +377,7 @@ async def test_two_processes_take_each_event_in_once(store: Store) -> None:
         ({"initial": []}, "can be changed in place, and all instances begin with it"),
         ({"sources": []}, "sources must be a list of at least one aggregate"),
         ({"sources": account}, "sources must be a list of at least one aggregate"),
+        ({"sources": ["bank_account"]}, "'bank_account' is no Aggregate: give the Aggregate value itself"),
         ({"react": None}, "react must be a plain function"),
         ({"on_error": "stop"}, "on_error='stop' must be Stop"),
         ({"after": -1}, "after=-1 must be a position"),
@@ -396,6 +397,26 @@ def test_a_source_must_be_one_of_the_apps() -> None:
         App(aggregates=[money_transfer], processes=[copying()])
     with pytest.raises(ConfigurationError, match="processes= must be a list"):
         App(aggregates=[account], processes=copying())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "returns", "reason"),
+    [
+        ("react", None, "react gave NoneType; return a list of Send"),
+        ("react", Send(account, "b", plain.Deposit(1)), "react gave Send; return a list of Send"),
+        ("correlate", 5, "this id that correlate returned cannot be used: it is a int"),
+    ],
+)
+async def test_a_function_that_returns_something_else_is_named_with_what_to_return(
+    store: Store, function: str, returns: Any, reason: str
+) -> None:
+    def wrong(*_given: Any) -> Any:
+        return returns
+
+    async with app_with(**{function: wrong}).open(store) as bank:
+        await bank.dispatch(account, "a", plain.Deposit(1))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert reason in bank.statistics().consumers[0].reason
 
 
 async def test_a_send_that_nobody_takes_stops_the_process_manager(store: Store) -> None:

@@ -242,6 +242,10 @@ def test_times_that_are_none_are_refused() -> None:
         Send(account, "x", Deposit(1), after=timedelta(1), at=datetime.now(UTC))
     with pytest.raises(ConfigurationError, match="no time zone"):
         Send(account, "x", Deposit(1), at=datetime(2030, 1, 1))  # noqa: DTZ001 - that is the mistake
+    for wrong in ({"after": 1_800}, {"at": 1_800}):
+        times: dict[str, Any] = wrong
+        with pytest.raises(ConfigurationError, match=r"=1800\): it must be a (timedelta|datetime)"):
+            Send(account, "x", Deposit(1), **times)
     with pytest.raises(ConfigurationError, match="a name is for a timer"):
         Send(account, "x", Deposit(1), name="time-out")
 

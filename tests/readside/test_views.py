@@ -26,6 +26,7 @@ from rehydrate import (
     open_store,
 )
 from rehydrate.runtime import projector
+from rehydrate.runtime.control import pause
 from rehydrate.store.port import NewEvent, Store
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import until
@@ -214,6 +215,50 @@ async def test_while_nobody_builds_it_waiting_ends_with_how_far_it_is(
     assert (building.value.revision, building.value.position, building.value.head) == (1, 0, 1)
 
 
+async def test_who_waits_for_a_projection_that_stands_still_hears_why(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    def fold(view: int, envelope: EventEnvelope[Event]) -> int:
+        raise ZeroDivisionError
+
+    broken = projected(initial=0, evolve=fold)
+    async with App(aggregates=[account], projections=[broken]).open(store, clock=fake_clock) as bank:
+        done = await bank.dispatch(account, "ada", Deposit(5))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        for at_least in (None, done.position):
+            asked = asyncio.create_task(bank.view(broken, "ada", at_least=at_least, timeout=1))
+            await fake_clock.advance(1.1)
+            with pytest.raises(
+                ProjectionBuildingError, match=r"it is stopped: .*ZeroDivisionError; mend that"
+            ):
+                await asked
+
+
+async def test_who_waits_for_a_projection_that_is_paused_hears_of_it(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    async with app.open(store, clock=fake_clock) as bank:
+        done = await bank.dispatch(account, "ada", Deposit(5))
+        await bank.view(balances, "ada", at_least=done.position)
+        await pause(store, balances.consumer)
+        asked = asyncio.create_task(bank.view(balances, "ada", at_least=done.position + 1, timeout=5))
+        await fake_clock.advance(5.1)
+        with pytest.raises(ViewTimeoutError, match="it is paused: resume it"):
+            await asked
+
+
+def _version(envelope: EventEnvelope[Event]) -> Any:
+    return envelope.version
+
+
+async def test_a_key_that_is_no_text_stops_it_with_what_to_return(store: Store) -> None:
+    numbered = projected(key=_version)
+    async with App(aggregates=[account], projections=[numbered]).open(store) as bank:
+        await bank.dispatch(account, "ada", Deposit(5))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert "key gave int; return a str, several of them, or None" in bank.statistics().consumers[0].reason
+
+
 # ---- declarations
 
 
@@ -239,6 +284,12 @@ async def test_views_of_another_type_under_the_same_revision_are_refused(store: 
 async def test_a_projection_that_the_app_does_not_have_is_refused(bank: Runtime) -> None:
     with pytest.raises(ConfigurationError, match="is not one of this App's"):
         await bank.view(projected(), "ada")
+    name: Any = "balances"
+    for asked in (bank.view(name, "ada"), bank.views(name)):
+        with pytest.raises(
+            ConfigurationError, match="'balances' is no Projection: give the Projection value"
+        ):
+            await asked
 
 
 @pytest.mark.parametrize(
@@ -251,6 +302,7 @@ async def test_a_projection_that_the_app_does_not_have_is_refused(bank: Runtime)
         ({"evolve": 5}, "evolve must be a plain function"),
         ({"sources": []}, "sources must be a list"),
         ({"sources": account}, "sources must be a list"),
+        ({"sources": ["bank_account"]}, "'bank_account' is no Aggregate: give the Aggregate value itself"),
         ({"revision": 0}, "revision=0 must be at least 1"),
         ({"on_error": Retry()}, r"must be Stop\(\), Skip\(\) or Park\(\)"),
     ],
@@ -312,6 +364,9 @@ async def test_subscriptions_that_cannot_work_are_refused_when_they_are_asked_fo
         bank.subscribe("mail", _handler)
     with pytest.raises(ConfigurationError, match="is not one of this App's aggregates"):
         bank.subscribe("other", _handler, aggregates=[_stranger()])
+    named: Any = ["bank_account"]
+    with pytest.raises(ConfigurationError, match="'bank_account' is no Aggregate"):
+        bank.subscribe("other", _handler, aggregates=named)
     with pytest.raises(ConfigurationError, match="int is no event of bank_account"):
         bank.subscribe("other", _handler, types=[int])
     with pytest.raises(ConfigurationError, match="no consumer 'nobody' in this App"):

@@ -25,6 +25,7 @@ from rehydrate import (
     MailboxFullError,
     Rejection,
     UnknownAggregateError,
+    UnknownCommandError,
 )
 from rehydrate.testing.clock import settle
 from rehydrate.testing.faults import Hang, Refuse
@@ -61,13 +62,26 @@ def forever() -> Iterator[Added]:
         yield Added(1)
 
 
+def late() -> Iterator[Added]:
+    yield Added(1)
+    raise ZeroDivisionError
+
+
 def decide(total: int, command: Add | Misbehave) -> Iterable[Added]:
     if isinstance(command, Add):
         return [Added(command.amount)]
     wrongs: dict[str, Any] = {"mute": Mute(), "cancel": asyncio.CancelledError(), "stop": NotReally()}
     if command.how in wrongs:
         raise wrongs[command.how]
-    gifts: dict[str, Any] = {"forever": forever(), "none": None, "single": Added(1), "forgotten": [Added(-1)]}
+    gifts: dict[str, Any] = {
+        "forever": forever(),
+        "late": late(),
+        "none": None,
+        "single": Added(1),
+        "misfit": [Added("1")],  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        "unwritable": [Added(object())],  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        "forgotten": [Added(-1)],
+    }
     gift: Iterable[Added] = gifts[command.how]
     return gift
 
@@ -89,6 +103,9 @@ CRASHES = {
     "stop": "NotReally",
     "none": "decide gave NoneType; return a list of events, or yield them",
     "single": "decide gave Added; return a list of events, or yield them",
+    "misfit": "its Added cannot be stored: ValidationError: Expected `int`, got `str`",
+    "unwritable": "its Added cannot be stored: TypeError",
+    "late": "ZeroDivisionError",
     "forgotten": "evolve returned None for Added; return the next state",
 }
 
@@ -255,6 +272,22 @@ async def test_what_is_no_store_is_refused_with_what_to_give(given: Any, what: s
     with pytest.raises(ConfigurationError, match="is no store: give its URL"):
         async with bank_app.open(**stores):
             pass
+
+
+async def test_a_store_that_was_not_given_is_refused_with_where_to_look() -> None:
+    nothing: Any = None
+    with pytest.raises(ConfigurationError, match="if it comes from a variable, that is not set"):
+        async with bank_app.open(nothing):
+            pass
+
+
+async def test_a_class_where_a_command_is_due_is_refused_with_what_to_give() -> None:
+    kind: Any = Deposit
+    async with bank_app.open("memory://") as bank:
+        with pytest.raises(
+            UnknownCommandError, match=r"the class Deposit .* give a value, Deposit\(\.\.\.\)"
+        ):
+            await bank.dispatch(account, "ada", kind)
 
 
 @pytest.mark.parametrize("given", ["account", None])

@@ -347,6 +347,19 @@ def test_a_decide_or_evolve_that_changes_its_state_is_found() -> None:
     assert "evolve changed the state" in failure(lambda: given(fresh, Deposited(1)))
 
 
+def test_an_evolve_that_forgets_to_return_is_found_unless_it_says_that_none_is_a_state() -> None:
+    def forgets(account: Account, event: Event) -> Account:
+        return None  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+    def may_end(account: Account | None, event: Event) -> Account | None:
+        return None
+
+    assert "evolve returned None for Deposited(amount=1)" in failure(
+        lambda: given(with_evolve(forgets), Deposited(1))
+    )
+    given(with_evolve(may_end), Deposited(1)).then_state(cast("Any", None))
+
+
 def test_an_evolve_that_refuses_is_found() -> None:
     def refuse(state: Account, event: Event) -> Account:
         raise InsufficientFunds

@@ -114,6 +114,8 @@ def _classes(union: object) -> tuple[type, ...]:
 
 
 def _why_not_object(member: object) -> str:
+    if isinstance(member, (list, tuple)):
+        return "several classes are written as a union: Placed | Paid"
     if isinstance(member, str) or type(member).__name__ == "ForwardRef":
         return "a forward reference cannot be resolved here; write the class itself"
     if isinstance(member, type) and record_kind(member):

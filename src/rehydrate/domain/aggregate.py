@@ -98,6 +98,12 @@ class Aggregate(Generic[S, C, E]):
         return stream_name(self.name, id)
 
 
+def check_is_aggregate(owner: str, given: object) -> None:
+    """Raise `ConfigurationError` for what stands where an aggregate should, such as its name."""
+    if not isinstance(given, Aggregate):
+        raise ConfigurationError(f"{owner}: {given!r} is no Aggregate: give the Aggregate value itself")
+
+
 def check_initial(owner: str, initial: object, what: str) -> None:
     """Raise `ConfigurationError` for what all aggregates, or all views, cannot begin with."""
     if isinstance(initial, type):

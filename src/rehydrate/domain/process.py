@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from rehydrate.domain.aggregate import Aggregate, Snapshot, check_initial
+from rehydrate.domain.aggregate import Aggregate, Snapshot, check_initial, check_is_aggregate
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop, is_whole
 from rehydrate.domain.projection import Source
@@ -61,6 +61,12 @@ class Send:
         """
         if after is not None and at is not None:
             raise ConfigurationError("Send(after=, at=): a timer has one time; give one of them")
+        if after is not None and not isinstance(after, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"Send(after={after!r}): it must be a timedelta; write timedelta(seconds=...)"
+            )
+        if at is not None and not isinstance(at, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"Send(at={at!r}): it must be a datetime with its time zone")
         if at is not None and at.utcoffset() is None:
             raise ConfigurationError(f"Send(at={at!r}): it has no time zone; write datetime(..., tzinfo=UTC)")
         if name is not None and after is None and at is None:
@@ -146,6 +152,8 @@ class ProcessManager(Generic[S, E]):
                 raise self._refused(f"{role} must be a plain function")
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
+        for source in self.sources:
+            check_is_aggregate(f"process manager {self.name!r}", source)
         if self.snapshot is not None and not isinstance(self.snapshot, Snapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise self._refused(f"snapshot={self.snapshot!r} must be a Snapshot")
         if not isinstance(self.on_error, Stop | Skip | Park | Retry):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from rehydrate.domain.aggregate import Aggregate, check_initial
+from rehydrate.domain.aggregate import Aggregate, check_initial, check_is_aggregate
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import STOP, Park, Skip, Stop, is_whole
 from rehydrate.domain.subscription import check_consumer_name
@@ -69,6 +69,8 @@ class Projection(Generic[V, E]):
                 raise self._refused(f"{role} must be a plain function")
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
+        for source in self.sources:
+            check_is_aggregate(f"projection {self.name!r}", source)
         if not is_whole(self.revision, at_least=1):
             raise self._refused(f"revision={self.revision!r} must be at least 1")
         if not isinstance(self.on_error, Stop | Skip | Park):  # pyright: ignore[reportUnnecessaryIsInstance]

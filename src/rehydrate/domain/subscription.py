@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.aggregate import Aggregate, check_is_aggregate
 from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop, is_whole
 from rehydrate.domain.streams import check_id, check_stream
 from rehydrate.errors import ConfigurationError
@@ -75,6 +75,8 @@ class Subscription:
         for field in ("aggregates", "streams", "types"):
             if isinstance(getattr(self, field), (str, type, Aggregate)):
                 raise self._refused(f"{field}={getattr(self, field)!r} must be a list")
+        for aggregate in self.aggregates:
+            check_is_aggregate(f"subscription {self.name!r}", aggregate)
         for stream in self.streams:
             check_stream(stream)
         for kind in self.types:

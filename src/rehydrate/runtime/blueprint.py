@@ -68,8 +68,13 @@ class Blueprint(Generic[S, C, E]):
 
     def refuse(self, command: object) -> UnknownCommandError:
         """Why the aggregate does not take this command."""
+        # A class in place of a value is named as itself: "takes no command 'type'" says nothing.
+        name = command.__name__ if isinstance(command, type) else type(command).__name__
         return UnknownCommandError(
-            self.name, type(command).__name__, tuple(sorted(self.codecs.commands.names.values()))
+            self.name,
+            name,
+            tuple(sorted(self.codecs.commands.names.values())),
+            is_class=isinstance(command, type),
         )
 
 

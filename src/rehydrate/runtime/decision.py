@@ -39,6 +39,7 @@ def decide(
     decided: list[Any] = []
     events: list[NewEvent] = []
     given: Any = ()
+    event: Any = None
     try:
         given = users_decide(state, command)
         for event in given:
@@ -63,7 +64,7 @@ def decide(
             if size > most_bytes:
                 return AppendTooLargeError(stream, "bytes", size, most_bytes)
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the answer to this command alone
-        return _refusal(blueprint, stream, command, error, given, len(decided) == len(events))
+        return _refusal(blueprint, stream, command, error, given, event, len(decided) == len(events))
     return state, events, tuple(decided), size
 
 
@@ -89,6 +90,7 @@ def _refusal(
     command: object,
     error: BaseException,
     given: Any,
+    event: Any,
     is_of_decide: bool,  # noqa: FBT001
 ) -> Exception:
     """What a command gets whose decision ended in an error."""
@@ -102,9 +104,22 @@ def _refusal(
     reason = describe(error)
     if isinstance(error, TypeError) and is_of_decide and not hasattr(given, "__iter__"):
         reason = f"decide gave {type(given).__name__}; return a list of events, or yield them"
+    elif is_of_decide and not _can_be_stored(blueprint, event):
+        reason = f"its {type(event).__name__} cannot be stored: {reason}"
     crash = ActorCrashedError(stream, type(command).__name__, reason)
     crash.__cause__ = error
     return crash
+
+
+def _can_be_stored(blueprint: Blueprint[Any, Any, Any], event: Any) -> bool:
+    """Whether the last event that was decided, if there is one, goes through the codec: then the error is of `decide`."""
+    if type(event) not in blueprint.forms:
+        return True
+    try:
+        blueprint.decoders[blueprint.forms[type(event)][0]](blueprint.encode(event))
+    except Exception:  # noqa: BLE001 - whatever a codec raises
+        return False
+    return True
 
 
 def _raise(error: BaseException) -> None:

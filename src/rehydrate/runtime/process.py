@@ -145,7 +145,12 @@ class Process:
     ) -> Iterator[InstanceEvent]:
         event = self._event_in(record)
         number, timers = instance.sent, dict(instance.timers)
-        for reaction in self.declared.react(self._evolved(instance, event), event):
+        reactions = self.declared.react(self._evolved(instance, event), event)
+        if not isinstance(reactions, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"react gave {type(reactions).__name__}; return a list of Send(...) and Cancel(...), or yield them"
+            )
+        for reaction in reactions:
             if isinstance(reaction, Cancel):
                 yield from _cancelled(timers, reaction.name)
             elif isinstance(reaction, Send):  # pyright: ignore[reportUnnecessaryIsInstance]

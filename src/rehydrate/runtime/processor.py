@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rehydrate.codec.process import React
 from rehydrate.domain.envelope import EventEnvelope
-from rehydrate.domain.subscription import Subscription
+from rehydrate.domain.subscription import Subscription, check_key
 from rehydrate.errors import (
     CommandTimeoutError,
     DuplicateCommandError,
@@ -75,7 +75,7 @@ class Processor(Subscriber):
 
     def _key(self, envelope: EventEnvelope[Any]) -> str:
         id = self._process.declared.correlate(envelope)
-        return envelope.stream if id is None else id
+        return envelope.stream if id is None else check_key(id, "id that correlate returned")
 
     async def _take_in(self, envelope: EventEnvelope[Any]) -> None:
         id = self._process.declared.correlate(envelope)

@@ -244,6 +244,8 @@ class Projector:
             return ()
         if isinstance(keys, str):
             return (_checked(keys),)
+        if not isinstance(keys, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"key gave {type(keys).__name__}; return a str, several of them, or None")
         return tuple(dict.fromkeys(_checked(key) for key in keys))
 
     def _evolved(self, key: str, envelope: EventEnvelope[Any] | None) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -172,14 +172,26 @@ def _fold(
     blueprint: Blueprint[Any, Any, Any], stream: str, state: Any, rows: Sequence[tuple[int, str, bytes]]
 ) -> Any:
     decoders, evolve = blueprint.decoders, blueprint.evolve
-    version, type = 0, ""
+    version, type, data = 0, "", b""
     try:
         for version, type, data in rows:  # noqa: B007 - named where it fails
             state = evolve(state, decoders[type](data))
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         cause = error if type in decoders else UnknownEventError(type, tuple(sorted(decoders)))
-        raise StreamQuarantinedError(stream, version, type, describe(cause)) from cause
+        reason = describe(cause)
+        if cause is error and not _fits(decoders[type], data):
+            reason = f"{reason}; give a new field a default, or add an upcaster to the codec"
+        raise StreamQuarantinedError(stream, version, type, reason) from cause
     return state
+
+
+def _fits(decode: Callable[[bytes], Any], data: bytes) -> bool:
+    """Whether stored bytes can be decoded: then it is `evolve` that failed at them."""
+    try:
+        decode(data)
+    except Exception:  # noqa: BLE001 - whatever a codec raises
+        return False
+    return True
 
 
 class WentBackError(StoreUnavailableError):

@@ -10,6 +10,7 @@ from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.projection import RESERVED, Projection
 from rehydrate.domain.streams import plain_id
 from rehydrate.errors import ConfigurationError, CorruptStoreError, ProjectionBuildingError, ViewTimeoutError
+from rehydrate.runtime.claim import CLAIM, read_claim
 from rehydrate.runtime.consumer import Consumer
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.tenure import kept_in, sleep
@@ -74,6 +75,8 @@ class Views:
         return [(key, _decoded(projection, codec, key, data)) for key, data in found]
 
     def _codec(self, projection: Projection[Any, Any]) -> JsonValueCodec:
+        if not isinstance(projection, Projection):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"{projection!r} is no Projection: give the Projection value itself")
         known = self._projections.get(projection.name)
         if known is None or known[0] is not projection:
             listed = ", ".join(self._projections) or "none"
@@ -89,7 +92,7 @@ class Views:
             head = await self._store.head()
             if head.position:
                 position = checkpoint.position if checkpoint else 0
-                raise ProjectionBuildingError(projection.name, projection.revision, position, head.position)
+                raise await self._building(projection, position, head.position)
         elif kept.fingerprint != codec.fingerprint:
             raise ConfigurationError(
                 f"projection {projection.name!r}: the type of its views is another than the one that is stored; "
@@ -116,14 +119,26 @@ class Views:
             if left <= 0:
                 if not built:
                     head = await self._store.head()
-                    raise ProjectionBuildingError(
-                        projection.name, projection.revision, position, head.position
-                    )
-                raise ViewTimeoutError(projection.name, at_least, position, timeout)
+                    raise await self._building(projection, position, head.position)
+                standing_still = await self._why_standing_still(projection)
+                raise ViewTimeoutError(projection.name, at_least, position, timeout, standing_still)
             if consumer.progress.position < at_least:
                 await self._either(consumer, at_least, min(left, _POLL))
             elif not consumer.is_built:
                 await sleep(self._clock, min(left, _POLL))
+
+    async def _building(
+        self, projection: Projection[Any, Any], position: int, head: int
+    ) -> ProjectionBuildingError:
+        standing_still = await self._why_standing_still(projection)
+        return ProjectionBuildingError(projection.name, projection.revision, position, head, standing_still)
+
+    async def _why_standing_still(self, projection: Projection[Any, Any]) -> str:
+        """What to do about a projection that no waiting brings further; empty for one that may be run."""
+        claim = read_claim(await self._store.load_checkpoint(CLAIM + projection.consumer))
+        if claim.standing == "stopped":
+            return f"it is stopped: {claim.reason}; mend that and resume it"
+        return "it is paused: resume it" if claim.standing == "paused" else ""
 
     async def _either(self, consumer: Consumer, position: int, seconds: float) -> None:
         """Return when the projector in this process is there, or after some time."""

@@ -188,6 +188,8 @@ class _Pure(Generic[S, C, E]):
                 f"{self.name}: evolve refused {event!r} with {no!r}; what has happened cannot be refused: do it in decide"
             ) from no
         self._check_untouched("evolve", before, state)
+        if after is None and not self._codecs.none_is_a_state:
+            raise AssertionError(f"{self.name}: evolve returned None for {event!r}; return the next state")
         again = self._aggregate.evolve(before, event)
         if _is_value(after) and difference(after, again):
             raise AssertionError(
