@@ -40,6 +40,7 @@ class StoreUrl:
                 f"the URL {self.scheme}://... holds an '@' behind its host: in a password write '/' as %2F and '?' as "
                 "%3F, elsewhere write '@' as %40"
             )
+        self._check_characters(authority, path)
         credentials, _, self.host = authority.rpartition("@")
         user, _, password = credentials.partition(":")
         self.user: str | None = unquote(user) or None
@@ -50,6 +51,17 @@ class StoreUrl:
         """The URL without credentials, and without parameters but those that say which store it is."""
         self._given = self._parameters(query)
         self._known: list[str] = []
+
+    def _check_characters(self, authority: str, path: str) -> None:
+        try:
+            authority.encode()
+        except UnicodeEncodeError:
+            # Without its cause, which holds credentials. A path may be what the file system takes, and is no text.
+            raise ConfigurationError(
+                f"the URL {self.scheme}://... holds a lone surrogate before its path, which is not a character"
+            ) from None
+        if "\0" in unquote(authority + path):
+            raise ConfigurationError(f"the URL {self.scheme}://... holds U+0000, which no name can have")
 
     def _parameters(self, query: str) -> dict[str, str]:
         given: dict[str, str] = {}

@@ -239,6 +239,14 @@ def test_looking_creates_no_database(command: tuple[str, ...], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_looking_makes_no_database_of_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    ended = typed("streams", "--store", f"sqlite:///{tmp_path}/empty.db")
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "there is no database" in ended.stderr
+    assert [(each.name, each.stat().st_size) for each in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
 @pytest.mark.parametrize("server", ["postgres_url", "mongodb_url", "nats_url"])
 def test_looking_makes_nothing_on_a_server(server: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(server)

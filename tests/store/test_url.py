@@ -153,6 +153,11 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_created(
         ("sqlite:///bank.db#1", "write it as %23"),
         ("memory:///bank", "memory://NAME"),
         ("memory://?x=1", "there is no parameter 'x' (there is: none)"),
+        ("sqlite:///bank%00.db", "holds U+0000"),
+        (f"sqlite:///{'a' * 300}.db", "cannot be opened: File name too long"),
+        ("postgresql://\udcff@localhost/bank", "holds a lone surrogate"),
+        ("mongodb://\udcff/bank", "holds a lone surrogate"),
+        ("nats://[::1/bank", "'[::1' is not HOST or HOST:PORT"),
     ],
 )
 async def test_a_url_that_means_something_else_says_what_to_write(url: str, said: str) -> None:

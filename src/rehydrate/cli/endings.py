@@ -8,10 +8,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, NoReturn
-
-import typer
 
 from rehydrate.cli.target import BrokenModuleError
 from rehydrate.errors import RehydrateError
@@ -24,7 +23,10 @@ READER_GONE: Final = 141
 
 
 def perform(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> NoReturn:
-    """Run a command to its exit code; a `RehydrateError` is one sentence, or with `debug` a traceback."""
+    """Run a command to its exit code; a `RehydrateError` is one sentence, or with `debug` a traceback.
+
+    So is an `OSError`: what a store meets of them has errors of its own, and the rest is not a mistake of this program.
+    """
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         # An id may hold what the terminal's encoding lacks.
         reconfigure(errors="backslashreplace")
@@ -45,12 +47,26 @@ def perform(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> NoR
             traceback.print_exception(cause.with_traceback(_users_part(cause.__traceback__)))
         say(str(error))
         code = FAILED
-    raise typer.Exit(code)
+    except OSError as error:
+        if debug:
+            traceback.print_exception(error)
+        else:
+            say(what_the_system_says(error))
+        code = FAILED
+        abandon_stdout()
+    sys.exit(code)
 
 
 def say(sentence: str) -> None:
-    """One sentence for a person, on stderr."""
-    print(f"rehydrate: {sentence}", file=sys.stderr, flush=True)
+    """One sentence for a person, on stderr. That nobody can be told is no reason to end what is under way."""
+    with suppress(OSError):
+        print(f"rehydrate: {sentence}", file=sys.stderr, flush=True)
+
+
+def what_the_system_says(error: OSError) -> str:
+    """An error of the system as a sentence, without its number."""
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
 
 
 def abandon_stdout() -> None:

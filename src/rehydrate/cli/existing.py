@@ -25,9 +25,12 @@ async def existing_store(url: str) -> AsyncGenerator[Store, None]:
 
 
 def check_exists(url: str) -> None:
-    """Raise `ConfigurationError` if opening this store would create its file."""
+    """Raise `ConfigurationError` if opening this store would create its file, or make a database of one without a byte."""
     parsed = StoreUrl(url)
-    if parsed.scheme == "sqlite" and parsed.path and not Path(parsed.path).exists():
+    if parsed.scheme != "sqlite" or not parsed.path:
+        return
+    file = Path(parsed.path)
+    if not file.exists() or (file.is_file() and file.stat().st_size == 0):
         raise ConfigurationError(f"there is no database {parsed.path}, and looking at it must not create one")
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import re
-import sys
 from signal import Signals
 from typing import Final
 from urllib.parse import quote
@@ -45,12 +44,7 @@ async def run_node(node: Node) -> int:
 
 
 def _tell(node: Node, sentence: str) -> None:
-    """One sentence for a person. That nobody listens any more is no reason to end."""
-    try:
-        say(f"{node.name}: {sentence}")
-    except BrokenPipeError:
-        # What is buffered must not make the interpreter complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    say(f"{node.name}: {sentence}")
 
 
 async def _run(node: Node) -> None:

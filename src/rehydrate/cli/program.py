@@ -52,7 +52,7 @@ def _store_and_file(given: str, file: str | None, variable: str) -> tuple[str, s
     """The URL and the file of a call. A file that stands alone is of the store that the variable names."""
     if file is None and "://" not in given and (named := os.environ.get(variable)):
         return named, given
-    return given, file or "-"
+    return given, "-" if file is None else file
 
 
 def _check_file(file: str) -> str:
@@ -188,7 +188,9 @@ def events(
         str, typer.Argument(metavar="STREAM", help="For example bank_account-ada.", show_default=False)
     ],
     store: Store,
-    after: Annotated[int, typer.Option("--after", metavar="VERSION", min=0, help="Only later events.")] = 0,
+    after: Annotated[
+        int, typer.Option("--after", metavar="VERSION", min=0, max=2**63 - 1, help="Only later events.")
+    ] = 0,
     limit: Limit = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Wait for new events, until Ctrl-C.")

@@ -60,7 +60,8 @@ def _import(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise BrokenModuleError(name) from error
         raise _no_module(error.name, name, here) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script that ends itself when it is imported would be a command that did nothing, and all is well.
         raise BrokenModuleError(name) from error
 
 

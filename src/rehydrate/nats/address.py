@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -85,6 +86,15 @@ def _server(url: StoreUrl, text: str) -> str:
     name, colon, port = text.rpartition(":")
     if not colon or name.endswith(":") or text.endswith("]"):
         name, port = text, str(DEFAULT_PORT)
-    if not name or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+    server = f"nats://{name}:{port}"
+    if not (name and port.isascii() and port.isdigit() and 0 < int(port) < 65_536 and _can_be_split(server)):
         raise ConfigurationError(f"{url.shown}: {text!r} is not HOST or HOST:PORT")
-    return f"nats://{name}:{port}"
+    return server
+
+
+def _can_be_split(server: str) -> bool:
+    try:
+        urlsplit(server)
+    except ValueError:  # A bracket that is not closed, or is none of an IPv6 address.
+        return False
+    return True

@@ -108,9 +108,13 @@ class DatabaseFile(msgspec.Struct, frozen=True):
 
     def create(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing, at the first time: the database is created if there is none."""
-        if self.path.is_dir():
+        try:
+            is_directory, has_parent = self.path.is_dir(), self.path.parent.is_dir()
+        except OSError as error:  # The name is too long, or on the way there is what we may not enter.
+            raise ConfigurationError(f"{self.path} cannot be opened: {error.strerror}") from error
+        if is_directory:
             raise ConfigurationError(f"{self.path} is a directory, and must be a file")
-        if not self.path.parent.is_dir():
+        if not has_parent:
             raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
         return self._open("rwc")
 
