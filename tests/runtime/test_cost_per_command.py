@@ -96,6 +96,24 @@ async def test_calls_and_instructions(
     assert steps.instructions / COMMANDS <= most_instructions, steps.calls
 
 
+async def test_what_a_command_in_flight_gives_the_garbage_collector_to_look_at(tmp_path: Path) -> None:
+    async with app.open(f"sqlite:///{tmp_path}/bank.db", clock=FakeClock()) as bank:
+        await at_the_same_time(bank)
+        gc.collect()
+        gc.disable()
+        try:
+            before = gc.get_count()[0]
+            replies = [
+                bank.dispatch_nowait(account, f"client-{number}", Deposit(1)) for number in range(COMMANDS)
+            ]
+            objects = (gc.get_count()[0] - before) / COMMANDS
+        finally:
+            gc.enable()
+        await asyncio.gather(*replies)
+    # The command, its event, their state; the future; three lists of one and a tuple.
+    assert objects <= 8.5
+
+
 async def test_memory_that_a_command_leaves_behind_and_uses_meanwhile() -> None:
     async with app.open("memory://", clock=FakeClock()) as bank:
         await one_after_the_other(bank)

@@ -1,4 +1,8 @@
-"""What waits for an actor, and what becomes of it: the records that pass through a mailbox."""
+"""What waits for an actor, and what becomes of it: the records that pass through a mailbox.
+
+The garbage collector does not look at them: with a thousand commands in flight it would at most of what there is. So
+none of them may be in a cycle once its command is answered, which `tests/runtime/test_what_is_kept.py` watches.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class StateQuery:
 STATE_QUERY = StateQuery()
 
 
-class Pending(msgspec.Struct):
+class Pending(msgspec.Struct, gc=False):
     """A command from `dispatch` to its reply."""
 
     command: Any
@@ -64,7 +68,7 @@ class Pending(msgspec.Struct):
         self.searched = False
 
 
-class Answer(msgspec.Struct):
+class Answer(msgspec.Struct, gc=False):
     """What a command gets once its drain is settled."""
 
     pending: Pending
@@ -75,7 +79,7 @@ class Answer(msgspec.Struct):
     """For a `StateQuery`."""
 
 
-class Drain(msgspec.Struct, eq=False):
+class Drain(msgspec.Struct, eq=False, gc=False):
     """Commands of one actor decided together, each against the state that the one before it left."""
 
     state: Any

@@ -378,6 +378,8 @@ class AggregateManager:
             self._forget(actor)
         self._busy.clear()
         self._waiting_for_permit.clear()
+        # Its traceback may lead back to the actors, over records that no collector looks at.
+        self.held = None
         for task in list(self._tasks):
             task.cancel()
         for timer in (self._deadline_sweep, self._idle_sweep):

@@ -180,7 +180,11 @@ class Runtime:
         if reply.done():
             # Awaiting it will not suspend.
             turns.completed()
-        return await reply
+        try:
+            return await reply
+        finally:
+            # It has its error, and the error has this frame: only a collector would find them.
+            del reply
 
     def dispatch_nowait(
         self,
@@ -243,7 +247,10 @@ class Runtime:
         future = cast("asyncio.Future[S]", reply)
         if future.done():
             self._turns.completed()
-        return await future
+        try:
+            return await future
+        finally:
+            del future, reply  # As in `dispatch`.
 
     async def events(
         self, aggregate: Aggregate[S, C, E], id: str, *, after: int = 0, limit: int | None = None

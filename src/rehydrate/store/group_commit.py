@@ -52,7 +52,7 @@ MAX_TURN: Final = 0.001
 """Seconds for which outcomes are delivered in one go; then everybody else has a turn."""
 
 
-class PendingAppend(msgspec.Struct, eq=False):
+class PendingAppend(msgspec.Struct, eq=False, gc=False):
     """An append that waits for its outcome."""
 
     stream: str
