@@ -192,6 +192,41 @@ async def test_what_is_parked_is_listed_replayed_and_dropped(
     assert (ended.code, ended.stderr) == (0, "rehydrate: mail: 2 events were handled, 0 are parked still\n")
 
 
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person looks at stdout, on a terminal of 80 columns."""
+
+    def is_not_json(json: bool) -> bool:
+        return not json
+
+    monkeypatch.setattr("rehydrate.cli.projections.wants_table", is_not_json)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.mark.usefixtures("on_terminal")
+async def test_a_person_sees_why_a_consumer_stands_still_however_narrow_the_terminal_is(url: str) -> None:
+    wrong = "the money of this account is gone, " * 4
+
+    async def explode(envelope: EventEnvelope[Event]) -> None:
+        raise RuntimeError(wrong)
+
+    exploding = App(aggregates=[account], subscriptions=[Subscription(name="mail", handler=explode)])
+    async with exploding.open(url) as bank:
+        await until(lambda: state(bank) == "stopped")
+    heading, row, *note = (await _typed("subscriptions", "--store", url)).stdout.splitlines()
+    assert heading.split() == ["name", "position", "behind", "seconds", "rate/s", "state", "parked"]
+    assert len(heading) <= 80
+    assert row.split()[0] == "mail"
+    assert wrong.strip() in " ".join(note)
+
+
+@pytest.mark.usefixtures("on_terminal")
+async def test_a_person_sees_why_an_event_is_parked(with_parked: str) -> None:
+    shown = (await _typed("subscriptions", "parked", "mail", "--store", with_parked)).stdout.splitlines()
+    assert shown[0].split() == ["position", "stream", "version", "type", "key"]
+    assert [line.strip() for line in shown[2::2]] == ["RuntimeError: cannot", "behind another"]
+
+
 async def test_what_is_parked_is_dropped(with_parked: str) -> None:
     url = with_parked
     key = ("--key", "bank_account-ada")

@@ -114,7 +114,7 @@ def test_following_ends_at_the_limit(store: str) -> None:
 def test_a_stream_without_events_is_said_to_have_none(store: str) -> None:
     ended = typed("events", "bank_account-zoe", "--store", store)
     assert (ended.code, ended.stdout) == (0, "")
-    assert "has no events of 'bank_account-zoe'" in ended.stderr
+    assert "has no events of 'bank_account-zoe'; `rehydrate streams` lists the streams" in ended.stderr
 
 
 @pytest.mark.usefixtures("on_terminal")
@@ -122,7 +122,7 @@ def test_a_person_sees_a_table_of_events(store: str) -> None:
     heading, first, second = typed("events", "bank_account-ada", "--store", store).stdout.splitlines()
     assert heading.split() == ["version", "position", "recorded", "at", "(UTC)", "type", "data"]
     assert first.split()[0] == "1"
-    assert second.endswith('Withdrawn           {"amount":10}')
+    assert second.endswith('Withdrawn            {"amount":10}')
 
 
 @pytest.mark.usefixtures("on_terminal")

@@ -12,7 +12,7 @@ import msgspec
 from rehydrate.app import App
 from rehydrate.cli.endings import say
 from rehydrate.cli.existing import existing_store
-from rehydrate.cli.table import Column, RowWriter, write_json
+from rehydrate.cli.table import write_json, write_table
 from rehydrate.clock import SystemClock
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.control import ConsumerStatus, consumers_of, pause, remove, reset, resume
@@ -22,26 +22,9 @@ from rehydrate.runtime.tenure import kept_in
 from rehydrate.runtime.timers import count_pending
 from rehydrate.store.port import Store
 
-_COLUMNS: Final = (
-    Column("name", 24),
-    Column("revision", 8, is_number=True),
-    Column("position", 12, is_number=True),
-    Column("behind", 10, is_number=True),
-    Column("seconds", 8, is_number=True),
-    Column("rate/s", 8, is_number=True),
-    Column("state", 9),
-    Column("parked", 7, is_number=True),
-    Column("reason", 0),
-)
-_PROCESS_COLUMNS: Final = (*_COLUMNS[:-1], Column("pending", 8, is_number=True), _COLUMNS[-1])
-_PARKED_COLUMNS: Final = (
-    Column("position", 12, is_number=True),
-    Column("stream", 32),
-    Column("version", 8, is_number=True),
-    Column("type", 20),
-    Column("key", 20),
-    Column("reason", 0),
-)
+_TITLES: Final = ("name", "revision", "position", "behind", "seconds", "rate/s", "state", "parked", "pending")
+_PARKED_TITLES: Final = ("position", "stream", "version", "type", "key")
+_TEXTS: Final = frozenset({"name", "state", "stream", "type", "key"})
 _LOOK: Final = 0.5
 """Seconds between two looks at how far a projection is built."""
 
@@ -69,14 +52,11 @@ async def show_consumers(url: str, *, kind: str, as_table: bool) -> int:
         }
     if not as_table:
         write_json([_as_json(status, pending) for status in found])
-    elif kind == "processes":
-        rows = RowWriter(_PROCESS_COLUMNS)
-        for status in found:
-            rows.write([*_row(status)[:-1], f"{pending[status.name]:,}", status.reason])
-    else:
-        rows = RowWriter(_COLUMNS)
-        for status in found:
-            rows.write(_row(status))
+    elif found:
+        cells = [_cells(status, pending) for status in found]
+        shown = [title for title in _TITLES if title in cells[0]]
+        rows = [[row[title] for title in shown] for row in cells]
+        write_table(shown, rows, [status.reason for status in found], texts=_TEXTS)
     if not found:
         say(f"{store.url} has no {'process managers' if kind == 'processes' else kind}")
     return 0
@@ -88,18 +68,22 @@ def _as_json(status: ConsumerStatus, pending: dict[str, int]) -> bytes:
     return msgspec.json.encode({**msgspec.structs.asdict(status), "pending": pending[status.name]})
 
 
-def _row(status: ConsumerStatus) -> list[str]:
-    return [
-        status.name,
-        "" if status.revision is None else str(status.revision),
-        f"{status.position:,}",
-        f"{status.behind:,}",
-        f"{status.seconds:,.1f}",
-        f"{status.rate:,.0f}",
-        status.state,
-        f"{status.parked:,}",
-        status.reason,
-    ]
+def _cells(status: ConsumerStatus, pending: dict[str, int]) -> dict[str, str]:
+    """What a row shows, by title: only projections have a revision, only process managers have timers."""
+    cells = {
+        "name": status.name,
+        "position": f"{status.position:,}",
+        "behind": f"{status.behind:,}",
+        "seconds": f"{status.seconds:,.1f}",
+        "rate/s": f"{status.rate:,.0f}",
+        "state": status.state,
+        "parked": f"{status.parked:,}",
+    }
+    if status.revision is not None:
+        cells["revision"] = str(status.revision)
+    if status.name in pending:
+        cells["pending"] = f"{pending[status.name]:,}"
+    return cells
 
 
 async def steer(url: str, name: str, action: str) -> int:
@@ -126,19 +110,10 @@ async def show_parked(url: str, name: str, *, as_table: bool) -> int:
         parked = await list_parked(store, consumer)
     if not as_table:
         write_json([msgspec.json.encode(one) for one in parked])
-    else:
-        rows = RowWriter(_PARKED_COLUMNS)
-        for one in parked:
-            rows.write(
-                [
-                    f"{one.position:,}",
-                    one.stream,
-                    f"{one.version:,}",
-                    one.type,
-                    one.key,
-                    one.reason or "behind another",
-                ]
-            )
+    elif parked:
+        rows = [[f"{one.position:,}", one.stream, f"{one.version:,}", one.type, one.key] for one in parked]
+        notes = [one.reason or "behind another" for one in parked]
+        write_table(_PARKED_TITLES, rows, notes, texts=_TEXTS)
     if not parked:
         say(f"{consumer} has nothing parked")
     return 0

@@ -20,7 +20,7 @@ _COLUMNS: Final = (
     Column("version", 7, is_number=True),
     Column("position", 9, is_number=True),
     Column("recorded at (UTC)", 19),
-    Column("type", 18),
+    Column("type", 19),
     Column("data", 0),
 )
 
@@ -63,7 +63,11 @@ async def show_events(url: str, selection: Selection, *, as_table: bool) -> int:
         if not shown:
             say(
                 f"{store.url} has no events of {selection.stream!r}"
-                + (f" after {selection.after}" if selection.after else "")
+                + (
+                    f" after {selection.after}"
+                    if selection.after
+                    else "; `rehydrate streams` lists the streams, each named AGGREGATE-ID"
+                )
             )
     return 0
 

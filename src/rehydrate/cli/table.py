@@ -35,6 +35,10 @@ class RowWriter:
             self._console.print(Text(self._line([column.title for column in self._columns]), style="bold"))
         self._console.print(Text(self._line(cells)))
 
+    def write_note(self, text: str) -> None:
+        """What is to be said of the row above, however long it is."""
+        self._console.print(Text(f"  {visible(text)}"))
+
     def _line(self, cells: Sequence[str]) -> str:
         parts: list[str] = []
         used = 0
@@ -47,6 +51,24 @@ class RowWriter:
             parts.append(text)
             used += len(text) + 2
         return "  ".join(parts).rstrip()
+
+
+def write_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], *, texts: frozenset[str]
+) -> None:
+    """Rows that are all there: columns as wide as what they hold, and under a row what is to be said of it, uncut.
+
+    `texts` are the columns that are no numbers.
+    """
+    columns = [
+        Column(column[0], max(len(visible(cell)) for cell in column), is_number=column[0] not in texts)
+        for column in zip(titles, *rows, strict=True)
+    ]
+    writer = RowWriter(columns)
+    for row, note in zip(rows, notes, strict=True):
+        writer.write(row)
+        if note:
+            writer.write_note(note)
 
 
 def wants_table(json: bool) -> bool:
