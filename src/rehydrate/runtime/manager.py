@@ -10,7 +10,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from rehydrate.clock import Clock, NewId, Timer, unique_ids
@@ -314,15 +315,19 @@ class AggregateManager:
 
     # --------------------------------------------------------------- tasks
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something in the background that belongs to this runtime, and ends with it."""
+    def spawn(self, work: Coroutine[Any, Any, None], if_cut_off: Callable[[], None]) -> None:
+        """Run something in the background that belongs to this runtime, and ends with it.
+
+        `if_cut_off` is called where it does not come to its end: who ends all tasks of a loop ends some of them before
+        their first step, and what they say themselves in an `except` or a `finally` is never heard.
+        """
         task = self.loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._task_done)
+        task.add_done_callback(partial(self._task_done, if_cut_off))
 
     def read_for(self, actor: Actor, work: Coroutine[Any, Any, None]) -> None:
         """Run a part of an actor's recovery; whatever goes wrong reaches those who wait for the actor."""
-        self.spawn(self._within_budget(actor, work))
+        self.spawn(self._within_budget(actor, work), partial(self._reading_cut_off, actor, work))
 
     async def _within_budget(self, actor: Actor, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -330,10 +335,19 @@ class AggregateManager:
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             actor.recovery_failed(as_rehydrate_error(error))
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
+    def _reading_cut_off(self, actor: Actor, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+        self._recovering.discard(actor)
+        actor.recovery_failed(StoreUnavailableError(f"{actor.stream}: its reading was cut off; try again"))
+        self._give_permit()
+
+    def _task_done(self, if_cut_off: Callable[[], None], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if_cut_off()
+        elif (error := task.exception()) is not None:
             _log.error("a background task failed; this is a bug in Rehydrate", exc_info=error)
+            if_cut_off()
         self._finish_closing()
 
     # --------------------------------------------------------------- close

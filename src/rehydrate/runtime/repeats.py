@@ -7,6 +7,7 @@ stream's own tail, and kept up to date from there on.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rehydrate.domain.envelope import CommandResult
@@ -66,7 +67,7 @@ def is_repeat(actor: AggregateActor[Any, Any, Any], drain: Drain, pending: Pendi
         )
     else:
         manager.repeats += 1
-        manager.spawn(_answer(actor, pending, seen))
+        manager.spawn(_answer(actor, pending, seen), partial(_cut_off, actor, pending))
     return True
 
 
@@ -112,8 +113,13 @@ async def _answer(actor: AggregateActor[Any, Any, Any], pending: Pending, seen: 
             manager.counters.count(None)
         reply(pending, CommandResult(events[-1].version, events[-1].position, decoded))
     finally:
-        manager.repeats -= 1
         deadline.cancel()
+    manager.repeats -= 1
+
+
+def _cut_off(actor: AggregateActor[Any, Any, Any], pending: Pending) -> None:
+    actor.blueprint.manager.repeats -= 1
+    actor.fail(pending, OutcomeUnknownError(actor.stream, pending.command_id))
 
 
 async def _recall(store: Store, stream: str, command_id: str, seen: Seen) -> list[StoredEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rehydrate.codec.difference import difference
@@ -59,7 +60,7 @@ class Snapshotter:
             actor.saving = False
         else:
             self._under_way += 1
-            self._manager.spawn(self._save(actor, snapshot))
+            self._manager.spawn(self._save(actor, snapshot), partial(self._ended, actor))
 
     def _encode(self, actor: AggregateActor[Any, Any, Any]) -> StoredSnapshot | None:
         policy, codec = actor.blueprint.snapshot, actor.blueprint.codecs.state
@@ -105,6 +106,8 @@ class Snapshotter:
             )
         else:
             self._manager.counters.snapshots += 1
-        finally:
-            self._under_way -= 1
-            actor.saving = False
+        self._ended(actor)
+
+    def _ended(self, actor: AggregateActor[Any, Any, Any]) -> None:
+        self._under_way -= 1
+        actor.saving = False
