@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -20,6 +21,8 @@ from bench.rows import ROWS, Row
 from bench.running import row_named, run_rows
 from bench.sample import FULL, LONG, QUICK, Size
 from bench.summary import Report, RowSummary, joined, summarize
+
+_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,19 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         refuse_what_would_fail_at_the_end(options)
-        report = joined([_read(path) for path in options.earlier]) if options.earlier else _measured(options)
+        if options.earlier:
+            report, is_whole = joined([_read(path) for path in options.earlier]), True
+        else:
+            report, is_whole = _measured(options)
     except (ValueError, OSError) as error:
         sys.exit(f"python -m bench: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     show(report, Console())
     for path in _written(report, options):
         print(path, file=sys.stderr)
     if failures := [row for row in report.rows if row.failure]:
         sys.exit(f"python -m bench: {len(failures)} of {len(report.rows)} rows failed: {failures[0].failure}")
+    if not is_whole:
+        sys.exit(_INTERRUPTED)
 
 
-def _measured(options: Namespace) -> Report:
+def _measured(options: Namespace) -> tuple[Report, bool]:
+    """What was measured, and whether that is all: nobody stopped it."""
     rows = _rows(options)
     size = _size(options)
     repetitions = options.repetitions or (2 if options.quick else 5 if options.long else 3)
@@ -76,7 +85,8 @@ def _measured(options: Namespace) -> Report:
             _progress(f"stopped after {len(done)} of {len(rows)} rows")
             if not done:
                 raise
-    return report()
+            return report(), False
+    return report(), True
 
 
 def _read(path: Path) -> Report:

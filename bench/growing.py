@@ -17,7 +17,7 @@ from typing import Final
 from bench.bank import Bank, bank
 from bench.places import Place
 from bench.preloading import AMOUNT, preload, stored_events, wake
-from bench.sample import Sample, Size, require
+from bench.sample import Fact, Sample, Size, require
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.runtime import Runtime
 
@@ -29,7 +29,7 @@ _ROUND: Final = 10_000
 
 def over_events(place: Place, events: int, size: Size, folder: Path) -> Sample:
     """In a store that holds so many events, in 1,000 streams; it is made anew when as many have been added."""
-    events = min(events, size.most)
+    wanted, events = events, min(events, size.most)
     streams = min(_STREAMS, size.accounts, events)
     most = max(_ROUND, events)
     commands, seconds, rounds = 0, 0.0, 0
@@ -37,15 +37,22 @@ def over_events(place: Place, events: int, size: Size, folder: Path) -> Sample:
         with place.url(folder) as url:
             added, took = asyncio.run(_round(url, streams, events // streams, most, size.seconds - seconds))
         commands, seconds, rounds = commands + added, seconds + took, rounds + 1
-    return Sample(commands / seconds, {"commands": commands, "seconds": seconds, "stores": rounds})
+    facts: dict[str, Fact] = {"commands": commands, "seconds": seconds, "stores": rounds}
+    return Sample(commands / seconds, facts | _cut(events, wanted))
+
+
+def _cut(there: int, wanted: int) -> dict[str, Fact]:
+    """What a small run has to say: its store is not as large as the name of the contestant."""
+    return {} if there == wanted else {"cut to": there}
 
 
 def over_streams(place: Place, streams: int, size: Size, folder: Path) -> Sample:
     """In a store of so many streams, which begin with one event each."""
-    streams = min(streams, size.live)
+    wanted, streams = streams, min(streams, size.live)
     with place.url(folder) as url:
         commands, seconds = asyncio.run(_round(url, streams, 0, math.inf, size.seconds))
-    return Sample(commands / seconds, {"commands": commands, "seconds": seconds, "streams": streams})
+    facts: dict[str, Fact] = {"commands": commands, "seconds": seconds, "streams": streams}
+    return Sample(commands / seconds, facts | _cut(streams, wanted))
 
 
 async def _round(url: str, streams: int, events: int, most: float, seconds: float) -> tuple[int, float]:

@@ -59,7 +59,7 @@ def _latencies(axes: Axes, row: RowSummary) -> None:
         for value, marker in zip(values, _PERCENTILES.values(), strict=True):
             axes.plot([value], [y], marker=marker, color=colour, markersize=5)
         says = " / ".join(f"{value:.3g}" for value in values)
-        drawing.beside(axes, says, (values[-1], y), color=drawing.QUIET)
+        drawing.beside(axes, says, (max(values[-1], each.at_most or 0.0), y), color=drawing.QUIET)
         if each.at_most is not None:
             axes.plot(
                 [each.at_most] * 2, [y - 0.4, y + 0.4], color=drawing.MISSED, linestyle="--", linewidth=1

@@ -74,6 +74,8 @@ def refuse_what_would_fail_at_the_end(options: argparse.Namespace) -> None:
     for path in (options.json, options.markdown):
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise ValueError(f"{path} cannot be written: there is no such folder, or it is one itself")
+    if options.plots is not None and options.plots.exists() and not options.plots.is_dir():
+        raise ValueError(f"{options.plots} is no folder, and plots are to lie in it")
     if options.folder is not None and not options.folder.is_dir():
         raise ValueError(f"{options.folder} is no folder, and databases are to lie in it")
     if (options.plots is not None or options.docs) and find_spec("matplotlib") is None:
@@ -94,7 +96,7 @@ def _name_of(rows: Sequence[Row]) -> Callable[[str], str]:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of repetitions")
     return int(text)
 

@@ -20,7 +20,7 @@ from psycopg.sql import SQL
 
 from bench.peer_bank import Bank
 from bench.peer_rates import FASTEST, postgres_settings, sqlite_settings
-from bench.sample import MeasurementError, Sample, Size
+from bench.sample import Sample, Size, require
 from bench.servers import Server
 
 _PAGE: Final = 1_000
@@ -29,6 +29,8 @@ _ADD: Final = (
     "INSERT INTO balances VALUES ({0}, {0}, 1) ON CONFLICT (id) DO UPDATE "
     "SET amount = balances.amount + {0}, changes = balances.changes + 1"
 )
+_WHAT: Final = "the views of eventsourcing"
+_CHANGES: Final = "SELECT sum(changes) AS changes FROM balances"
 
 
 class _PostgresBalances(PostgresTrackingRecorder):
@@ -41,6 +43,11 @@ class _PostgresBalances(PostgresTrackingRecorder):
             cursor.execute(_ADD.format("%s"), (id, amount, amount), prepare=True)
             self._insert_tracking(cursor, tracking)
 
+    def changes(self) -> int:
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute(_CHANGES)
+            return sum(int(row["changes"]) for row in cursor.fetchall())
+
 
 class _SqliteBalances(SQLiteTrackingRecorder):
     def construct_create_table_statements(self) -> list[str]:
@@ -50,6 +57,11 @@ class _SqliteBalances(SQLiteTrackingRecorder):
         with self.datastore.transaction(commit=True) as cursor:
             cursor.execute(_ADD.format("?"), (id, amount, amount))
             self._insert_tracking(cursor, tracking)
+
+    def changes(self) -> int:
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute(_CHANGES)
+            return int(cursor.fetchone()["changes"])
 
 
 class _Balances(Projection[Any]):
@@ -80,6 +92,7 @@ def postgres_rate(size: Size, _: Path) -> Sample:
             ) as runner:
                 runner.wait(last, timeout=600)
                 seconds = perf_counter() - began
+                require(stored=runner.projection.view.changes(), expected=events, what=_WHAT)
             return Sample(events / seconds, {"events": events, "seconds": seconds})
 
 
@@ -99,6 +112,6 @@ def sqlite_rate(size: Size, folder: Path) -> Sample:
                 done += 1
             after = page[-1].id
         seconds = perf_counter() - began
-        if done != events:
-            raise MeasurementError(f"eventsourcing projected {done} of {events} events")
+        require(stored=done, expected=events, what=_WHAT)
+        require(stored=view.changes(), expected=events, what=_WHAT)
         return Sample(events / seconds, {"events": events, "seconds": seconds})

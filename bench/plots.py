@@ -116,7 +116,7 @@ def _curves(axes: Axes, row: RowSummary) -> None:
             at, [value.median for _, value in points], color=colour, marker="o", markersize=4, label=name
         )
     if len(names) > 1:
-        axes.legend(loc="lower left", ncols=len(names), fontsize=8)
+        axes.legend(loc="best", fontsize=8)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -154,6 +154,8 @@ async def read(store: Store, size: Size, head: int) -> Sample:
             events += len(page.events)
             after = page.position
         seconds += perf_counter() - began
+        if events % (each := events_each(size) * size.accounts) or not events:
+            raise MeasurementError(f"{store.url}: read {events} events, and there are {each}")
     return Sample(events / seconds, {"events": events, "seconds": seconds})
 
 

@@ -23,6 +23,7 @@ _SHOWN: Final = (
     "longest met, ms",
     "aggregates",
     "the user's state",
+    "cut to",
 )
 """Of the facts; the others are in the JSON only."""
 _NAMES: Final = 50
@@ -96,16 +97,15 @@ def by_family(report: Report) -> dict[str, list[RowSummary]]:
 
 def goals(report: Report) -> str:
     """Everything that was aimed at, on one screen, the missed ones among the others."""
-    aims = [
-        (row, line)
-        for row in report.rows
-        for line in _lines(row)
-        if line.goal  # A row that failed has no lines, and says so in its own table.
-    ]
+    aims = [(row, line) for row in report.rows for line in _lines(row) if line.goal]
+    failed = [row for row in report.rows if row.failure]
     missed = sum(line.verdict == "missed" for _, line in aims)
     met = len(aims) - missed
+    none_of = (
+        f" {len(failed)} row{'' if len(failed) == 1 else 's'} failed, and met nothing." if failed else ""
+    )
     lines = [
-        f"{met} of {len(aims)} were met, {missed} {'was' if missed == 1 else 'were'} missed.",
+        f"{met} of {len(aims)} were met, {missed} {'was' if missed == 1 else 'were'} missed.{none_of}",
         "",
         "| | | median | least - most | goal | |",
         "|---|---|--:|--:|--:|---|",
@@ -114,6 +114,7 @@ def goals(report: Report) -> str:
         f"| {row.title} | {line.name} | {line.median} | {line.spread} | {line.goal} | {_loud(line.verdict)} |"
         for row, line in aims
     ]
+    lines += [f"| {row.title} | failed: {row.failure} | | | | **failed** |" for row in failed]
     return "\n".join(lines)
 
 

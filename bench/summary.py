@@ -30,7 +30,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     value: Spread
     at_most: float | None
     is_met: bool | None
-    """None where nothing was aimed at."""
+    """None where nothing was aimed at; never where a repetition failed."""
     facts: dict[str, Fact]
     """Of the repetition in the middle."""
     samples: list[Sample]
@@ -92,12 +92,16 @@ def summarize(measured: MeasuredRow) -> RowSummary:
         axis=row.axis,
         failure=measured.failure,
         repetitions=min(map(len, samples.values()), default=0),
-        figures=[_figure(row, each, samples[each.name]) for each in row.contestants if each.name in samples],
-        comparisons=_comparisons(row, samples) if samples else [],
+        figures=[
+            _figure(row, each, samples[each.name], has_failed=bool(measured.failure))
+            for each in row.contestants
+            if each.name in samples
+        ],
+        comparisons=_comparisons(row, samples, has_failed=bool(measured.failure)) if samples else [],
     )
 
 
-def _figure(row: Row, contestant: Contestant, samples: list[Sample]) -> Figure:
+def _figure(row: Row, contestant: Contestant, samples: list[Sample], *, has_failed: bool) -> Figure:
     value = spread([sample.value for sample in samples])
     limit = row.at_most.get(contestant.name)
     middle = sorted(samples, key=lambda sample: sample.value)[len(samples) // 2]
@@ -107,13 +111,13 @@ def _figure(row: Row, contestant: Contestant, samples: list[Sample]) -> Figure:
         curve=contestant.curve,
         value=value,
         at_most=limit,
-        is_met=None if limit is None else value.median <= limit,
+        is_met=None if limit is None else value.median <= limit and not has_failed,
         facts=middle.facts,
         samples=samples,
     )
 
 
-def _comparisons(row: Row, samples: Samples) -> list[Comparison]:
+def _comparisons(row: Row, samples: Samples, *, has_failed: bool) -> list[Comparison]:
     comparisons: list[Comparison] = []
     for ratio in row.ratios:
         pairs = zip(samples[ratio.of], samples[ratio.to], strict=True)
@@ -124,7 +128,7 @@ def _comparisons(row: Row, samples: Samples) -> list[Comparison]:
                 to=ratio.to,
                 value=value,
                 goal=ratio.goal,
-                is_met=None if ratio.goal is None else value.median >= ratio.goal,
+                is_met=None if ratio.goal is None else value.median >= ratio.goal and not has_failed,
             )
         )
     return comparisons
@@ -157,4 +161,5 @@ def joined(reports: Sequence[Report]) -> Report:
 def _compared(report: Report) -> tuple[object, ...]:
     machine = report.machine
     size = msgspec.structs.replace(report.size, seconds=0.0)
-    return machine.processor, machine.cores, machine.system, machine.python, machine.packages, size
+    versions = machine.python, machine.sqlite, machine.packages
+    return machine.processor, machine.cores, machine.system, versions, size

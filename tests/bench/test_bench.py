@@ -170,6 +170,13 @@ def test_a_ratio_is_of_measurements_of_the_same_repetition() -> None:
     assert beside_the_peer.is_met
 
 
+def test_what_is_smaller_than_its_name_says_so(tmp_path: Path) -> None:
+    row = row_named("events-memory")
+    small, cut = (row.contestants[number].measure(TINY, tmp_path).facts for number in (0, -1))
+    assert cut["cut to"] == TINY.most
+    assert ("cut to" in small) == (TINY.most < 1_000)
+
+
 def test_contestants_alternate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order: list[int] = []
 
@@ -215,7 +222,9 @@ def test_who_stops_a_run_keeps_the_rows_that_were_measured(
         return Sample(1.0, {})
 
     monkeypatch.setattr(running, "run_alone", measure)
-    main(["--quick", "--only", "sqlite-1", "--only", "ticker", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main(["--quick", "--only", "sqlite-1", "--only", "ticker", "--folder", str(tmp_path)])
+    assert ended.value.code == 130
     shown, progress = capsys.readouterr()
     assert "SQLite, 1 caller" in shown
     assert "stopped after 1 of 2 rows" in progress
@@ -257,6 +266,7 @@ def test_runs_on_one_machine_can_be_joined_and_the_last_measurement_of_a_row_cou
         (["--quick", "--long"], "not allowed with"),
         (["--json", "nowhere/report.json"], "nowhere/report.json cannot be written"),
         (["--folder", "nowhere"], "nowhere is no folder"),
+        (["--plots", "pyproject.toml"], "pyproject.toml is no folder"),
         (["--from", "nowhere.json"], "nowhere.json"),
         (["--from", "pyproject.toml"], "pyproject.toml is not what --json wrote"),
     ],

@@ -105,7 +105,18 @@ def test_the_page_gets_tables_and_plots_between_its_marks_and_keeps_the_rest(tmp
             assert picture in written
             assert picture.read_bytes().startswith(begins)
     assert text.index("### Growth") < text.index("](figures/growth.svg)") < text.index("### Latency")
-    assert "2 of 3 were met, 1 was missed." in text
+    assert "2 of 3 were met, 1 was missed. 1 row failed, and met nothing." in text
+    assert text.index("| What broke | failed: it broke | | | | **failed** |") < text.index("### In memory")
+
+
+def test_a_row_that_failed_in_a_later_round_has_met_nothing() -> None:
+    for row, met in ((RATES, [True, False]), (LATENCY, [True])):
+        for failure in ("", "it broke"):
+            summary = summarize(msgspec.structs.replace(row, failure=failure))
+            verdicts = [each.is_met for each in summary.figures] + [
+                each.is_met for each in summary.comparisons
+            ]
+            assert [each for each in verdicts if each is not None] == [each and not failure for each in met]
 
 
 def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
