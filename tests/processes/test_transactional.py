@@ -250,6 +250,21 @@ async def test_a_handler_that_fails_for_a_while_is_tried_again(tables: Any) -> N
     assert await tables.balances() == {"ada": 5}
 
 
+async def test_a_handler_whose_own_work_is_cancelled_has_failed(tables: Any) -> None:
+    def handler(envelope: EventEnvelope[Event], connection: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def async_handler(envelope: EventEnvelope[Event], connection: Any) -> None:
+        raise asyncio.CancelledError
+
+    mine = handler if isinstance(tables, OnSqlite) else async_handler
+    async with app_of(tables, handler=mine).open(tables.url, limits=LIMITS) as bank:
+        await bank.dispatch(account, "ada", Deposit(1))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert "what the handler waited for was cancelled" in bank.statistics().consumers[0].reason
+        assert (await bank.dispatch(account, "ada", Deposit(1))).version == 2
+
+
 async def test_two_runners_write_each_event_once(tables: Any) -> None:
     async with (
         app_of(tables, batch=3).open(tables.url, limits=LIMITS) as one,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rehydrate import App, EventEnvelope, Limits, Park, Runtime, StoreUnavailableError, open_store
-from rehydrate.runtime.claim import CLAIM, read_claim
+from rehydrate.runtime.claim import CLAIM, ClaimRecord, read_claim
 from rehydrate.store.port import LogPage, NewEvent, Store
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import settle, until
@@ -278,6 +279,68 @@ async def test_a_handler_whose_own_work_is_cancelled_has_failed(store: Store) ->
         await fill(store, "account-1", 1)
         await until(lambda: state(runtime) == "stopped")
         assert "what the handler waited for was cancelled" in runtime.statistics().consumers[0].reason
+
+
+async def test_a_plain_handler_whose_own_work_is_cancelled_has_failed_too(store: Store) -> None:
+    def handler(envelope: EventEnvelope[Happened]) -> None:
+        raise concurrent.futures.CancelledError
+
+    async with App(aggregates=[account]).open(store) as runtime:
+        runtime.subscribe("watch", handler)
+        await fill(store, "account-1", 1)
+        await until(lambda: state(runtime) == "stopped")
+        assert "what the handler waited for was cancelled" in runtime.statistics().consumers[0].reason
+
+
+class Hanging:
+    """A handler that fails at its first event, and hangs when it is to handle that again."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.may_end = asyncio.Event()
+
+    async def __call__(self, envelope: EventEnvelope[Happened]) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            raise RuntimeError("once")
+        await self.may_end.wait()
+
+
+async def test_who_has_something_replayed_hears_of_it_when_the_name_is_lost_meanwhile(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    handler = Hanging()
+    await fill(store, "account-1", 1)
+    async with App(aggregates=[account]).open(store, clock=fake_clock) as runtime:
+        runtime.subscribe("watch", handler, on_error=Park())
+        await until(lambda: runtime.statistics().consumers[0].parked == 1)
+        replaying = asyncio.create_task(runtime.replay("watch"))
+        await until(lambda: handler.calls == 2)
+        stranger = ClaimRecord(store, "watch", "a stranger")
+        await stranger.put_whatever_is_there("held")
+        await fake_clock.advance(5)
+        # Nobody is the holder's any more, so it is done on an errand.
+        await until(lambda: handler.calls == 3)
+        handler.may_end.set()
+        await until(replaying.done)
+        assert await replaying == 1
+
+
+async def test_who_has_something_replayed_hears_of_it_when_the_time_for_closing_is_over(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    handler = Hanging()
+    await fill(store, "account-1", 1)
+    async with App(aggregates=[account]).open(store, clock=fake_clock) as runtime:
+        runtime.subscribe("watch", handler, on_error=Park())
+        await until(lambda: runtime.statistics().consumers[0].parked == 1)
+        replaying = asyncio.create_task(runtime.replay("watch"))
+        await until(lambda: handler.calls == 2)
+        closing = asyncio.create_task(runtime.close())
+        await fake_clock.advance(31)
+        await closing
+        await until(replaying.done)
+        assert isinstance(replaying.exception(), StoreUnavailableError)
 
 
 async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_the_end_for_ever(

@@ -419,3 +419,20 @@ async def test_a_locked_database_does_not_open(path: Path) -> None:
             await open_sqlite(path, "?busy_timeout=0.01")
         assert (refused.value.stored, refused.value.retryable) == (False, True)
     await (await open_sqlite(path)).close()
+
+
+class _End(BaseException):
+    """As `SystemExit`, which would end the tests."""
+
+
+async def test_a_change_that_would_end_the_program_is_its_owners_and_the_writer_goes_on(
+    store: SqliteStore,
+) -> None:
+    def change(connection: sqlite3.Connection) -> None:
+        raise _End
+
+    place = Checkpoint(name="balances", position=0, event_id="", epoch=1)
+    with pytest.raises(_End):
+        await store.transact(place, previous=None, views=(), change=change)
+    assert await store.load_checkpoint("balances") is None
+    await store.append("bank_account-ada", events(1), expected_version=0)

@@ -111,6 +111,7 @@ class Consumer:
         self._task = asyncio.create_task(
             self._supervise(), name=f"rehydrate {self.work.kind} {self.work.name}"
         )
+        self._task.add_done_callback(self._ended)
 
     @property
     def is_started(self) -> bool:
@@ -203,6 +204,8 @@ class Consumer:
                 self._say_failing(error, failures)
                 if not await self._pause(self._until_restart(failures)):
                     break
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
         self.state = "closed"
 
     async def _hold(self) -> None:
@@ -219,6 +222,8 @@ class Consumer:
                 task.cancel()
             await asyncio.gather(beating, working, return_exceptions=True)
         try:
+            if ended.cancelled():
+                raise RuntimeError("its work was cancelled")
             ended.result()
         except TakenOverError:
             raise

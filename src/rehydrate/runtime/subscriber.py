@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -261,20 +262,14 @@ class Subscriber:
 
     async def _call(self, envelopes: Sequence[EventEnvelope[Any]]) -> None:
         given: Any = envelopes[0] if self.subscription.batch is None else list(envelopes)
-        if self._is_async:
-            try:
+        with cancelled_is_failed():
+            if self._is_async:
                 await self.subscription.handler(given)  # type: ignore[misc]
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                # Of something that the handler waited for: nobody has cancelled the subscription.
-                raise RuntimeError("what the handler waited for was cancelled") from error
-            return
-        returned: Any = await asyncio.to_thread(self.subscription.handler, given)
-        if inspect.isawaitable(returned):
-            # A lambda or a partial around a coroutine function.
-            await returned
+                return
+            returned: Any = await asyncio.to_thread(self.subscription.handler, given)
+            if inspect.isawaitable(returned):
+                # A lambda or a partial around a coroutine function.
+                await returned
 
     # ---- what it fails at
 
@@ -385,6 +380,18 @@ class Subscriber:
     async def _save_beside(self, tenure: Tenure) -> None:
         """Save what is parked where the place is."""
         await self._save(tenure, (tenure.checkpoint.position, tenure.checkpoint.event_id))
+
+
+@contextmanager
+def cancelled_is_failed() -> Generator[None]:
+    """Here runs a handler. Where something that it waited for was cancelled it has failed: nobody has cancelled it."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError("what the handler waited for was cancelled") from error
 
 
 def _filter(subscription: Subscription, envelopes: Envelopes) -> LogFilter:

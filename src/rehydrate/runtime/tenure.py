@@ -247,10 +247,15 @@ class Tenure:
             errand = self.errands.pop(0)
             try:
                 answer = await errand.do(self)
-            except Exception as error:
+            except (TakenOverError, ClosingError) as error:
                 errand.fail(error)
-                if isinstance(error, TakenOverError | ClosingError):
-                    raise
+                raise
+            except Exception as error:  # noqa: BLE001 - it is for who asked
+                errand.fail(error)
+            except BaseException:
+                # The name is lost, or the time for closing is over.
+                errand.fail(TakenOverError())
+                raise
             else:
                 if not errand.done.done():
                     errand.done.set_result(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.lanes import Item
 from rehydrate.runtime.parking import Parked
-from rehydrate.runtime.subscriber import Subscriber
+from rehydrate.runtime.subscriber import Subscriber, cancelled_is_failed
 from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
 from rehydrate.store.port import LogPage, ViewChange
 from rehydrate.transaction import ChangeFailedError
@@ -139,12 +140,17 @@ class Transactor(Subscriber):
         handler: Callable[[Any, Any], Any] = self._declared.handler
 
         def change(connection: Any) -> None:
-            for envelope in envelopes:
-                handler(envelope, connection)
+            try:
+                for envelope in envelopes:
+                    handler(envelope, connection)
+            except asyncio.CancelledError as error:
+                # In the thread of a store there is no task that could have been cancelled.
+                raise RuntimeError("what the handler waited for was cancelled") from error
 
         async def change_async(connection: Any) -> None:
-            for envelope in envelopes:
-                await handler(envelope, connection)
+            with cancelled_is_failed():
+                for envelope in envelopes:
+                    await handler(envelope, connection)
 
         return change_async if self._declared.is_async else change
 

@@ -142,7 +142,7 @@ class Writer:
     def _answer(self, question: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:
             self._call_back(_set_result, answer, question())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who asked, and must not end this thread
             self._call_back(_set_error, answer, error)
 
     def _answer_questions(self) -> None:
@@ -313,6 +313,6 @@ def _set_result(future: asyncio.Future[T], result: T) -> None:
         future.set_result(result)
 
 
-def _set_error(future: asyncio.Future[T], error: Exception) -> None:
+def _set_error(future: asyncio.Future[T], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
