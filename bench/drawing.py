@@ -69,7 +69,7 @@ def colour_of(contestant: str) -> str:
         return OURS if contestant == "Rehydrate" else OURS_TOO
     if contestant.startswith("eventsourcing"):
         return PEER if contestant == "eventsourcing" else PEER_TOO
-    return RAW
+    return PEER_TOO if contestant.startswith("Emmett") else RAW
 
 
 def verdict_colour(is_met: bool | None) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.sample import Fact
-from bench.summary import Comparison, Figure, Report, RowSummary
+from bench.summary import Comparison, Figure, Missing, Report, RowSummary
 
 _SHOWN: Final = (
     "cpu",
@@ -23,6 +23,8 @@ _SHOWN: Final = (
     "longest met, ms",
     "aggregates",
     "the user's state",
+    "Emmett",
+    "Node.js",
     "cut to",
 )
 """Of the facts; the others are in the JSON only."""
@@ -100,18 +102,20 @@ def goals(report: Report) -> str:
     aims = [(row, line) for row in report.rows for line in _lines(row) if line.goal]
     failed = [row for row in report.rows if row.failure]
     missed = sum(line.verdict == "missed" for _, line in aims)
-    met = len(aims) - missed
+    unmeasured = sum(line.verdict == "" for _, line in aims)
+    met = len(aims) - missed - unmeasured
     none_of = (
         f" {len(failed)} row{'' if len(failed) == 1 else 's'} failed, and met nothing." if failed else ""
     )
+    nor = f", {unmeasured} {'was' if unmeasured == 1 else 'were'} not measured" if unmeasured else ""
     lines = [
-        f"{met} of {len(aims)} were met, {missed} {'was' if missed == 1 else 'were'} missed.{none_of}",
+        f"{met} of {len(aims)} were met, {missed} {'was' if missed == 1 else 'were'} missed{nor}.{none_of}",
         "",
         "| | | median | least - most | goal | |",
         "|---|---|--:|--:|--:|---|",
     ]
     lines += [
-        f"| {row.title} | {line.name} | {line.median} | {line.spread} | {line.goal} | {_loud(line.verdict)} |"
+        f"| {row.title} | {line.name} | {line.median} | {line.spread} | {line.goal} | {_loud(line.verdict) or line.facts} |"
         for row, line in aims
     ]
     lines += [f"| {row.title} | failed: {row.failure} | | | | **failed** |" for row in failed]
@@ -164,7 +168,11 @@ def _loud(verdict: str) -> str:
 
 def _lines(row: RowSummary) -> list[_Line]:
     figures = [_figure(figure, row.unit) for figure in row.figures]
-    return figures + [_comparison(comparison) for comparison in row.comparisons]
+    return [
+        *figures,
+        *(_comparison(comparison) for comparison in row.comparisons),
+        *(_not_measured(missing) for missing in row.missing),
+    ]
 
 
 def _figure(figure: Figure, unit: str) -> _Line:
@@ -185,10 +193,18 @@ def _comparison(comparison: Comparison) -> _Line:
         f"{comparison.of} : {comparison.to}",
         f"{value.median:.2f} x",
         f"{value.least:.2f} - {value.most:.2f}",
-        "" if comparison.goal is None else f">= {comparison.goal:g} x",
+        _at_least(comparison.goal),
         _verdict(comparison.is_met),
         "",
     )
+
+
+def _not_measured(missing: Missing) -> _Line:
+    return _Line(missing.name, "", "", _at_least(missing.goal), "", f"not measured: {missing.why}")
+
+
+def _at_least(goal: float | None) -> str:
+    return "" if goal is None else f">= {goal:g} x"
 
 
 def _verdict(is_met: bool | None) -> str:

@@ -35,6 +35,8 @@ class MeasuredRow(msgspec.Struct, frozen=True):
     samples: Samples
     failure: str = ""
     """Why it ended before its time."""
+    missing: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """Contestants that this machine has not, and why."""
 
 
 def run_rows(
@@ -54,16 +56,18 @@ def run_rows(
     Servers run for as long as rows that follow each other need them.
     """
     counts = {row.name: _repetitions(row, repetitions, is_same_for_all) for row in rows}
-    pace = _Pace(sum(len(row.contestants) * counts[row.name] for row in rows), progress)
+    missing = {row.name: _missing(row, progress) for row in rows}
+    total = sum((len(row.contestants) - len(missing[row.name])) * counts[row.name] for row in rows)
+    pace = _Pace(total, progress)
     for servers, group in groupby(rows, key=_servers):
         some = list(group)
         try:
             with running(servers):
                 while some:
                     row = some.pop(0)
-                    yield _run_row(row, size, counts[row.name], folder, pace)
+                    yield _run_row(row, missing[row.name], size, counts[row.name], folder, pace)
         except MeasurementError as error:
-            yield from (MeasuredRow(row, {}, str(error)) for row in some)
+            yield from (MeasuredRow(row, {}, str(error), missing[row.name]) for row in some)
 
 
 def _servers(row: Row) -> frozenset[Server]:
@@ -76,13 +80,22 @@ def _repetitions(row: Row, repetitions: int, is_same_for_all: bool) -> int:
     return row.repetitions
 
 
-def _run_row(row: Row, size: Size, repetitions: int, folder: Path, pace: _Pace) -> MeasuredRow:
+def _missing(row: Row, progress: Callable[[str], None]) -> dict[str, str]:
+    """Get ready what its contestants need; those that cannot be had, and why."""
+    asked = {each.name: each.prepare(progress) for each in row.contestants if each.prepare is not None}
+    return {name: why for name, why in asked.items() if why}
+
+
+def _run_row(
+    row: Row, missing: dict[str, str], size: Size, repetitions: int, folder: Path, pace: _Pace
+) -> MeasuredRow:
+    numbers = [number for number, each in enumerate(row.contestants) if each.name not in missing]
     rounds: list[dict[int, Sample]] = []
     failure = ""
     try:
         for repetition in range(repetitions):
             found: dict[int, Sample] = {}
-            for number in _order(len(row.contestants), repetition):
+            for number in _order(numbers, repetition):
                 found[number] = run_alone(row, number, size, folder)
                 pace.done(
                     f"{row.title}: {row.contestants[number].name}: {found[number].value:,.6g} {row.unit}"
@@ -91,17 +104,13 @@ def _run_row(row: Row, size: Size, repetitions: int, folder: Path, pace: _Pace) 
     except MeasurementError as error:
         failure = str(error)
         pace.failed(failure)
-    samples = {
-        contestant.name: [found[number] for found in rounds]
-        for number, contestant in enumerate(row.contestants)
-    }
-    return MeasuredRow(row, samples if rounds else {}, failure)
+    samples = {row.contestants[number].name: [found[number] for found in rounds] for number in numbers}
+    return MeasuredRow(row, samples if rounds else {}, failure, missing)
 
 
-def _order(contestants: int, repetition: int) -> list[int]:
+def _order(numbers: list[int], repetition: int) -> list[int]:
     """There and back again: who comes first has no advantage over the run."""
-    order = list(range(contestants))
-    return order if repetition % 2 == 0 else order[::-1]
+    return numbers if repetition % 2 == 0 else numbers[::-1]
 
 
 class _Pace:
@@ -158,7 +167,8 @@ def main(arguments: Sequence[str]) -> None:
         began, began_cpu = perf_counter(), process_time()
         sample = contestant.measure(msgspec.json.decode(size, type=Size), Path(own))
         cpu = (process_time() - began_cpu) / (perf_counter() - began)
-    sample = Sample(sample.value, {**sample.facts, "cpu": cpu})
+    # Where the work was done by a program of its own, that one knows.
+    sample = Sample(sample.value, {"cpu": cpu, **sample.facts})
     sys.stdout.write(msgspec.json.encode(sample).decode())
 
 

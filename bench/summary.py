@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -46,6 +46,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     is_met: bool | None
 
 
+class Missing(msgspec.Struct, frozen=True):
+    """A contestant that the machine has not, or what was aimed at beside it."""
+
+    name: str
+    why: str
+    goal: float | None = None
+
+
 class RowSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A row, ready to be shown."""
 
@@ -60,6 +68,7 @@ class RowSummary(msgspec.Struct, frozen=True, kw_only=True):
     """That were complete."""
     figures: list[Figure]
     comparisons: list[Comparison]
+    missing: list[Missing] = msgspec.field(default_factory=list[Missing])
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +107,18 @@ def summarize(measured: MeasuredRow) -> RowSummary:
             if each.name in samples
         ],
         comparisons=_comparisons(row, samples, has_failed=bool(measured.failure)) if samples else [],
+        missing=list(_missing(row, measured.missing)),
     )
+
+
+def _missing(row: Row, missing: dict[str, str]) -> Iterator[Missing]:
+    """The contestants, and then each goal that stands on one of them."""
+    for name, why in missing.items():
+        yield Missing(name, why)
+    for ratio in row.ratios:
+        whys = [missing[name] for name in (ratio.of, ratio.to) if name in missing]
+        if whys and ratio.goal is not None:
+            yield Missing(f"{ratio.of} : {ratio.to}", whys[0], ratio.goal)
 
 
 def _figure(row: Row, contestant: Contestant, samples: list[Sample], *, has_failed: bool) -> Figure:
@@ -120,6 +140,8 @@ def _figure(row: Row, contestant: Contestant, samples: list[Sample], *, has_fail
 def _comparisons(row: Row, samples: Samples, *, has_failed: bool) -> list[Comparison]:
     comparisons: list[Comparison] = []
     for ratio in row.ratios:
+        if ratio.of not in samples or ratio.to not in samples:
+            continue
         pairs = zip(samples[ratio.of], samples[ratio.to], strict=True)
         value = spread([of.value / to.value for of, to in pairs])
         comparisons.append(

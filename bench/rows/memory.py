@@ -8,6 +8,7 @@ from typing import Final
 from bench import bank, dispatching, peer_bank, peer_rates, peer_structs, structs, unframed
 from bench.floor import ping_pong_rate
 from bench.loops import on_uvloop
+from bench.rows.emmett import EMMETT, EMMETT_ON_PATH, in_memory
 from bench.rows.names import ON_UVLOOP, PEER, PEER_CACHED, PEER_PLAIN, REHYDRATE
 from bench.rows.row import Contestant, Ratio, Row
 
@@ -28,6 +29,7 @@ ROWS: Final = (
         contestants=(
             Contestant(REHYDRATE, partial(_rehydrate, bank.bank, 1)),
             Contestant(PEER, partial(_peer, 1)),
+            *in_memory(1),
             Contestant(PING_PONG, partial(ping_pong_rate, 1)),
             Contestant(WITH_STRUCTS, partial(_rehydrate, structs.bank, 1)),
             Contestant(PEER_WITH_STRUCTS, partial(peer_rates.memory_rate, peer_structs.Bank, 1)),
@@ -38,6 +40,8 @@ ROWS: Final = (
         ratios=(
             Ratio(REHYDRATE, PEER, 7),
             Ratio(WITH_STRUCTS, PEER_WITH_STRUCTS, 8),
+            Ratio(REHYDRATE, EMMETT, 6),
+            Ratio(REHYDRATE, EMMETT_ON_PATH),
             Ratio(REHYDRATE, PING_PONG, 1.2),
             Ratio(WITH_STRUCTS, PING_PONG, 1.6),
             Ratio(REHYDRATE, PEER_CACHED),
@@ -54,6 +58,7 @@ ROWS: Final = (
             Contestant(REHYDRATE, partial(_rehydrate, bank.bank, 100)),
             Contestant(PEER, partial(_peer, 100)),
             Contestant(PEER_ON_ONE_CORE, partial(peer_rates.memory_rate_on_one_core, peer_bank.Bank, 100)),
+            *in_memory(100),
             Contestant(PING_PONG, partial(ping_pong_rate, 100)),
             Contestant(WITH_STRUCTS, partial(_rehydrate, structs.bank, 100)),
             Contestant(PEER_WITH_STRUCTS, partial(peer_rates.memory_rate, peer_structs.Bank, 100)),
@@ -62,6 +67,8 @@ ROWS: Final = (
         ratios=(
             Ratio(REHYDRATE, PEER, 12),
             Ratio(WITH_STRUCTS, PEER_WITH_STRUCTS, 12),
+            Ratio(REHYDRATE, EMMETT, 7),
+            Ratio(REHYDRATE, EMMETT_ON_PATH),
             Ratio(REHYDRATE, PEER_ON_ONE_CORE),
             Ratio(REHYDRATE, PING_PONG),
             Ratio(WITH_STRUCTS, PING_PONG),

@@ -8,6 +8,7 @@ from typing import Final
 from bench import bank, dispatching, peer_bank, peer_rates, postgres, reading
 from bench.appending import IN_FLIGHT
 from bench.loops import on_uvloop
+from bench.rows.emmett import EMMETT, on_postgres
 from bench.rows.names import (
     BARE_STORE,
     DRIVER,
@@ -55,6 +56,7 @@ ROWS: Final = (
             Contestant(REHYDRATE, partial(_rehydrate, IN_FLIGHT)),
             Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, postgres.CONNECTIONS)),
             Contestant(PEER, partial(_peer, IN_FLIGHT)),
+            on_postgres(IN_FLIGHT),
             Contestant(IN_BATCHES, partial(postgres.batched_rate, IN_FLIGHT)),
             Contestant(BARE_STORE, postgres.bare_store_rate),
             Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, IN_FLIGHT))),
@@ -63,6 +65,7 @@ ROWS: Final = (
         ),
         ratios=(
             Ratio(REHYDRATE, PEER, 15),
+            Ratio(REHYDRATE, EMMETT, 20),
             Ratio(REHYDRATE, IN_BATCHES, 0.5),
             Ratio(REHYDRATE, ONE_BY_ONE, 4),
             Ratio(BARE_STORE, IN_BATCHES),

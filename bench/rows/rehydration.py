@@ -7,6 +7,7 @@ from typing import Final
 
 from bench import cold_start, peer_loading, rehydrating
 from bench.places import Place
+from bench.rows.emmett import rehydrated
 from bench.rows.names import FOLD, PEER, REHYDRATE
 from bench.rows.row import Contestant, Ratio, Row
 
@@ -17,6 +18,7 @@ _LENGTHS_WITH_SNAPSHOT: Final = (10, 1_000, 10_000, 100_000)
 
 
 def _of_ten_thousand(place: Place, fold_goal: float) -> Row:
+    beside = [rehydrated(_LENGTH)] if place is Place.POSTGRES else []
     return Row(
         name=f"rehydrate-{place.name.lower()}",
         title=f"Rehydration, {place.value}",
@@ -24,9 +26,14 @@ def _of_ten_thousand(place: Place, fold_goal: float) -> Row:
         contestants=(
             Contestant(REHYDRATE, partial(rehydrating.rate, place, _LENGTH)),
             Contestant(PEER, partial(peer_loading.rehydration_rate, place, _LENGTH)),
+            *beside,
             Contestant(FOLD, partial(rehydrating.fold_rate, _LENGTH)),
         ),
-        ratios=(Ratio(REHYDRATE, PEER, 10), Ratio(REHYDRATE, FOLD, fold_goal)),
+        ratios=(
+            Ratio(REHYDRATE, PEER, 10),
+            *(Ratio(REHYDRATE, each.name, 1.5) for each in beside),
+            Ratio(REHYDRATE, FOLD, fold_goal),
+        ),
         is_quick=place is Place.SQLITE,
         server=place.server,
     )

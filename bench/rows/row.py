@@ -13,6 +13,8 @@ from bench.servers import Server
 
 Measure: TypeAlias = Callable[[Size, Path], Sample]
 """Given the size, and an empty folder of its own."""
+Prepare: TypeAlias = Callable[[Callable[[str], None]], str]
+"""Gets ready what no measurement should wait for, and says what it does; returns why it cannot be had here, or ""."""
 
 
 class Contestant(msgspec.Struct, frozen=True):
@@ -24,6 +26,8 @@ class Contestant(msgspec.Struct, frozen=True):
     """Where it stands on the axis of a row in which something grows."""
     curve: str = ""
     """Which of the row's curves it is a point of, where there are several."""
+    prepare: Prepare | None = None
+    """Of one that not every machine has: where it cannot be had, its row is measured without it, and says so."""
 
 
 class Ratio(msgspec.Struct, frozen=True):
