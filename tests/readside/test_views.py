@@ -106,6 +106,25 @@ async def test_an_evolve_that_returns_none_removes_the_view(store: Store) -> Non
         assert await bank.view(projection, "ada", at_least=done.position) == Balance(2, 1)
 
 
+def _forgets(balance: Balance, envelope: EventEnvelope[Event]) -> Balance:
+    return None  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+async def test_an_evolve_that_forgets_to_return_stops_it_and_removes_nothing(store: Store) -> None:
+    async with app.open(store) as bank:
+        done = await bank.dispatch(account, "ada", Deposit(5))
+        await bank.view(balances, "ada", at_least=done.position)
+    forgetting = projected(evolve=_forgets)
+    async with App(aggregates=[account], projections=[forgetting]).open(store) as bank:
+        await bank.dispatch(account, "ada", Deposit(5))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert (
+            "evolve returned None for Deposited; return the next view"
+            in bank.statistics().consumers[0].reason
+        )
+        assert await bank.view(forgetting, "ada") == Balance(5, 1)
+
+
 async def test_more_views_than_are_kept_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "CACHED_VIEWS", 10)
     async with app.open(store) as bank:

@@ -39,7 +39,7 @@ class AggregateCodecs:
             events=_events(aggregate),
             commands=_commands(aggregate),
             state=_state(aggregate),
-            none_is_a_state=aggregate.initial is None or _may_return_none(aggregate),
+            none_is_a_state=aggregate.initial is None or may_return_none(aggregate.evolve),
             rejections=rejections_of(aggregate),
         )
 
@@ -115,10 +115,10 @@ def _state_type(initial: object, evolve: Callable[..., object]) -> Any:
     return of_initial if declared in (Any, _SELF) or isinstance(declared, TypeVar) else declared
 
 
-def _may_return_none(aggregate: Aggregate[Any, Any, Any]) -> bool:
+def may_return_none(evolve: Callable[..., Any]) -> bool:
     """Whether nothing says that `evolve` never returns None."""
     try:
-        declared = typing.get_type_hints(aggregate.evolve).get("return", Any)
+        declared = typing.get_type_hints(evolve).get("return", Any)
     except (NameError, TypeError, SyntaxError, AttributeError):
         return True
     return declared is Any or type(None) in (declared, *typing.get_args(declared))

@@ -38,7 +38,8 @@ class Projection(Generic[V, E]):
     """A read model: its events are folded into views, each under a key, and each event changes a view exactly once.
 
     `key(envelope)` says whose view an event changes: a key, several, or None for none. `evolve(view, envelope)` returns
-    the next view, or None to remove it. Both are pure: they see the envelope and nothing else.
+    the next view, or None to remove it, which its annotation, if there is one, has to say. Both are pure: they see the
+    envelope and nothing else.
 
     Raises `ConfigurationError` when a field cannot work; the rest is checked when the `App` is built.
     """

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from rehydrate.codec.aggregate import may_return_none
 from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Skip
@@ -72,6 +73,7 @@ class Projector:
         self.name = projection.consumer
         self.projection = projection
         self._codec = codec
+        self._may_remove = may_return_none(projection.evolve)
         self._envelopes = envelopes
         self._where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
         self._views: OrderedDict[str, Any] = OrderedDict()
@@ -251,7 +253,13 @@ class Projector:
     def _evolved(self, key: str, envelope: EventEnvelope[Any] | None) -> Any:
         assert envelope is not None
         view = self._views[key]
-        return self.projection.evolve(self.projection.initial if view is _ABSENT else view, envelope)
+        after = self.projection.evolve(self.projection.initial if view is _ABSENT else view, envelope)
+        if after is None and not self._may_remove:
+            raise TypeError(
+                f"evolve returned None for {type(envelope.event).__name__}; return the next view, or declare "
+                "`-> ... | None` where None is to remove it"
+            )
+        return after
 
     def _take(self, new: dict[str, Any]) -> None:
         for key, view in new.items():
