@@ -149,7 +149,6 @@ def _node(program: str, npm: tuple[str, ...]) -> Iterator[Node]:
         yield Node(_version(said.removeprefix("v")), program, npm)
 
 
-@cache
 def _version_of(program: str) -> str:
     try:
         return subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout

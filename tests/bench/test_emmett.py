@@ -20,13 +20,17 @@ from bench.summary import Report
 Program = Callable[[str, str], None]
 
 
+def _nothing(_name: str) -> None:
+    """No module is there."""
+
+
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """Puts a program on a path that has nothing else; there is no wheel, and nothing is installed."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(installing, "find_spec", lambda _name: None)
+    monkeypatch.setattr(installing, "find_spec", _nothing)
     monkeypatch.setattr(installing, "CACHE", tmp_path / "cache")
 
     def put(name: str, script: str) -> None:
@@ -46,7 +50,10 @@ def _told(choice: Choice = Choice.NEWEST) -> tuple[str, list[str]]:
 def test_without_node_a_row_is_measured_without_emmett_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(running, "run_alone", lambda *_: Sample(1.0, {}))
+    def measure(*_: object) -> Sample:
+        return Sample(1.0, {})
+
+    monkeypatch.setattr(running, "run_alone", measure)
     files = ["--json", str(tmp_path / "report.json"), "--markdown", str(tmp_path / "report.md")]
     main(["--quick", "--only", "memory-1", *files, "--folder", str(tmp_path)])
     (row,) = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report).rows
@@ -65,7 +72,6 @@ def test_without_node_a_row_is_measured_without_emmett_and_says_so(
 def test_an_older_node_and_one_without_npm_are_not_enough(program: Program) -> None:
     program("node", "echo v18.20.4")
     assert _told() == ("it needs Node.js 20.19.0, and there is 18.20.4", [])
-    installing._version_of.cache_clear()
     program("node", "echo v24.1.0")
     assert _told() == ("npm is not installed", [])
     assert _told(Choice.PATH) == ("there is no second Node.js", [])
