@@ -109,7 +109,7 @@ class App:
         """Run the App on a store, named by URL or handed over open; on the way out everybody is answered first.
 
         Args:
-            store: `memory://`, `sqlite:///path`, or a store that stays yours to close.
+            store: A URL such as `sqlite:///bank.db` or `postgresql://host/bank`, or a store that stays yours to close.
             snapshots: Another store for the snapshots; by default they lie beside the events.
             clock: Where time comes from, for tests.
             new_id: Where ids of events and commands come from, for tests.
