@@ -156,6 +156,29 @@ async def test_what_somebody_runs_is_not_removed_under_his_hands(url: str) -> No
         await store.close()
 
 
+async def test_a_consumer_is_steered_by_the_command_of_its_kind_only(with_parked: str) -> None:
+    for action in ("pause", "reset", "remove", "parked"):
+        ended = await asyncio.to_thread(typed, "projections", action, "mail", "--store", with_parked)
+        assert ended.code == 1
+        assert (
+            ended.stderr == "rehydrate: 'mail' is one of the subscriptions: say rehydrate subscriptions ...\n"
+        )
+    (mail,) = await asyncio.to_thread(listed, with_parked, "subscriptions")
+    assert mail["parked"] == 2
+
+
+def test_the_progress_of_a_run_is_no_consumer_and_a_claim_is_none(url: str) -> None:
+    typed("run", BANK, "--store", url, "--run", "nightly", stdin=deposit("ada", 1))
+    typed("projections", "build", LEDGER, "--store", url)
+    assert listed(url, "processes") == listed(url, "subscriptions") == []
+    for kind, name in (("processes", "run:nightly"), ("subscriptions", f"{CLAIM}{balances.consumer}")):
+        ended = typed(kind, "remove", name, "--store", url)
+        assert ended.code == 1
+        assert "no consumer" in ended.stderr
+    again = typed("run", BANK, "--store", url, "--run", "nightly", stdin=deposit("ada", 1))
+    assert "there was nothing to do" in again.stderr
+
+
 def test_of_several_revisions_one_has_to_be_named(url: str) -> None:
     typed("projections", "build", LEDGER, "--store", url)
     typed("projections", "build", "tests.cli.test_projections:newer", "--store", url)

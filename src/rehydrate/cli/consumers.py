@@ -15,7 +15,7 @@ from rehydrate.cli.existing import existing_store
 from rehydrate.cli.table import write_json, write_table
 from rehydrate.clock import SystemClock
 from rehydrate.errors import ConfigurationError
-from rehydrate.runtime.control import ConsumerStatus, consumers_of, pause, remove, reset, resume
+from rehydrate.runtime.control import ConsumerStatus, consumers_of, is_claim, pause, remove, reset, resume
 from rehydrate.runtime.parking import list_parked
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.tenure import kept_in
@@ -25,6 +25,8 @@ from rehydrate.store.port import Store
 _TITLES: Final = ("name", "revision", "position", "behind", "seconds", "rate/s", "state", "parked", "pending")
 _PARKED_TITLES: Final = ("position", "stream", "version", "type", "key")
 _TEXTS: Final = frozenset({"name", "state", "stream", "type", "key"})
+_PARTS: Final = frozenset({"events", "sends", "timers"})
+"""Of a process manager, each a consumer."""
 _LOOK: Final = 0.5
 """Seconds between two looks at how far a projection is built."""
 
@@ -36,17 +38,23 @@ ACTIONS: Final[dict[str, Callable[[Store, str], Awaitable[None]]]] = {
 }
 
 
-def _kind(status: ConsumerStatus) -> str:
-    """To which of the commands a consumer belongs."""
-    if ":" in status.name:
-        return "processes"
-    return "subscriptions" if status.revision is None else "projections"
+def _kind(consumer: str) -> str:
+    """To which of the commands a consumer belongs, by the name of its checkpoint; empty for what is none."""
+    _, colon, part = consumer.partition(":")
+    if is_claim(consumer):
+        return ""
+    if colon:
+        # What is left is the progress of a `rehydrate run --run NAME`.
+        return "processes" if part in _PARTS else ""
+    return "projections" if "@" in consumer else "subscriptions"
 
 
 async def show_consumers(url: str, *, kind: str, as_table: bool) -> int:
     """List the projections, subscriptions or process managers of a store. Returns the exit code."""
     async with existing_store(url) as store:
-        found = [status for status in await consumers_of(store, SystemClock()) if _kind(status) == kind]
+        found = [
+            status for status in await consumers_of(store, SystemClock()) if _kind(status.checkpoint) == kind
+        ]
         pending = {
             status.name: await count_pending(store, status.name) for status in found if kind == "processes"
         }
@@ -86,10 +94,10 @@ def _cells(status: ConsumerStatus, pending: dict[str, int]) -> dict[str, str]:
     return cells
 
 
-async def steer(url: str, name: str, action: str) -> int:
+async def steer(url: str, name: str, action: str, *, kind: str) -> int:
     """Pause, resume, reset or remove a consumer. Returns the exit code."""
     async with existing_store(url) as store:
-        consumer = await _full_name(store, name)
+        consumer = await _full_name(store, name, kind)
         await ACTIONS[action](store, consumer)
     say(f"{consumer}: {_DONE[action]}")
     return 0
@@ -103,10 +111,10 @@ _DONE: Final = {
 }
 
 
-async def show_parked(url: str, name: str, *, as_table: bool) -> int:
+async def show_parked(url: str, name: str, *, kind: str, as_table: bool) -> int:
     """List what a consumer has parked. Returns the exit code."""
     async with existing_store(url) as store:
-        consumer = await _full_name(store, name)
+        consumer = await _full_name(store, name, kind)
         parked = await list_parked(store, consumer)
     if not as_table:
         write_json([msgspec.json.encode(one) for one in parked])
@@ -173,9 +181,18 @@ async def _opened(app: App, url: str) -> AsyncGenerator[Runtime, None]:
         yield runtime
 
 
-async def _full_name(store: Store, name: str) -> str:
-    """The name of a checkpoint: that of a projection without its revision will do where it has one only."""
+async def _full_name(store: Store, name: str, kind: str) -> str:
+    """The name of a checkpoint: that of a projection without its revision will do where it has one only.
+
+    Raises `ConfigurationError` for what belongs to another command: a reset has its consequences by the kind.
+    """
     names = [checkpoint.name for checkpoint in await store.list_checkpoints()]
+    if name in names and (other := _kind(name)) != kind:
+        raise ConfigurationError(
+            f"{name!r} is one of the {other}: say rehydrate {other} ..."
+            if other
+            else f"{name!r} is no consumer"
+        )
     revisions = [each for each in names if each.partition("@")[0] == name and "@" in each]
     if name in names or not revisions:
         return name

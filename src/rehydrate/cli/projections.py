@@ -64,27 +64,29 @@ def _group(kind: str) -> typer.Typer:
     @command()
     def pause(name: Name, store: Store, debug: Debug = False) -> None:
         """Stop it in whatever process it runs, until it is resumed."""
-        perform(lambda: consumers.steer(store, name, "pause"), debug=debug)
+        perform(lambda: consumers.steer(store, name, "pause", kind=kind), debug=debug)
 
     @command()
     def resume(name: Name, store: Store, debug: Debug = False) -> None:
         """Let it run again: one that is paused, or that stopped at an event."""
-        perform(lambda: consumers.steer(store, name, "resume"), debug=debug)
+        perform(lambda: consumers.steer(store, name, "resume", kind=kind), debug=debug)
 
     @command()
     def reset(name: Name, store: Store, debug: Debug = False) -> None:
         """Send it back to the beginning of the log, without views; whoever runs it begins anew."""
-        perform(lambda: consumers.steer(store, name, "reset"), debug=debug)
+        perform(lambda: consumers.steer(store, name, "reset", kind=kind), debug=debug)
 
     @command()
     def remove(name: Name, store: Store, debug: Debug = False) -> None:
         """Forget it, with its place and its views: an old revision that no process declares any more."""
-        perform(lambda: consumers.steer(store, name, "remove"), debug=debug)
+        perform(lambda: consumers.steer(store, name, "remove", kind=kind), debug=debug)
 
     @command()
     def parked(name: Name, store: Store, json: Json = False, debug: Debug = False) -> None:
         """List the events that it has set aside, and why."""
-        perform(lambda: consumers.show_parked(store, name, as_table=wants_table(json)), debug=debug)
+        perform(
+            lambda: consumers.show_parked(store, name, kind=kind, as_table=wants_table(json)), debug=debug
+        )
 
     @command()
     def replay(target: Target, name: Name, store: Store, key: Key = None, debug: Debug = False) -> None:

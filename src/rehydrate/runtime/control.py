@@ -13,6 +13,8 @@ from rehydrate.runtime.tenure import kept_in
 from rehydrate.store.port import Checkpoint, Store
 
 _HOLDER: Final = "an operator"
+_OWN: Final = "rehydrate."
+"""What the names of checkpoints begin with that are of no consumer."""
 _UNCLAIMED: Final = Claim(standing="released")
 _LAG_PAGE: Final = 1_000
 """How many events behind a consumer are counted; beyond that the positions tell."""
@@ -38,6 +40,11 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why it is stopped."""
 
+    @property
+    def checkpoint(self) -> str:
+        """The name of its place."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
 
 async def consumers_of(store: Store, clock: Clock) -> list[ConsumerStatus]:
     """Every consumer that has a place in the log, by name."""
@@ -47,7 +54,7 @@ async def consumers_of(store: Store, clock: Clock) -> list[ConsumerStatus]:
     return [
         await _status(store, checkpoint, claims.get(CLAIM + checkpoint.name, _UNCLAIMED), head, clock.wall())
         for checkpoint in checkpoints
-        if not checkpoint.name.startswith("rehydrate.")
+        if not checkpoint.name.startswith(_OWN)
     ]
 
 
@@ -128,7 +135,7 @@ async def remove(store: Store, consumer: str) -> None:
 
 
 async def _known(store: Store, consumer: str) -> None:
-    if (
+    if consumer.startswith(_OWN) or (
         await store.load_checkpoint(consumer) is None
         and await store.load_checkpoint(CLAIM + consumer) is None
     ):
