@@ -86,7 +86,7 @@ class StoreUrl:
         """Take a parameter that is one of a few words."""
         value = self.text(name, default=default)
         if value not in choices:
-            raise self._wrong(name, value, f"one of {', '.join(choices)}")
+            raise self._wrong(name, value, f"one of {', '.join(filter(None, choices))}")
         return value
 
     def number(self, name: str, *, default: int, at_least: int = 0) -> int:

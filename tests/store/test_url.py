@@ -194,6 +194,9 @@ def test_a_url_is_taken_apart() -> None:
     assert url.number("count", default=1) == 3
     assert url.seconds("wait", default=1.0) == 1.5
     assert url.choice("mode", ("fast", "slow"), default="fast") == "slow"
+    with pytest.raises(ConfigurationError, match=r"must be one of on, off$"):
+        # What stands for "not given" is no choice to be named.
+        StoreUrl("x://?lamp=dim").choice("lamp", ("", "on", "off"), default="")
     assert url.number("absent", default=7) == 7
     url.refuse_the_rest()
 
