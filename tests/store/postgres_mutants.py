@@ -27,7 +27,9 @@ class Mutant:
 
     @classmethod
     def _procedures(cls) -> str:
-        procedures = "CREATE PROCEDURE".join(["", *migrations.MIGRATIONS[0].split("CREATE PROCEDURE")[1:]])
+        procedures = "CREATE PROCEDURE".join(
+            ["", *"".join(migrations.MIGRATIONS).split("CREATE PROCEDURE")[1:]]
+        )
         assert procedures.count(cls.right) >= 1
         return procedures.replace(cls.right, cls.wrong).replace(
             "CREATE PROCEDURE", "CREATE OR REPLACE PROCEDURE"
@@ -37,28 +39,30 @@ class Mutant:
 class LastEventNotNamed(Mutant):
     """Numbers on from what it knew, also where the log was set back."""
 
-    right = "IF EXISTS (SELECT FROM events WHERE position = known AND id = known_id) AND ("
-    wrong = "IF ("
+    right = "WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);"
+    wrong = ";"
 
 
 class VersionAboveNotLookedFor(Mutant):
     """Takes whatever version an append expects, if nothing stands behind it."""
 
-    right = "expected IS NULL OR NOT EXISTS ("
-    wrong = "true OR NOT EXISTS ("
+    right = "IF expected IS NOT NULL THEN"
+    wrong = "IF false THEN"
 
 
 class FirstEventCommittedAlone(Mutant):
-    right = "        GET DIAGNOSTICS stored = ROW_COUNT;"
-    wrong = "        stored := jsonb_array_length(new_events);"
+    right = "IF NOT FOUND THEN"
+    wrong = "IF false THEN"
 
     @classmethod
     def _procedures(cls) -> str:
         procedures = super()._procedures()
         head, insert, rest = _cut(
-            procedures, "        INSERT INTO events", "WITH ORDINALITY AS new_event(v, n);"
+            procedures,
+            "    INSERT INTO events",
+            "WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);",
         )
-        first, others = (f"{insert[:-1]} WHERE n {which};\n" for which in ("= 1", "> 1"))
+        first, others = (f"{insert[:-1]} AND n {which};\n" for which in ("= 1", "> 1"))
         return f"{head}{first}COMMIT; PERFORM pg_sleep(0.002);\n{others}{rest}"
 
 
@@ -83,7 +87,7 @@ class CheckpointWithoutEpoch(Mutant):
 
 
 def _cut(text: str, begin: str, end: str) -> tuple[str, str, str]:
-    """What is before a piece of the text, the piece, and what is behind it."""
-    head, _, rest = text.partition(begin)
+    """What is before the last such piece of the text, the piece, and what is behind it."""
+    head, _, rest = text.rpartition(begin)
     piece, _, rest = rest.partition(end)
     return head, begin + piece + end, rest

@@ -26,10 +26,18 @@ class Waiter:
 class Disk:
     """What the groups are sent to; a test completes them by hand."""
 
-    def __init__(self, *, gathers: bool = False, **options: int) -> None:
+    def __init__(
+        self,
+        *,
+        gathers: bool = False,
+        begin: Callable[[Callable[[], None]], object] | None = None,
+        **options: int,
+    ) -> None:
         self.sent: list[Group] = []
         self.now = 0.0
-        self.groups = GroupCommit(self.sent.append, monotonic=lambda: self.now, gathers=gathers, **options)
+        self.groups = GroupCommit(
+            self.sent.append, monotonic=lambda: self.now, gathers=gathers, begin=begin, **options
+        )
         self.position = 0
 
     def submit(self, stream: str, waiter: Waiter | None = None, *, size: int = 1) -> Waiter:
@@ -85,6 +93,26 @@ async def test_what_a_completion_submits_goes_out_before_anybody_else_has_a_turn
     await turn()
     disk.complete()
     assert disk.streams() == [["a", "b"], ["a", "b"]]
+
+
+async def test_an_idle_store_may_be_begun_with_in_its_own_way() -> None:
+    begun: list[Callable[[], None]] = []
+    disk = Disk(begin=begun.append)
+    disk.submit("a")
+    disk.submit("b")
+    await turn()
+    assert disk.sent == []
+    (go_on,) = begun
+    go_on()
+    assert disk.streams() == [["a", "b"]]
+    disk.submit("c")
+    disk.complete()
+    disk.complete()
+    assert disk.streams() == [["a", "b"], ["c"]]
+    assert len(begun) == 1
+    disk.submit("d")
+    begun[1]()
+    assert disk.streams() == [["a", "b"], ["c"], ["d"]]
 
 
 async def test_an_idle_store_waits_for_the_end_of_the_turn_again() -> None:

@@ -11,6 +11,7 @@ from rehydrate.errors import StoreError, StoreUnavailableError
 from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.store.postgres.writer import Writer
 from rehydrate.store.url import open_store
+from rehydrate.testing.clock import settle
 from rehydrate.testing.conformance.material import event, events, fill, sound_log
 
 WAITS = """
@@ -74,16 +75,41 @@ async def test_a_mistake_after_the_server_has_answered_leaves_it_unknown_whether
     await store.close()
 
 
+async def test_whoever_ends_the_task_that_writes_ends_one_group_and_no_other(
+    store: Store, stranger: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await fill(store, "account-1", 1)
+    transaction = stranger.transaction()
+    await transaction.start()
+    await stranger.execute("LOCK TABLE rehydrate.events")
+    first = asyncio.create_task(store.append("account-1", events(1), expected_version=1))
+    await settle()
+    second = asyncio.create_task(store.append("account-2", events(1), expected_version=0))
+    await settle()
+    vars(store)["_writer"]._task.cancel()
+    with pytest.raises(StoreUnavailableError) as unknown:
+        await first
+    assert unknown.value.stored is None
+    await transaction.rollback()
+    done = await second
+    assert (done.version, len(await sound_log(store))) == (1, done.position)
+
+
 @pytest.mark.parametrize("data", ["no base64!", [object()]], ids=["by the server", "before it is sent"])
-async def test_a_value_that_is_refused_meets_its_owner_only(store: Store, data: object) -> None:
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_value_that_is_refused_meets_its_owner_only(
+    store: Store, data: object, together: bool
+) -> None:
     """As of a caller who does not mind the types."""
-    await fill(store, "account-0", 1)
+    await fill(store, "account-0", 2)
     bad = NewEvent("bad", "Deposited", cast("bytes", data))
     appends = [("account-1", event("1")), ("account-2", bad), ("account-3", event("3"))]
-    first, refusal, third = await asyncio.gather(
-        *[store.append(stream, [new], expected_version=0) for stream, new in appends], return_exceptions=True
-    )
-    assert (first, third) == (Appended(1, 2), Appended(1, 3))
+    calls = [store.append(stream, [new], expected_version=0) for stream, new in appends]
+    if together:
+        first, refusal, third = await asyncio.gather(*calls, return_exceptions=True)
+    else:
+        first, refusal, third = [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
+    assert (first, third) == (Appended(1, 3), Appended(1, 4))
     assert isinstance(refusal, StoreError)
     assert not isinstance(refusal, StoreUnavailableError)
-    assert len(await sound_log(store)) == 3
+    assert len(await sound_log(store)) == 4

@@ -55,40 +55,50 @@ async def writers(proxy: Proxy) -> AsyncIterator[Writers]:
 
 
 WAYS = {
-    "the first append": (0, FIRST),
-    "one without a lock": (2, LATER),
+    "the first append": (0, 3, FIRST),
+    "one without a lock": (2, 3, LATER),
+    "a single event": (2, 1, ("Sync",)),
 }
-"""How many appends of the connection came before, and what it sends. The first one goes the locked way."""
+"""How many appends of the connection came before, of how many events each, and what it sends. The first one goes the
+locked way."""
 CASES = [
-    pytest.param(before, message, part, id=f"{name}, {message}, {part}")
-    for name, (before, messages) in WAYS.items()
+    pytest.param(before, size, message, part, id=f"{name}, {message}, {part}")
+    for name, (before, size, messages) in WAYS.items()
     for message in messages
     for part in ((0.0, 0.5) if message == "Bind" else (0.0,))
 ]
 
 
 @pytest.mark.parametrize("ends", ["goes on", "is killed, and the rest arrives late"])
-@pytest.mark.parametrize(("before", "message", "part"), CASES)
+@pytest.mark.parametrize(("before", "size", "message", "part"), CASES)
 async def test_a_writer_held_in_the_middle_of_its_append_holds_nobody_up(
-    store: Store, proxy: Proxy, writers: Writers, before: int, message: str, part: float, ends: str
+    store: Store,
+    proxy: Proxy,
+    writers: Writers,
+    before: int,
+    size: int,
+    message: str,
+    part: float,
+    ends: str,
 ) -> None:
     writer = await writers.start()
     for n in range(before):
-        await writer.order(_append(f"before {n}", expected=3 * n))
+        await writer.order(_append(f"before {n}", size, expected=size * n))
         await writer.answered(f"before {n}")
     held = proxy.hold(message, where=lambda found: found.connection == 1, part=part)
-    await writer.order(_append("held", expected=3 * before))
+    there = size * before
+    await writer.order(_append("held", size, expected=there))
     await held.reached()
     writer.pause()
 
     async with asyncio.timeout(PATIENCE):
         landed = message == "Sync"
         # The server has committed what it was told to execute, though nobody has told it that this is all.
-        while landed and await store.versions(["account-1"]) == [3 * before]:  # noqa: ASYNC110 - another process
+        while landed and await store.versions(["account-1"]) == [there]:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0)
         await store.append("account-2", lot("other", 3), expected_version=0)
         if not landed:
-            await store.append("account-1", lot("faster", 2), expected_version=3 * before)
+            await store.append("account-1", lot("faster", 2), expected_version=there)
         await store.append("account-2", lot("again", 3), expected_version=3)
 
     if ends == "goes on":
@@ -182,7 +192,7 @@ async def test_without_a_commit_of_its_own_a_held_statement_would_hold_others_up
     await store.close()
 
 
-def _append(name: str, *, expected: int) -> AppendOnce:
+def _append(name: str, size: int, *, expected: int) -> AppendOnce:
     return AppendOnce(
-        name=name, stream="account-1", ids=[new.id for new in lot(name, 3)], expected_version=expected
+        name=name, stream="account-1", ids=[new.id for new in lot(name, size)], expected_version=expected
     )

@@ -384,7 +384,7 @@ async def test_a_flood_through_a_network_that_breaks_again_and_again_is_stored_o
     def cut_now_and_then(message: Message) -> None:
         nonlocal passed, cuts
         passed += message.name in {"Bind", "Execute", "Sync", "DataRow", "ReadyForQuery"}
-        if passed > 40 + 7 * cuts:
+        if passed > 30 + 6 * cuts:
             passed = 0
             cuts += 1
             proxy.cut()

@@ -43,7 +43,14 @@ READ = {
 }
 _NEW = ["account-new", 1, "new 1", "Type1", "", "", 1]
 CALLED = {
-    "APPEND_NEXT": (30_499, "event 30499", '[["account-7", 60]]', json.dumps([_NEW])),
+    "APPEND_NEXT": (30_499, "event 30499", None, json.dumps([_NEW])),
+    "APPEND_NEXT, to a stream that others have written": (
+        30_499,
+        "event 30499",
+        '[["account-7", 60, ""]]',
+        json.dumps([_NEW]),
+    ),
+    "APPEND_ONE": (30_499, "event 30499", "account-new", 1, "new 1", "Type1", b"", b"", 1),
     "APPEND_LOCKED": (
         30_499,
         "event 30499",
@@ -73,7 +80,8 @@ async def session(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIte
         for name in READ:
             await session.execute(_execute(name))
         for name, values in CALLED.items():
-            await session.fetchrow(_statement(name), *values)
+            with suppress(asyncpg.PostgresError):  # What they count on is not there yet.
+                await session.fetchrow(_statement(name), *values)
     await session.execute(FILL)
     if request.param == "analysed":
         await session.execute("ANALYZE")

@@ -63,7 +63,7 @@ async def test_without_migration_a_schema_that_is_not_there_is_refused_until_it_
     assert "rehydrate migrate --store URL" in said
     assert not await stranger.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rehydrate')")
     url = StoreUrl(postgres_url)
-    assert await migrate_postgres(url) == "schema rehydrate was brought from version 0 to 1"
+    assert await migrate_postgres(url) == "schema rehydrate was brought from version 0 to 2"
     assert "as it should be" in await migrate_postgres(StoreUrl(postgres_url))
     store = await open_store(f"{postgres_url}?migrate=false")
     await fill(store, "account-1", 1)
@@ -93,7 +93,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     postgres_url: str, stranger: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, "CREATE TABLE more (n nonsense)"))
-    monkeypatch.setattr(migrations, "VERSION", 2)
+    monkeypatch.setattr(migrations, "VERSION", len(migrations.MIGRATIONS))
     with pytest.raises(StoreError, match="nonsense"):
         await open_store(postgres_url)
     assert not await stranger.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rehydrate')")
@@ -125,15 +125,39 @@ async def test_an_older_schema_is_brought_up_to_date_by_whoever_opens_it_first(
     old = await open_store(postgres_url)
     await fill(old, "account-1", 2)
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, "CREATE TABLE more (n int)"))
-    monkeypatch.setattr(migrations, "VERSION", 2)
-    assert "is at version 1, and this program needs 2" in await refused(f"{postgres_url}?migrate=false")
+    monkeypatch.setattr(migrations, "VERSION", 3)
+    assert "is at version 2, and this program needs 3" in await refused(f"{postgres_url}?migrate=false")
     stores = await asyncio.gather(*[open_store(postgres_url) for _ in range(5)])
     assert await stranger.fetchval(
         "SELECT array_agg(version ORDER BY version) FROM rehydrate.migrations"
-    ) == [1, 2]
+    ) == [1, 2, 3]
     assert len(await sound_log(stores[0])) == 2
     for store in (old, *stores):
         await store.close()
+
+
+async def test_a_schema_of_version_1_is_brought_up_to_date_and_whoever_knew_it_goes_on(
+    postgres_url: str, stranger: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+        older.setattr(migrations, "VERSION", 1)
+        old = await open_store(postgres_url)
+        await fill(old, "account-1", 1)  # Takes the lock, which has not changed since.
+    assert (
+        await migrate_postgres(StoreUrl(postgres_url)) == "schema rehydrate was brought from version 1 to 2"
+    )
+    store = await open_store(postgres_url)
+    await fill(store, "account-1", 3)
+    head = await store.head()
+    await stranger.execute("SET search_path = rehydrate")
+    row = '[["account-2", 1, "of the older one", "T", "", "", 1]]'
+    call = "CALL append_next($1, $2, NULL, $3, NULL)"
+    assert await stranger.fetchval(call, head.position, head.event_id, row) == 1
+    await fill(store, "account-1", 2)
+    assert len(await sound_log(store)) == 7
+    await old.close()
+    await store.close()
 
 
 # ---- snapshots somewhere else

@@ -22,6 +22,8 @@ once, so that the loop works while the server does; or, with `gathers`, when tho
 woken: where a commit costs the same whatever is in it, one for all is cheaper than two for a half each, by turns. A
 group holds one append of a stream at most. All of this runs on the event loop, without threads, and without a future per append.
 
+`begin` is how an idle store has something called at the end of the turn, where `send` begins in a turn of its own otherwise.
+
 With `split_from` what is the commit's work and what is the event loop's overlap, which helps where the commit is the
 work of another process: what waits is sent before the outcomes of the group before it are delivered, and of so many
 appends that wait for an idle store the first half is sent alone, so that there is something to deliver meanwhile. Where
@@ -81,10 +83,12 @@ class GroupCommit:
         max_turn: float = MAX_TURN,
         split_from: int | None = None,
         gathers: bool = False,
+        begin: Callable[[Callable[[], None]], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
+        self._begin = begin or self._loop.call_soon
         self._max_appends = max_appends
         self._max_bytes = max_bytes
         self._max_turn = max_turn
@@ -102,7 +106,8 @@ class GroupCommit:
         self._bytes = 0
         self._busy = False
         """A flush is due, a group is under way, or its outcomes are being delivered."""
-        self._under_way = False
+        self._under_way = 0
+        """How many groups the store has to do: one at most, here."""
         self._undelivered: deque[Iterator[tuple[PendingAppend, Outcome]]] = deque()
         """Of the groups that have ended; more than one only if groups are split."""
         self._closed: str | None = None
@@ -125,13 +130,13 @@ class GroupCommit:
         self._enqueue(PendingAppend(stream, events, expected_version, waiter, size, last_id))
         if not self._busy:
             # In this order: if the call fails, as it does where the stack has no room, the next append makes it.
-            self._loop.call_soon(self._go_on)
+            self._begin(self._go_on)
             self._busy = True
         return None
 
     def completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
         """The group that was sent has ended, with an outcome for each append, in their order."""
-        self._under_way = False
+        self._under_way -= 1
         is_first = not self._undelivered
         self._undelivered.append(iter(zip(group, outcomes, strict=True)))
         if self._other_half:
@@ -153,7 +158,7 @@ class GroupCommit:
         if len(group) == 1:
             self.completed(group, [error])
         else:
-            self._under_way = False
+            self._under_way -= 1
             self._other_half = []
             self._alone.extend(group)
             self._go_on()
@@ -162,7 +167,7 @@ class GroupCommit:
         """Refuse every new append, and return when those taken have their outcome."""
         if self._closed is None:
             self._closed = "it is closed: open it again"
-        if self._busy:
+        if self._busy or self._under_way or self._undelivered:
             if self._idle is None:
                 self._idle = self._loop.create_future()
             # Shielded: who is cancelled here must not take away the others' wait.
@@ -197,12 +202,12 @@ class GroupCommit:
             group = self._next_group()
         else:
             return False
-        self._under_way = True
+        self._under_way += 1
         self._send(group)
         return True
 
     def _next_group(self) -> Group:
-        limit = self._max_appends
+        limit = self._most()
         everybody_waits = not self._undelivered
         is_half = self._split_from is not None and everybody_waits and len(self._pending) >= self._split_from
         if is_half:
@@ -219,6 +224,10 @@ class GroupCommit:
         if self._behind:
             self._bring_up(group)
         return group
+
+    def _most(self) -> int:
+        """How many appends the next group may have."""
+        return self._max_appends
 
     def _end_alike(self, outcomes: Sequence[Outcome]) -> None:
         """The first half of a group has ended: if the store could not be reached for it, the second half ends so, too."""
@@ -279,6 +288,10 @@ class GroupCommit:
             # Somebody wants the event loop to stop. If it goes on after all, the others hear their outcomes.
             self._loop.call_soon(self._deliver)
             raise
+        self._delivered()
+
+    def _delivered(self) -> None:
+        """Send what has collected, or have it sent."""
         if self._gathers and self._pending:
             self._loop.call_soon(self._go_on)
         else:

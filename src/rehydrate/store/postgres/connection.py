@@ -38,7 +38,7 @@ async def connect(
         # is well. What an append waits for otherwise are locks, which have a time-out of their own.
         settings["statement_timeout"] = "0"
     try:
-        connection = await _connect(address, settings, replica=replica)
+        connection = await _connect(address, settings, replica=replica, appends=appends)
     except FAILURES as error:
         refusal = at_open(error, address.place) if first else as_store_error(error, address.place)
         if isinstance(refusal, ConfigurationError):
@@ -46,7 +46,8 @@ async def connect(
             raise refusal from None
         raise refusal from error
     try:
-        await _prepare(connection, address)
+        async with in_time(address):
+            await _prepare(connection, address)
     except FAILURES as error:
         connection.terminate()
         raise (at_open(error, address.place) if first else as_store_error(error, address.place)) from error
@@ -61,20 +62,21 @@ async def connect(
     return connection
 
 
-async def _connect(address: Address, settings: dict[str, str], *, replica: bool) -> Connection:
+async def _connect(address: Address, settings: dict[str, str], *, replica: bool, appends: bool) -> Connection:
     """To the first of the hosts that takes it in time."""
     hosts = (address.replica,) if replica and address.replica else address.hosts
     for host in hosts[:-1]:
         try:
-            return await _connect_to(address, settings, host, takes_writes=True)
+            return await _connect_to(address, settings, host, takes_writes=True, appends=appends)
         except FAILURES as error:
             # Not the driver's own way through several hosts: one that swallows everything would use up the time of all.
             logger.debug("%s: %s:%d is passed over: %s", address.place, host.name, host.port, error)
-    return await _connect_to(address, settings, hosts[-1] if hosts else None, takes_writes=len(hosts) > 1)
+    last = hosts[-1] if hosts else None
+    return await _connect_to(address, settings, last, takes_writes=len(hosts) > 1, appends=appends)
 
 
 async def _connect_to(
-    address: Address, settings: dict[str, str], host: Host | None, *, takes_writes: bool
+    address: Address, settings: dict[str, str], host: Host | None, *, takes_writes: bool, appends: bool
 ) -> Connection:
     options = [address.ssl] if address.ssl else []
     if takes_writes:
@@ -88,11 +90,23 @@ async def _connect_to(
             password=address.password,
             database=address.database,
             server_settings=settings,
-            command_timeout=address.statement_timeout + GRACE,
+            # A timer for each statement takes as long as all else that is done for an append of one event: whoever
+            # appends has one for all, and waits `in_time` for what comes before.
+            command_timeout=None if appends else patience(address),
             # Statements are few, and known; each is prepared once.
             max_cached_statement_lifetime=0,
         )
     return connection
+
+
+def patience(address: Address) -> float:
+    """Seconds for which a client waits for an answer."""
+    return address.statement_timeout + GRACE
+
+
+def in_time(address: Address) -> asyncio.Timeout:
+    """No longer than that; then a `TimeoutError`."""
+    return asyncio.timeout(patience(address))
 
 
 def _settings(address: Address) -> dict[str, str]:
@@ -151,7 +165,8 @@ async def _prepare(connection: Connection, address: Address) -> None:
 
 async def warn_of_lost_power(connection: Connection, address: Address) -> None:
     """Say so if the server was told not to survive a power failure, which a client cannot change."""
-    about = await connection.fetchrow(sql.ABOUT)
+    async with in_time(address):
+        about = await connection.fetchrow(sql.ABOUT)
     assert about is not None
     off = [name for name in ("fsync", "full_page_writes") if about[name] != "on"]
     if off:

@@ -30,6 +30,8 @@ COLLISION: Final = "23505"
 """Somebody else was first with a position or a version."""
 DEADLOCK: Final = "40P01"
 """Somebody else was first with one of two, and waited for the other. Nothing is stored."""
+NOT_THERE: Final = "RHY03"
+"""An event that the writer has counted on."""
 LOCKED: Final = "55P03"
 _NO_SUCH_TABLE: Final = frozenset({"42P01", "3F000", "42883"})
 _WAITING_DOES_NOT_HELP: Final = frozenset({"53100", "25006", "42501", "0A000", "54000"})

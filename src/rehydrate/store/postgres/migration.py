@@ -7,7 +7,7 @@ from typing import Final
 from rehydrate.errors import ConfigurationError, StoreError
 from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
-from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.connection import Connection, connect, disconnect, in_time
 from rehydrate.store.postgres.failures import FAILURES, at_open, code_of
 from rehydrate.store_url import StoreUrl
 
@@ -39,7 +39,8 @@ async def check_or_migrate(connection: Connection, address: Address) -> None:
         await migrate(connection, address)
         return
     try:
-        version = await _version(connection, address)
+        async with in_time(address):
+            version = await _version(connection, address)
     except FAILURES as error:
         raise _at_open(error, address) from error
     if version == 0:
@@ -57,10 +58,11 @@ async def check_or_migrate(connection: Connection, address: Address) -> None:
 async def migrate(connection: Connection, address: Address) -> int:
     """Apply what is missing, all or nothing; the version that was there before."""
     try:
-        version = await _version(connection, address)
+        async with in_time(address):
+            version = await _version(connection, address)
         if version == migrations.VERSION:
             return version
-        async with connection.transaction():
+        async with in_time(address), connection.transaction():
             # Whoever comes second finds it done, or goes on from there.
             await connection.fetch(sql.LOCK_MIGRATIONS, address.schema)
             version = await _version(connection, address)

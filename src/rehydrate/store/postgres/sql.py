@@ -52,7 +52,8 @@ MIGRATED: Final = "INSERT INTO migrations (version) VALUES ($1)"
 
 # ---- appending
 
-APPEND_NEXT: Final = "CALL append_next($1, $2, $3, $4, NULL)"
+APPEND_NEXT: Final = "CALL append_next($1, $2, $3, $4)"
+APPEND_ONE: Final = "CALL append_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 APPEND_LOCKED: Final = "CALL append_locked($1, $2, $3, $4, NULL, NULL, NULL, NULL)"
 SEAL: Final = "CALL seal()"
 WHO_BLOCKS: Final = """

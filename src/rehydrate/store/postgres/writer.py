@@ -11,10 +11,11 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final, TypeAlias
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from rehydrate.errors import (
     StoreError,
@@ -28,12 +29,14 @@ from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Appended, StreamEnd
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
-from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.alarm import Alarm
+from rehydrate.store.postgres.connection import Connection, connect, disconnect, patience
 from rehydrate.store.postgres.failures import (
     COLLISION,
     DEADLOCK,
     FAILURES,
     LOCKED,
+    NOT_THERE,
     SEALED,
     as_store_error,
     code_of,
@@ -52,7 +55,7 @@ MAX_COLLISIONS: Final = 100
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect."""
-_LEADS_NOWHERE: Final = frozenset({COLLISION, DEADLOCK, SEALED})
+_LEADS_NOWHERE: Final = frozenset({COLLISION, DEADLOCK, NOT_THERE, SEALED})
 """Nothing was stored, and the next attempt tells why."""
 _WHO_IS_IT: Final = 0.8
 """After this part of the time-out for locks somebody looks who holds it."""
@@ -76,7 +79,13 @@ class Writer:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        """Writes one group after the other, as long as there are any."""
+        self._next: Group | None = None
         self._connection: Connection | None = None
+        self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        """What this connection was asked before."""
+        self._who_is_it = Alarm(address.lock_timeout * _WHO_IS_IT, self._look_who_blocks)
+        self._too_late = Alarm(patience(address), self._give_up)
         self._heads = KnownHeads[StreamEnd]()
         """May be too low, where others have written; too high they are only if the database was restored."""
         self._position = 0
@@ -93,6 +102,7 @@ class Writer:
     def use(self, connection: Connection) -> None:
         """Append through this connection, as long as it lives."""
         self._connection = connection
+        self._prepared.clear()
         self._is_alone = False
         connection.add_log_listener(self._warned)
 
@@ -101,17 +111,45 @@ class Writer:
         """Of the session that appends, 0 if there is none now."""
         return 0 if self._connection is None else self._connection.get_server_pid()
 
+    def begin(self, go_on: Callable[[], None]) -> None:
+        """Call this in a moment, and `send` from within it: then the group need not wait for another turn."""
+        self._start(self._work(go_on))
+
     def send(self, group: Group) -> None:
         """Begin to commit a group."""
-        self._task = self._loop.create_task(self._commit(group))
+        self._next = group
+        if self._task is None:
+            self._start(self._work())
 
     async def close(self) -> None:
         """Give the connection back; nothing is under way any more."""
+        self._who_is_it.close()
+        self._too_late.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             await disconnect(connection)
 
-    # ---- one group
+    # ---- one group after the other
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            self._task = self._loop.create_task(work)
+        except BaseException:
+            # The stack has no room.
+            work.close()
+            raise
+
+    async def _work(self, go_on: Callable[[], None] | None = None) -> None:
+        try:
+            if go_on is not None:
+                go_on()
+            while self._next is not None:
+                group, self._next = self._next, None
+                await self._commit(group)
+        finally:
+            self._task = None
+            if self._next is not None:
+                self._start(self._work())
 
     async def _commit(self, group: Group) -> None:
         try:
@@ -130,9 +168,8 @@ class Writer:
     async def _append(self, group: Group) -> list[Outcome]:
         connection = await self._connected()
         self._blocked_by = ""
-        watch = self._loop.call_later(
-            self._address.lock_timeout * _WHO_IS_IT, self._look_who_blocks, connection.get_server_pid()
-        )
+        self._who_is_it.begin()
+        self._too_late.begin()
         try:
             outcomes = None if self._locked else await self._append_next(connection, group)
             if outcomes is None:
@@ -146,7 +183,8 @@ class Writer:
             self._drop()
             raise
         finally:
-            watch.cancel()
+            self._who_is_it.end()
+            self._too_late.end()
         if self._is_alone:
             # Sent again, it is found, and waits for the standby again.
             self._drop()
@@ -177,24 +215,26 @@ class Writer:
                 rows.append((stream, version, event.id, event.type, event.data, event.metadata, at))
             position += len(append.events)
             outcomes.append(Appended(version, position))
-        must_be = _sendable(must_be_there) if must_be_there else None
-        new_events = _sendable(rows)
         try:
-            stored = await connection.fetchval(
-                sql.APPEND_NEXT,
-                self._position,
-                self._id,
-                must_be,
-                new_events,
-            )
+            if len(rows) == 1 and not must_be_there:
+                append_one = await self._statement(connection, sql.APPEND_ONE)
+                await append_one.fetch(self._position, self._id, *rows[0])
+            else:
+                must_be = _sendable(must_be_there) if must_be_there else None
+                append_next = await self._statement(connection, sql.APPEND_NEXT)
+                await append_next.fetch(self._position, self._id, must_be, _sendable(rows))
         except asyncpg.PostgresError as error:
             if code_of(error) in _LEADS_NOWHERE:
                 return None
             raise
-        if not stored:
-            return None
         self._learn(group, outcomes, position, rows[-1][2])
         return outcomes
+
+    async def _statement(self, connection: Connection, text: str) -> PreparedStatement[asyncpg.Record]:
+        statement = self._prepared.get(text)
+        if statement is None:
+            statement = self._prepared[text] = await connection.prepare(text)
+        return statement
 
     async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
         """The way on which the database tells what became of each append."""
@@ -294,8 +334,13 @@ class Writer:
     def _warned(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
         self._is_alone = self._is_alone or ends_a_wait_for_a_standby(message)
 
-    def _look_who_blocks(self, pid: int) -> None:
-        self._looking = self._loop.create_task(self._name_who_blocks(pid))
+    def _look_who_blocks(self) -> None:
+        self._looking = self._loop.create_task(self._name_who_blocks(self.pid))
+
+    def _give_up(self) -> None:
+        """The server does not answer: whoever waits for it meets a connection that has ended."""
+        if self._connection is not None:
+            self._connection.terminate()
 
     async def _name_who_blocks(self, pid: int) -> None:
         try:
@@ -324,6 +369,7 @@ class Writer:
     def _drop(self) -> None:
         """Begin with another connection, and know nothing: behind it may be a database that was restored."""
         connection, self._connection = self._connection, None
+        self._prepared.clear()
         if connection is not None:
             connection.terminate()
         self._heads.clear()
