@@ -314,16 +314,13 @@ class AggregateActor(Generic[S, C, E]):
         drain.position = appended.position
         if self.window is not None:
             note_all(self.window, drain)
-        self._move_to(appended, drain.state, drain.events[-1].id)
-
-    def _move_to(self, appended: Appended, state: S, last_id: str) -> None:
         manager = self.blueprint.manager
         if manager.held is not None:
             manager.held = None
-        self.state = state
+        self.state = drain.state
         self.version = appended.version
         self.position = appended.position
-        self.last_id = last_id
+        self.last_id = drain.events[-1].id
         self.drain = None
         self.conflicts = 0
 

@@ -19,20 +19,17 @@ if TYPE_CHECKING:
 class Departures:
     """Actors that have been taken out of reach and still have an append under way."""
 
-    __slots__ = ("_actors", "_manager", "_waiting")
+    __slots__ = ("_manager", "_waiting", "actors")
 
     def __init__(self, manager: AggregateManager) -> None:
         self._manager = manager
-        self._actors: set[Actor] = set()
+        self.actors: set[Actor] = set()
         self._waiting: list[tuple[set[Actor], asyncio.Future[None]]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._actors)
 
     def send_away(self, actors: Iterable[Actor]) -> asyncio.Future[None]:
         """Have them leave at once; the future is done when nothing of theirs is under way any more."""
         leaving = {actor for actor in list(actors) if self._send_away(actor)}
-        self._actors |= leaving
+        self.actors |= leaving
         done: asyncio.Future[None] = self._manager.loop.create_future()
         if leaving:
             self._waiting.append((leaving, done))
@@ -54,9 +51,9 @@ class Departures:
 
     def rested(self, actor: Actor) -> None:
         """An actor has nothing left to do."""
-        if actor not in self._actors:
+        if actor not in self.actors:
             return
-        self._actors.discard(actor)
+        self.actors.discard(actor)
         for leaving, done in self._waiting:
             leaving.discard(actor)
             if not leaving and not done.done():

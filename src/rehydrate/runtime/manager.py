@@ -139,7 +139,7 @@ class AggregateManager:
     def rest(self, actor: Actor) -> None:
         """The actor has nothing left to do."""
         self._busy.discard(actor)
-        if self.departures:
+        if self.departures.actors:
             self.departures.rested(actor)
         if self._closing is not None:
             self._finish_closing()
