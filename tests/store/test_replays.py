@@ -100,10 +100,12 @@ async def test_closing_waits_for_all_answers() -> None:
     assert all(task.done() for task in asked)
 
 
-async def test_who_waits_is_let_go_when_all_tasks_of_the_loop_are_ended() -> None:
+@pytest.mark.parametrize("turns", [2, 30], ids=["before they begin", "while they wait"])
+async def test_who_waits_is_let_go_when_all_tasks_of_the_loop_are_ended(turns: int) -> None:
     reader = Reader()
     asked = reader.ask("a", "b")
-    await settle()
+    for _ in range(turns):
+        await asyncio.sleep(0)
     for job in vars(reader.replays)["_jobs"]:
         job.cancel()
     for task in asked:

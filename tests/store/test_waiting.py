@@ -72,6 +72,34 @@ async def test_a_question_whose_task_is_ended_by_somebody_is_answered_all_the_sa
     await questions.close()
 
 
+async def test_a_question_whose_task_is_ended_before_it_begins_is_answered_too() -> None:
+    database = Database()
+    questions = EndQuestions(database.ends)
+    asked = [asyncio.create_task(questions.ask([name])) for name in "ab"]
+    await asyncio.sleep(0)
+    await cancel(questions, "_asking")
+    assert database.asked == 0
+    for each in asked:
+        with pytest.raises(StoreUnavailableError, match="CancelledError"):
+            await each
+    database.answers.set()
+    assert await questions.ask(["c"]) == [StreamEnd(1, "c")]
+    await questions.close()
+
+
+async def test_a_watch_that_is_ended_before_it_begins_keeps_nobody_waiting_either() -> None:
+    database = Database()
+    watch = LogWatch(database.last_position, poll=3_600)
+    waiting = asyncio.create_task(watch.wait(0))
+    await asyncio.sleep(0)
+    await cancel(watch, "_looking")
+    with pytest.raises(StoreUnavailableError, match="CancelledError"):
+        await waiting
+    database.position = 1
+    await watch.wait(0)
+    watch.close()
+
+
 async def test_a_watch_that_is_ended_by_somebody_keeps_nobody_waiting_and_the_next_one_begins_anew() -> None:
     database = Database()
     watch = LogWatch(database.last_position, poll=3_600)

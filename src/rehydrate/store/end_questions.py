@@ -29,6 +29,7 @@ class EndQuestions:
         self._waiting.append((streams, answer))
         if self._asking is None:
             self._asking = self._loop.create_task(self._ask_all())
+            self._asking.add_done_callback(self._ended)
         return await answer
 
     async def close(self) -> None:
@@ -44,6 +45,12 @@ class EndQuestions:
         finally:
             self._asking = None
 
+    def _ended(self, asking: asyncio.Task[None]) -> None:
+        if self._asking is asking:
+            # Before its first step: it has not come to the end of what it does.
+            self._asking = None
+            self._let_go(self._waiting, asyncio.CancelledError())
+
     async def _ask_together(self, questions: list[_Question]) -> None:
         try:
             ends = iter(await self._ask([stream for streams, _ in questions for stream in streams]))
@@ -54,12 +61,15 @@ class EndQuestions:
             return
         except BaseException as error:
             # Somebody ends all tasks of this loop. Whoever asked must not wait for an answer that never comes.
-            for _, answer in [*questions, *self._waiting]:
-                if not answer.done():
-                    answer.set_exception(StoreUnavailableError(f"the question was ended by {error!r}"))
-            self._waiting.clear()
+            self._let_go([*questions, *self._waiting], error)
             raise
         for streams, answer in questions:
             mine = list(islice(ends, len(streams)))
             if not answer.done():
                 answer.set_result(mine)
+
+    def _let_go(self, questions: Sequence[_Question], error: BaseException) -> None:
+        self._waiting = []
+        for _, answer in questions:
+            if not answer.done():
+                answer.set_exception(StoreUnavailableError(f"the question was ended by {error!r}"))

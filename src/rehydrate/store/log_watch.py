@@ -33,6 +33,7 @@ class LogWatch:
                 return
             if self._looking is None and not woken.done():
                 self._looking = asyncio.create_task(self._look())
+                self._looking.add_done_callback(self._ended)
             error = await woken
         finally:
             del self._waiting[woken]
@@ -68,11 +69,20 @@ class LogWatch:
         except StoreError as error:
             self._fail(partial(another, error))
         except BaseException as error:
-            # Ended from outside, or by a mistake: whoever waits must not wait for ever.
-            self._fail(partial(StoreUnavailableError, f"looking for more events was ended by {error!r}"))
+            self._let_go(error)
             raise
         finally:
             self._looking = None
+
+    def _ended(self, looking: asyncio.Task[None]) -> None:
+        if self._looking is looking:
+            # Before its first step: it has not come to the end of what it does.
+            self._looking = None
+            self._let_go(asyncio.CancelledError())
+
+    def _let_go(self, error: BaseException) -> None:
+        """Ended from outside, or by a mistake: whoever waits must not wait for ever."""
+        self._fail(partial(StoreUnavailableError, f"looking for more events was ended by {error!r}"))
 
     def _wake(self, position: int) -> None:
         """There is an event at that position."""

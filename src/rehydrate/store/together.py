@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -69,7 +70,7 @@ class Together(Generic[Q, A]):
         while len(self._jobs) < _JOBS and (asked := self._next()):
             job = self._loop.create_task(self._do(asked))
             self._jobs.add(job)
-            job.add_done_callback(self._ended)
+            job.add_done_callback(partial(self._ended, asked))
         if not self._jobs and self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
@@ -98,14 +99,14 @@ class Together(Generic[Q, A]):
                 self._alone.extend(asked)
             elif not asked[0].answer.done():
                 asked[0].answer.set_exception(error)
-        except BaseException:
-            # Somebody ends all tasks of this loop. Whoever asked must not wait for an answer that never comes.
+
+    def _ended(self, asked: Sequence[Asked[Q, A]], job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        if job.cancelled():
+            # Somebody ends all tasks of this loop, some of them before their first step. Whoever asked must not wait for
+            # an answer that never comes.
             for one in asked:
                 one.answer.cancel()
-            raise
-
-    def _ended(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
         self._send()
 
 

@@ -11,7 +11,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -113,13 +114,13 @@ class Writer:
 
     def begin(self, go_on: Callable[[], None]) -> None:
         """Call this in a moment, and `send` from within it: then the group need not wait for another turn."""
-        self._start(self._work(go_on))
+        self._start(go_on)
 
     def send(self, group: Group) -> None:
         """Begin to commit a group."""
         self._next = group
         if self._task is None:
-            self._start(self._work())
+            self._start()
 
     async def close(self) -> None:
         """Give the connection back; nothing is under way any more."""
@@ -131,13 +132,25 @@ class Writer:
 
     # ---- one group after the other
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
+    def _start(self, go_on: Callable[[], None] | None = None) -> None:
+        work = self._work(go_on)
         try:
             self._task = self._loop.create_task(work)
         except BaseException:
             # The stack has no room.
             work.close()
             raise
+        self._task.add_done_callback(partial(self._ended, go_on))
+
+    def _ended(self, go_on: Callable[[], None] | None, task: asyncio.Task[None]) -> None:
+        if self._task is not task:
+            return  # It has seen to what comes next by itself.
+        # Somebody has ended all tasks of this loop, this one before its first step: nothing of it was done.
+        self._task = None
+        if go_on is not None:
+            go_on()
+        elif self._next is not None:
+            self._start()
 
     async def _work(self, go_on: Callable[[], None] | None = None) -> None:
         try:
@@ -149,7 +162,7 @@ class Writer:
         finally:
             self._task = None
             if self._next is not None:
-                self._start(self._work())
+                self._start()
 
     async def _commit(self, group: Group) -> None:
         try:
