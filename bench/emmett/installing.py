@@ -39,8 +39,8 @@ class Choice(Enum):
 
     NEWEST = "the newest"
     """Of the one on the path and the one that the wheel of pyright brings: Emmett is the fastest on it."""
-    PATH = "the one on the path"
-    """Only where that is an older one."""
+    OLDER = "the older"
+    """Of these two, where they differ."""
 
 
 class Node(NamedTuple):
@@ -80,11 +80,11 @@ def node(choice: Choice) -> Node:
     if not found:
         raise NotHereError("Node.js is not installed")
     newest = max(found)
-    chosen = newest if choice is Choice.NEWEST else found[0]
+    chosen = newest if choice is Choice.NEWEST else min(found)
     needed = _package().engines.node.removeprefix(">=")
     if chosen.version < _version(needed):
         raise NotHereError(f"it needs Node.js {needed}, and there is {_shown(chosen)}")
-    if choice is Choice.PATH and chosen.version == newest.version:
+    if choice is Choice.OLDER and chosen.version == newest.version:
         raise NotHereError("there is no second Node.js")
     return chosen
 
@@ -132,7 +132,6 @@ def _failure_of(command: list[str], folder: Path) -> str:
 
 
 def _nodes() -> Iterator[Node]:
-    """The one on the path comes first."""
     if (program := shutil.which("node")) is not None:
         npm = shutil.which("npm")
         yield from _node(program, () if npm is None else (npm,))

@@ -11,15 +11,15 @@ from bench.rows.row import Contestant
 
 EMMETT: Final = "Emmett"
 """On the newest Node.js that is there."""
-EMMETT_ON_PATH: Final = "Emmett, Node.js of the path"
-"""Beside that, where the path has an older one."""
+EMMETT_ON_OLDER: Final = "Emmett, older Node.js"
+"""Beside that, where there are two."""
 
-_NAMES: Final = {Choice.NEWEST: EMMETT, Choice.PATH: EMMETT_ON_PATH}
+_NAMES: Final = {Choice.NEWEST: EMMETT, Choice.OLDER: EMMETT_ON_OLDER}
 _PREPARE: Final = partial(why_not_here, Choice.NEWEST)
 
 
 def in_memory(callers: int) -> tuple[Contestant, ...]:
-    """Commands a second, on each Node.js: in memory nothing counts but how fast it is."""
+    """Commands a second, on each Node.js: in memory they are far apart."""
     return tuple(
         Contestant(name, partial(rates.memory_rate, choice, callers), prepare=partial(why_not_here, choice))
         for choice, name in _NAMES.items()

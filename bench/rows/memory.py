@@ -8,7 +8,7 @@ from typing import Final
 from bench import bank, dispatching, peer_bank, peer_rates, peer_structs, structs, unframed
 from bench.floor import ping_pong_rate
 from bench.loops import on_uvloop
-from bench.rows.emmett import EMMETT, EMMETT_ON_PATH, in_memory
+from bench.rows.emmett import EMMETT, EMMETT_ON_OLDER, in_memory
 from bench.rows.names import ON_UVLOOP, PEER, PEER_CACHED, PEER_PLAIN, REHYDRATE
 from bench.rows.row import Contestant, Ratio, Row
 
@@ -41,7 +41,7 @@ ROWS: Final = (
             Ratio(REHYDRATE, PEER, 7),
             Ratio(WITH_STRUCTS, PEER_WITH_STRUCTS, 8),
             Ratio(REHYDRATE, EMMETT, 6),
-            Ratio(REHYDRATE, EMMETT_ON_PATH),
+            Ratio(REHYDRATE, EMMETT_ON_OLDER),
             Ratio(REHYDRATE, PING_PONG, 1.2),
             Ratio(WITH_STRUCTS, PING_PONG, 1.6),
             Ratio(REHYDRATE, PEER_CACHED),
@@ -68,7 +68,7 @@ ROWS: Final = (
             Ratio(REHYDRATE, PEER, 12),
             Ratio(WITH_STRUCTS, PEER_WITH_STRUCTS, 12),
             Ratio(REHYDRATE, EMMETT, 7),
-            Ratio(REHYDRATE, EMMETT_ON_PATH),
+            Ratio(REHYDRATE, EMMETT_ON_OLDER),
             Ratio(REHYDRATE, PEER_ON_ONE_CORE),
             Ratio(REHYDRATE, PING_PONG),
             Ratio(WITH_STRUCTS, PING_PONG),

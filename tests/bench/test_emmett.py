@@ -74,7 +74,7 @@ def test_an_older_node_and_one_without_npm_are_not_enough(program: Program) -> N
     assert _told() == ("it needs Node.js 20.19.0, and there is 18.20.4", [])
     program("node", "echo v24.1.0")
     assert _told() == ("npm is not installed", [])
-    assert _told(Choice.PATH) == ("there is no second Node.js", [])
+    assert _told(Choice.OLDER) == ("there is no second Node.js", [])
 
 
 def test_an_installation_that_fails_says_why_and_leaves_nothing(program: Program, tmp_path: Path) -> None:
