@@ -147,6 +147,12 @@ def test_a_codec_of_the_user_has_to_name_every_event() -> None:
     )
 
 
+def test_a_class_where_a_codec_is_due_is_refused_with_what_to_give() -> None:
+    assert refusal(codec=JsonCodec) == (
+        "aggregate 'stock': codec=JsonCodec is a class; give a value of it, such as codec=JsonCodec(Event)"
+    )
+
+
 def test_all_aggregates_of_an_app_are_checked() -> None:
     other = dataclasses.replace(stock, name="other")
     assert list(check_aggregates([stock, other])) == ["stock", "other"]

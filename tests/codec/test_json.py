@@ -256,6 +256,7 @@ def test_an_upcaster_that_returns_nothing_is_told_to_return_the_fields() -> None
             {"upcasters": {"Credited": [dict]}},
             "upcasters for 'Credited': that is neither a class of this codec",
         ),
+        ({"upcasters": {"Deposited": in_cents}}, "give a list of functions, oldest first, also of one"),
         ({"upcasters": {"Deposited@2": [dict]}}, "upcasters for 'Deposited@2': that is neither a class"),
     ],
 )

@@ -62,6 +62,11 @@ def _events(aggregate: Aggregate[Any, Any, Any]) -> Codec:
             return JsonCodec(aggregate.events)
         except ConfigurationError as error:
             raise _explained(f"aggregate {aggregate.name!r}", "events", error) from None
+    if isinstance(aggregate.codec, type):
+        raise ConfigurationError(
+            f"aggregate {aggregate.name!r}: codec={aggregate.codec.__name__} is a class; give a value of it, such as "
+            "codec=JsonCodec(Event)"
+        )
     missing = [member for member in members_of(aggregate.events) if member not in aggregate.codec.names]
     if missing:
         raise ConfigurationError(

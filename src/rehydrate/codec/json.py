@@ -143,9 +143,11 @@ def _check_names(
             problems.append(f"alias {name!r}: it is the name of a class; an alias is an older name")
         if cls not in by_name.values():
             problems.append(f"alias {name!r}: {text(cls)} is not one of the classes of this codec")
-    for name in upcasters:
+    for name, chain in upcasters.items():
         if name not in by_name and name not in aliases:
             problems.append(f"upcasters for {name!r}: that is neither a class of this codec nor an alias")
+        if callable(chain):
+            problems.append(f"upcasters for {name!r}: give a list of functions, oldest first, also of one")
     _raise(problems)
 
 
