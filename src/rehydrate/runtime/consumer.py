@@ -102,6 +102,10 @@ class Consumer:
         self._claim = ClaimRecord(store, work.name, holder)
         self._closing = asyncio.Event()
         self._tenure: Tenure | None = None
+        self._beginning = asyncio.Lock()
+        """Held by whoever begins to work here until it runs, and by an errand until it is done: they share the work."""
+        self._is_beginning = False
+        """Whether it is held by the one that is to run."""
         self._is_fresh = True
         """Has not looked at its claim yet: a start is a new try for one that stopped."""
         self._task: asyncio.Task[None] | None = None
@@ -150,23 +154,28 @@ class Consumer:
 
     async def do(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
         """Have it done by the holder of the name, which this process becomes for that, if it is not."""
-        if self._tenure is not None:
-            asked = Errand(errand)
-            self._tenure.errands.append(asked)
-            self._tenure.called.set()
-            try:
-                done: T = await asked.done
-            except (TakenOverError, ClosingError):
-                pass
-            else:
-                return done
-        return await self._do_alone(errand)
+        while True:
+            if self._tenure is not None:
+                asked = Errand(errand)
+                self._tenure.errands.append(asked)
+                self._tenure.called.set()
+                try:
+                    done: T = await asked.done
+                except (TakenOverError, ClosingError):
+                    pass
+                else:
+                    return done
+            async with self._beginning:
+                if self._tenure is None:
+                    return await self._do_alone(errand)
 
     async def _do_alone(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
         claim = ClaimRecord(self._store, self.work.name, f"{self._holder} on an errand")
         progress = Progress()
         progress.held_until = self._clock.monotonic() + self._limits.takeover_after
         before = await claim.put_whatever_is_there("held")
+        # An errand may take longer than somebody may be silent.
+        beating = asyncio.create_task(self._beat(claim, progress))
         try:
             tenure = await self._begin(claim.holder, progress, is_unclean=False)
             await self.work.enter(tenure)
@@ -176,6 +185,8 @@ class Consumer:
                 f"{self.work.kind} {self.work.name!r} was taken over by another process meanwhile; try again"
             ) from None
         finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
             # Whoever held it goes on with it, from where this left it.
             standing = before.standing if before.standing in {"paused", "stopped"} else "released"
             await claim.put_whatever_is_there(
@@ -211,7 +222,7 @@ class Consumer:
     async def _hold(self) -> None:
         """Get the name, work while it is held, and release it."""
         is_unclean = await self._contend()
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._beat(self._claim, self.progress))
         working = asyncio.create_task(self._work(is_unclean=is_unclean))
         try:
             await asyncio.wait({beating, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,6 +232,7 @@ class Consumer:
             for task in (beating, working):
                 task.cancel()
             await asyncio.gather(beating, working, return_exceptions=True)
+            self._has_begun()
         try:
             if ended.cancelled():
                 raise RuntimeError("its work was cancelled")
@@ -238,16 +250,24 @@ class Consumer:
         """Return when the claim is ours: whether the holder before did not release it."""
         seen, since = -1, 0.0
         while True:
-            claim = await self._claim.look()
-            now = self._clock.monotonic()
-            if claim.standing == "held" and claim.holder != self._holder:
-                if self._claim.beat != seen:
-                    seen, since = self._claim.beat, now
-                may_take = now - since >= self._limits.takeover_after
-            else:
-                may_take = claim.standing != "paused" and (claim.standing != "stopped" or self._is_fresh)
-            self._is_fresh = False
-            if may_take and await self._claim.put("held"):
+            await self._beginning.acquire()
+            self._is_beginning = True
+            is_ours = False
+            try:
+                claim = await self._claim.look()
+                now = self._clock.monotonic()
+                if claim.standing == "held" and claim.holder != self._holder:
+                    if self._claim.beat != seen:
+                        seen, since = self._claim.beat, now
+                    may_take = now - since >= self._limits.takeover_after
+                else:
+                    may_take = claim.standing != "paused" and (claim.standing != "stopped" or self._is_fresh)
+                self._is_fresh = False
+                is_ours = may_take and await self._claim.put("held")
+            finally:
+                if not is_ours:
+                    self._has_begun()
+            if is_ours:
                 self.progress.held_until = now + self._limits.takeover_after
                 return claim.standing == "held" and claim.holder != self._holder
             self._show(claim)
@@ -261,15 +281,21 @@ class Consumer:
             self.state = "waiting"
         self.reason = claim.reason
 
-    async def _beat(self) -> None:
+    def _has_begun(self) -> None:
+        """It runs, or will not: an errand need not wait any longer."""
+        if self._is_beginning:
+            self._is_beginning = False
+            self._beginning.release()
+
+    async def _beat(self, claim: ClaimRecord, progress: Progress) -> None:
         """Show that this process is alive, until the name is another's."""
         while True:
             await sleep(self._clock, self._limits.takeover_after / _BEATS)
             now = self._clock.monotonic()
             try:
-                if not await self._claim.put("held"):
+                if not await claim.put("held"):
                     raise TakenOverError
-                self.progress.held_until = now + self._limits.takeover_after
+                progress.held_until = now + self._limits.takeover_after
             except StoreUnavailableError:
                 # Whoever cannot beat cannot be overtaken either: nobody else can write the claim now.
                 continue
@@ -280,6 +306,7 @@ class Consumer:
             await self._check_log(tenure)
             await self.work.enter(tenure)
             self._tenure = tenure
+            self._has_begun()
             self.state, self.reason = "running", ""
             await self.work.run(tenure)
         except (CorruptStoreError, ConfigurationError) as error:
