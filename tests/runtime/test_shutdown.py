@@ -166,6 +166,44 @@ async def test_closing_leaves_no_timer_and_no_task() -> None:
         assert asyncio.all_tasks() == before
 
 
+async def test_a_question_for_a_state_that_waits_for_its_turn_is_refused_too() -> None:
+    async with app.open("memory://") as bank:
+        await bank.dispatch(account, "ada", Deposit(1))
+        asked = [asyncio.create_task(bank.state(account, "ada")) for _ in range(200)]
+        await asyncio.sleep(0)
+        await bank.close()
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {Account, StoreClosedError}
+        assert bank.statistics().live == 0
+
+
+async def test_closing_that_is_cancelled_tells_everybody_and_leaves_nothing_either() -> None:
+    before = asyncio.all_tasks()
+    begun = asyncio.Event()
+
+    async def handler(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with staged() as stage:
+        stage.bank.subscribe("watch", handler)
+        await stage.bank.dispatch(account, "ada", Deposit(1))
+        await begun.wait()
+        stage.script.add("submit", Hang())
+        sent = stage.bank.dispatch_nowait(account, "ada", Deposit(1))
+        await settle()
+        closing = asyncio.create_task(stage.bank.close())
+        await settle()
+        assert not closing.done()
+        closing.cancel()
+        await settle()
+        assert type(sent.exception()) is OutcomeUnknownError
+        with pytest.raises(StoreClosedError):
+            await stage.bank.dispatch(account, "ada", Deposit(1))
+        assert stage.clock.timers == 0
+        assert asyncio.all_tasks() == before
+
+
 async def test_closing_twice_is_fine() -> None:
     async with staged() as stage:
         await stage.bank.dispatch(account, "ada", Deposit(1))

@@ -361,7 +361,7 @@ class AggregateManager:
             await self._closed.wait()
             return
         self._closed = asyncio.Event()
-        give_up = self.clock.call_later(self.limits.shutdown_timeout, self._give_up)
+        give_up = self.clock.call_later(self.limits.shutdown_timeout, self.give_up)
         try:
             # What was put off to the next turn of the loop, as a snapshot that is due, comes first.
             await asyncio.sleep(0)
@@ -370,7 +370,7 @@ class AggregateManager:
             await self._closing
         finally:
             give_up.cancel()
-            self._give_up()
+            self.give_up()
             try:
                 if self._tasks:
                     _, stuck = await asyncio.wait(self._tasks, timeout=_LAST_MOMENT)
@@ -385,7 +385,8 @@ class AggregateManager:
         if self._closing is not None and not self._closing.done() and not self._busy and not self._tasks:
             self._closing.set_result(None)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """Wait for nothing more: everybody is told what is true now."""
         for actor in list(self._busy):
             actor.sweep(float("inf"))
         for actor in list(self._live):

@@ -16,16 +16,15 @@ from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
 from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import HasViews, Projection
-from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.domain.subscription import After, Subscription
 from rehydrate.errors import (
     ConfigurationError,
-    RehydrateError,
     StoreClosedError,
     UnknownAggregateError,
 )
 from rehydrate.fork import FORKED, bind_to_process
+from rehydrate.runtime.answers import leave_frames, look
 from rehydrate.runtime.blueprint import Blueprint, by_command
 from rehydrate.runtime.consumers import Consumers, Projections, Subscribed
 from rehydrate.runtime.envelopes import envelope, envelopes_of
@@ -47,6 +46,8 @@ S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
 V = TypeVar("V")
+
+_CLOSED = "this runtime was closed: open the App again"
 
 
 class Runtime:
@@ -171,7 +172,7 @@ class Runtime:
                 )
         except Exception as error:
             turns.completed()
-            _leave_frames(error)
+            leave_frames(error)
             actor = None  # An error that its caller keeps would keep it alive.
             raise
         if isinstance(reply, CommandResult):
@@ -206,7 +207,7 @@ class Runtime:
                 aggregate, id, command, command_id, caused_at, timeout, correlation_id, causation_id, metadata
             )
         except Exception as error:  # noqa: BLE001 - it is the future's
-            _leave_frames(error)
+            leave_frames(error)
             future.set_exception(error)
         else:
             if isinstance(reply, CommandResult):
@@ -214,7 +215,7 @@ class Runtime:
             else:
                 future = reply
         # Whoever drops the future does not care: asyncio need not complain that nobody looked.
-        future.add_done_callback(_look)
+        future.add_done_callback(look)
         return future
 
     async def state(self, aggregate: HasState[S], id: str, *, at: int | None = None) -> S:
@@ -233,13 +234,14 @@ class Runtime:
             return await state_at(self._store, blueprint, id, at)
         if self._turns.at_once >= self._turns.until:
             await self._turns.wait()
+            self._check_usable()
         id = plain_id(id)
         query = Pending(STATE_QUERY, self._manager.new_id(), self._limits.timeout)
         try:
             reply = (self._placement or self._manager).deliver(blueprint, id, query)
         except Exception as error:
             self._turns.completed()
-            _leave_frames(error)
+            leave_frames(error)
             raise
         if not isinstance(reply, asyncio.Future):
             state: S = reply
@@ -407,19 +409,27 @@ class Runtime:
 
         Closing twice is fine. The store stays open: `App.open` closes it.
         """
-        # First the consumers: what a handler has in hand may send commands.
-        await self.consumers.close()
-        self._closed = self._closed or "this runtime was closed: open the App again"
-        self._here = {}
-        if self._placement is not None:
-            await self._placement.finish()
-        await self._manager.close()
+        try:
+            # First the consumers: what a handler has in hand may send commands.
+            await self.consumers.close()
+            self._take_nothing(_CLOSED)
+            if self._placement is not None:
+                await self._placement.finish()
+            await self._manager.close()
+        except BaseException:
+            # Whoever is cancelled here waits for nothing more, and leaves nothing running.
+            self._take_nothing(_CLOSED)
+            self._manager.give_up()
+            raise
         if self._placement is not None:
             await self._placement.leave()
 
     def forked(self) -> None:
         """This is a child that was forked from the process that opened it: whatever is asked here is refused."""
-        self._closed = FORKED
+        self._take_nothing(FORKED)
+
+    def _take_nothing(self, reason: str) -> None:
+        self._closed = self._closed or reason
         self._here = {}
 
     def _deliver(
@@ -483,14 +493,3 @@ class Runtime:
             )
         state: S = (await self.state(instances, id, at=at)).state
         return state
-
-
-def _leave_frames(error: Exception) -> None:
-    """Forget the frames that an answer came through: with it, the caller would keep the actor alive."""
-    if isinstance(error, Rejection | RehydrateError):
-        error.__traceback__ = None
-
-
-def _look(reply: asyncio.Future[Any]) -> None:
-    if not reply.cancelled():
-        reply.exception()

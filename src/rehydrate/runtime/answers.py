@@ -1,0 +1,21 @@
+"""What is done with an answer before its caller has it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from rehydrate.domain.rejection import Rejection
+from rehydrate.errors import RehydrateError
+
+
+def leave_frames(error: Exception) -> None:
+    """Forget the frames that an answer came through: with it, the caller would keep the actor alive."""
+    if isinstance(error, Rejection | RehydrateError):
+        error.__traceback__ = None
+
+
+def look(reply: asyncio.Future[Any]) -> None:
+    """Whoever drops a future does not care: asyncio need not complain that nobody looked."""
+    if not reply.cancelled():
+        reply.exception()
