@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -442,3 +443,23 @@ async def test_a_view_that_cannot_be_stored_stops_the_projection(
         await three_of_each(bank)
         await until(lambda: consumer(bank).state == "stopped")
         assert "the view of 'ada' cannot be stored" in consumer(bank).reason
+
+
+async def test_a_handler_that_waits_for_the_end_of_its_own_subscription_is_told_so(bank: Runtime) -> None:
+    closing: list[asyncio.Task[None]] = []
+
+    async def handler(envelope: EventEnvelope[Event]) -> None:
+        if envelope.version == 1:
+            await first.close()
+        else:
+            closing.append(asyncio.create_task(second.close()))
+
+    first = bank.subscribe("first", handler)
+    await bank.dispatch(account, "ada", Deposit(1))
+    await until(lambda: is_stopped(bank))
+    assert "close it in a task of its own" in consumer(bank).reason
+    await first.close()
+    second = bank.subscribe("second", handler, after=1)
+    await bank.dispatch(account, "ada", Deposit(1))
+    await until(lambda: bool(closing) and closing[0].done())
+    assert bank.statistics().consumers == ()

@@ -98,6 +98,11 @@ class Consumers:
 
     async def remove(self, consumer: Consumer) -> None:
         """Close one and forget it; its place in the log stays."""
+        if isinstance(consumer.work, Subscriber) and consumer.work.is_called_in(asyncio.current_task()):
+            raise ConfigurationError(
+                f"subscription {consumer.work.name!r}: its handler waits for its end, which waits for the handler; close it in "
+                "a task of its own"
+            )
         await consumer.close()
         if self._all.get(consumer.work.name) is consumer:
             del self._all[consumer.work.name]

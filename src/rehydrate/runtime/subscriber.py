@@ -66,6 +66,12 @@ class Subscriber:
         self._read_to = 0
         self._is_at_end = False
         self._saved_at = 0.0
+        self._calling: set[asyncio.Task[Any] | None] = set()
+        """The tasks in which the handler runs."""
+
+    def is_called_in(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether the handler runs in that task."""
+        return task in self._calling
 
     async def first(self, store: Store) -> tuple[int, str]:
         after = self.subscription.after
@@ -262,14 +268,19 @@ class Subscriber:
 
     async def _call(self, envelopes: Sequence[EventEnvelope[Any]]) -> None:
         given: Any = envelopes[0] if self.subscription.batch is None else list(envelopes)
-        with cancelled_is_failed():
-            if self._is_async:
-                await self.subscription.handler(given)  # type: ignore[misc]
-                return
-            returned: Any = await asyncio.to_thread(self.subscription.handler, given)
-            if inspect.isawaitable(returned):
-                # A lambda or a partial around a coroutine function.
-                await returned
+        task = asyncio.current_task()
+        self._calling.add(task)
+        try:
+            with cancelled_is_failed():
+                if self._is_async:
+                    await self.subscription.handler(given)  # type: ignore[misc]
+                    return
+                returned: Any = await asyncio.to_thread(self.subscription.handler, given)
+                if inspect.isawaitable(returned):
+                    # A lambda or a partial around a coroutine function.
+                    await returned
+        finally:
+            self._calling.discard(task)
 
     # ---- what it fails at
 
