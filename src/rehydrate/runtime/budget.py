@@ -19,7 +19,7 @@ async def within(clock: Clock, seconds: float, work: Awaitable[T], what: str) ->
     """
     task = asyncio.current_task()
     assert task is not None
-    is_late = False
+    is_late, cancelled_before = False, task.cancelling()
 
     def give_up() -> None:
         nonlocal is_late
@@ -30,9 +30,9 @@ async def within(clock: Clock, seconds: float, work: Awaitable[T], what: str) ->
     try:
         return await work
     except asyncio.CancelledError:
-        if not is_late:
+        # As many at once as there are: where the time of whoever waits for this is up as well, that counts.
+        if not is_late or task.uncancel() > cancelled_before:
             raise
-        task.uncancel()
         raise StoreUnavailableError(f"{what} in {seconds:g} s; try again") from None
     finally:
         timer.cancel()
