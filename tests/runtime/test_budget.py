@@ -19,7 +19,7 @@ class AllAtOnce(SystemClock):
     def __init__(self) -> None:
         self.due: list[Callable[[], object]] = []
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:  # noqa: ARG002
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         self.due.append(callback)
         return asyncio.get_running_loop().call_later(3_600, callback)
 
