@@ -358,6 +358,9 @@ async def test_a_handler_of_the_wrong_kind_is_refused(tables: Any) -> None:
         ("ROLLBACK", "leave out commit() and rollback()"),
         ("DELETE FROM checkpoints", "wrote to 'checkpoints', which is the store's"),
         ("DROP TABLE events", "which is the store's"),
+        ("DROP TRIGGER events_are_never_deleted", "wrote to 'events', which is the store's"),
+        ("DROP INDEX events_stream_version", "wrote to 'events', which is the store's"),
+        ("CREATE TRIGGER mine AFTER INSERT ON events BEGIN SELECT 1; END", "which is the store's"),
     ],
 )
 async def test_a_handler_that_touches_what_is_not_its_own_is_stopped(
@@ -371,6 +374,18 @@ async def test_a_handler_that_touches_what_is_not_its_own_is_stopped(
         await bank.dispatch(account, "ada", Deposit(1))
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         assert reason in bank.statistics().consumers[0].reason
+
+
+async def test_a_handler_that_closes_the_connection_is_stopped_and_the_store_goes_on(tmp_path: Path) -> None:
+    def handler(envelope: Any, connection: sqlite3.Connection) -> None:
+        connection.close()
+
+    app = App(aggregates=[account], transactional=[TransactionalHandler(name="closes", handler=handler)])
+    async with app.open(f"sqlite:///{tmp_path / 'bank.db'}") as bank:
+        await bank.dispatch(account, "ada", Deposit(1))
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert "closed the connection, which is the store's" in bank.statistics().consumers[0].reason
+        assert (await bank.dispatch(account, "ada", Deposit(1))).version == 2
 
 
 def test_names_are_shared_with_subscriptions() -> None:

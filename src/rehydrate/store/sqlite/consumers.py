@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from rehydrate.errors import ConfigurationError
@@ -21,6 +22,17 @@ _WRITES: Final = frozenset(
         sqlite3.SQLITE_ALTER_TABLE,
     }
 )
+_BESIDE: Final = frozenset(
+    {
+        sqlite3.SQLITE_ALTER_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_DROP_INDEX,
+        sqlite3.SQLITE_DROP_TRIGGER,
+    }
+)
+"""What names something else first, and then the table that it is for."""
+_GUARDED: Final = _WRITES | _BESIDE
 
 
 def save_snapshot(connection: sqlite3.Connection, snapshot: StoredSnapshot, keep: int) -> None:
@@ -115,11 +127,14 @@ def transact(
     try:
         with inside():
             change(connection)
+        # Raises where it was closed.
+        connection.total_changes  # noqa: B018
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         raise ChangeFailedError from guard.refusal(error)
     finally:
-        connection.set_authorizer(None)
-        connection.row_factory, connection.text_factory = settings
+        with suppress(sqlite3.ProgrammingError):
+            connection.set_authorizer(None)
+            connection.row_factory, connection.text_factory = settings
     return True
 
 
@@ -130,10 +145,10 @@ class _Guard:
         self._what = ""
 
     def __call__(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        name = second if action == sqlite3.SQLITE_ALTER_TABLE else first
+        name = second if action in _BESIDE else first
         if action == sqlite3.SQLITE_TRANSACTION:
             self._what = "ended or began a transaction: leave out commit() and rollback()"
-        elif action in _WRITES and name in schema.TABLES:
+        elif action in _GUARDED and name in schema.TABLES:
             self._what = f"wrote to {name!r}, which is the store's: use tables of your own"
         else:
             return sqlite3.SQLITE_OK
@@ -141,6 +156,8 @@ class _Guard:
 
     def refusal(self, error: Exception) -> Exception:
         """What to say of an error of that code."""
+        if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+            self._what = "closed the connection, which is the store's: leave out close()"
         return ConfigurationError(f"the handler {self._what}") if self._what else error
 
 
