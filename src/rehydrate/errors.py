@@ -298,14 +298,18 @@ class ProjectionBuildingError(ProjectionError):
 
 
 class ViewTimeoutError(ProjectionError):
-    """The projection did not come to the position in time. Nothing was stored; a retry waits again."""
+    """The projection did not come to the position in time, or is stopped. Nothing was stored; a retry waits again."""
 
     def __init__(
         self, projection: str, at_least: int, position: int, seconds: float, standing_still: str = ""
     ) -> None:
         super().__init__(
-            f"projection {projection!r} is at position {position:,} and did not come to {at_least:,} within "
-            f"{seconds:g} s; {standing_still or 'wait longer, or see that a process runs it'}"
+            f"projection {projection!r} is at position {position:,} and did not come to {at_least:,}"
+            + (
+                f": {standing_still}"
+                if standing_still
+                else f" within {seconds:g} s; wait longer, or see that a process runs it"
+            )
         )
         self.projection = projection
         self.at_least = at_least

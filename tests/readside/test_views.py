@@ -234,23 +234,49 @@ async def test_while_nobody_builds_it_waiting_ends_with_how_far_it_is(
     assert (building.value.revision, building.value.position, building.value.head) == (1, 0, 1)
 
 
-async def test_who_waits_for_a_projection_that_stands_still_hears_why(
+def _fails(view: int, envelope: EventEnvelope[Event]) -> int:
+    raise ZeroDivisionError
+
+
+async def test_who_waits_for_a_projection_that_is_stopped_hears_why_at_once(
     store: Store, fake_clock: FakeClock
 ) -> None:
-    def fold(view: int, envelope: EventEnvelope[Event]) -> int:
-        raise ZeroDivisionError
-
-    broken = projected(initial=0, evolve=fold)
+    broken = projected(initial=0, evolve=_fails)
     async with App(aggregates=[account], projections=[broken]).open(store, clock=fake_clock) as bank:
         done = await bank.dispatch(account, "ada", Deposit(5))
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         for at_least in (None, done.position):
-            asked = asyncio.create_task(bank.view(broken, "ada", at_least=at_least, timeout=1))
-            await fake_clock.advance(1.1)
             with pytest.raises(
                 ProjectionBuildingError, match=r"it is stopped: .*ZeroDivisionError; mend that"
             ):
-                await asked
+                await bank.view(broken, "ada", at_least=at_least)
+
+
+async def test_who_waits_for_one_that_stopped_in_another_process_hears_why_soon(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    async with app.open(store) as bank:
+        done = await bank.dispatch(account, "ada", Deposit(5))
+        await bank.view(balances, "ada", at_least=done.position)
+    broken = App(aggregates=[account], projections=[projected(initial=Balance(), evolve=_forgets)])
+    async with (
+        broken.open(store) as fails,
+        app.open(store, consumers=False, clock=fake_clock) as reads,
+    ):
+        waiting = asyncio.create_task(reads.view(balances, "ada", at_least=2))
+        await fake_clock.advance(0.5)
+        assert not waiting.done()
+        await fails.dispatch(account, "ada", Deposit(5))
+        await until(lambda: fails.statistics().consumers[0].state == "stopped")
+        await fake_clock.advance(0.5)
+        assert waiting.done()
+        with pytest.raises(
+            ViewTimeoutError, match=r"at position 1 and did not come to 2: it is stopped: .*None"
+        ):
+            await waiting
+    # The next start is a new try, and no wait ends before it.
+    async with app.open(store) as bank:
+        assert await bank.view(balances, "ada", at_least=2) == Balance(10, 2)
 
 
 async def test_who_waits_for_a_projection_that_is_paused_hears_of_it(
@@ -296,8 +322,9 @@ async def test_views_of_another_type_under_the_same_revision_are_refused(store: 
     async with App(aggregates=[account], projections=[changed]).open(store) as bank:
         await until(lambda: bank.statistics().consumers[0].state == "stopped")
         assert "declare revision=2" in bank.statistics().consumers[0].reason
-        with pytest.raises(ConfigurationError, match="declare revision=2"):
-            await bank.view(changed, "ada")
+        for at_least in (None, done.position, done.position + 1):
+            with pytest.raises(ConfigurationError, match="declare revision=2"):
+                await bank.view(changed, "ada", at_least=at_least)
 
 
 async def test_a_projection_that_the_app_does_not_have_is_refused(bank: Runtime) -> None:

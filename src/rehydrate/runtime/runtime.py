@@ -322,7 +322,7 @@ class Runtime:
 
         Raises:
             ProjectionBuildingError: the views of this revision are not complete yet.
-            ViewTimeoutError: the projection did not come to `at_least` in time.
+            ViewTimeoutError: the projection did not come to `at_least` in time, or is stopped.
             StoreUnavailableError: the store cannot work now.
         """
         self._check_usable()

@@ -46,7 +46,7 @@ class Views:
         codec = self._codec(projection)
         key = plain_id(key, "key of a view")
         if at_least is not None:
-            await self._reach(projection, at_least, timeout)
+            await self._reach(projection, codec, at_least, timeout)
         # The view first: where the checkpoint says afterwards that it is built, it was when the view was read.
         data = None if key.startswith(RESERVED) else await self._store.load_view(projection.consumer, key)
         if data is None or not self._consumers[projection.consumer].is_built:
@@ -67,7 +67,7 @@ class Views:
         if limit < 0:
             raise ValueError(f"limit={limit!r} cannot be below 0")
         if at_least is not None:
-            await self._reach(projection, at_least, timeout)
+            await self._reach(projection, codec, at_least, timeout)
         found = await self._store.list_views(
             projection.consumer, prefix=prefix, after=max(after, _FIRST), limit=limit
         )
@@ -88,20 +88,19 @@ class Views:
 
     async def _check_built(self, projection: Projection[Any, Any], codec: JsonValueCodec) -> None:
         checkpoint = await self._store.load_checkpoint(projection.consumer)
-        if checkpoint is None or not (kept := kept_in(checkpoint)).built:
+        _check_type(projection, codec, checkpoint)
+        position, built = _where(checkpoint)
+        if not built:
             head = await self._store.head()
             if head.position:
-                position = checkpoint.position if checkpoint else 0
                 raise await self._building(projection, position, head.position)
-        elif kept.fingerprint != codec.fingerprint:
-            raise ConfigurationError(
-                f"projection {projection.name!r}: the type of its views is another than the one that is stored; "
-                f"declare revision={projection.revision + 1}"
-            )
 
-    async def _reach(self, projection: Projection[Any, Any], at_least: int, timeout: float) -> None:
+    async def _reach(
+        self, projection: Projection[Any, Any], codec: JsonValueCodec, at_least: int, timeout: float
+    ) -> None:
         """Return when every event up to that position is in the views."""
         due = self._clock.monotonic() + timeout
+        ask_again = self._clock.monotonic() + _POLL_BESIDE
         consumer = self._consumers[projection.consumer]
         while True:
             if _is_there(consumer, at_least):
@@ -111,12 +110,18 @@ class Views:
                 # It runs here, and says itself how far it is: nobody asks the store.
                 await self._either(consumer, at_least, min(_POLL_BESIDE, left))
                 continue
+            is_stopped = False
+            if consumer.state == "stopped" or self._clock.monotonic() >= ask_again:
+                ask_again = self._clock.monotonic() + _POLL_BESIDE
+                # Before the place: one that stopped then has saved how far it came.
+                is_stopped = await self._is_stopped(projection)
             checkpoint = await self._store.load_checkpoint(projection.consumer)
+            _check_type(projection, codec, checkpoint)
             position, built = _where(checkpoint)
             if position >= at_least and built:
                 return
             left = due - self._clock.monotonic()
-            if left <= 0:
+            if left <= 0 or is_stopped:
                 if not built:
                     head = await self._store.head()
                     raise await self._building(projection, position, head.position)
@@ -132,6 +137,14 @@ class Views:
     ) -> ProjectionBuildingError:
         standing_still = await self._why_standing_still(projection)
         return ProjectionBuildingError(projection.name, projection.revision, position, head, standing_still)
+
+    async def _is_stopped(self, projection: Projection[Any, Any]) -> bool:
+        """Whether waiting is in vain: it is stopped, and none that begins in this process is about to try again."""
+        consumer = self._consumers[projection.consumer]
+        if consumer.is_started and consumer.state == "starting":
+            return False
+        claim = read_claim(await self._store.load_checkpoint(CLAIM + projection.consumer))
+        return claim.standing == "stopped"
 
     async def _why_standing_still(self, projection: Projection[Any, Any]) -> str:
         """What to do about a projection that no waiting brings further; empty for one that may be run."""
@@ -157,6 +170,20 @@ def _is_there(consumer: Consumer, position: int) -> bool:
 
 def _where(checkpoint: Checkpoint | None) -> tuple[int, bool]:
     return (0, False) if checkpoint is None else (checkpoint.position, kept_in(checkpoint).built)
+
+
+def _check_type(
+    projection: Projection[Any, Any], codec: JsonValueCodec, checkpoint: Checkpoint | None
+) -> None:
+    """Raise `ConfigurationError` where the views that are stored are of another type than this process declares."""
+    if checkpoint is None or not checkpoint.position:
+        return
+    kept = kept_in(checkpoint)
+    if kept.built and kept.fingerprint != codec.fingerprint:
+        raise ConfigurationError(
+            f"projection {projection.name!r}: the type of its views is another than the one that is stored; "
+            f"declare revision={projection.revision + 1}"
+        )
 
 
 def _decoded(projection: Projection[V, Any], codec: JsonValueCodec, key: str, data: bytes) -> V:
