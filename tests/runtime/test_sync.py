@@ -6,8 +6,9 @@ import asyncio
 import os
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from rehydrate import (
     ActorCrashedError,
+    App,
     CommandResult,
     CommandTimeoutError,
     ConfigurationError,
@@ -33,9 +35,11 @@ from rehydrate.store.port import NewEvent
 from rehydrate.testing.clock import HANG_LIMIT
 from tests.bank import (
     Account,
+    Command,
     Crash,
     Deposit,
     Deposited,
+    Event,
     InsufficientFunds,
     Split,
     Touch,
@@ -112,6 +116,23 @@ def test_the_events_before_one_that_cannot_be_read_come_first(tmp_path: Path) ->
         assert [next(events).version, next(events).version] == [1, 2]
         with pytest.raises(UnknownEventError):
             next(events)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_would_end_the_program_is_the_error_of_its_command_and_the_bank_goes_on(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(_: Account, command: Command) -> Iterable[Event]:
+        if isinstance(command, Touch):
+            raise kind
+        yield Deposited(1)
+
+    ending = replace(account, decide=decide)
+    with App(aggregates=[ending]).open_sync("memory://") as bank, ThreadPoolExecutor(1) as other:
+        with pytest.raises(ActorCrashedError, match=kind.__name__):
+            other.submit(bank.dispatch, ending, "ada", Touch()).result(HANG_LIMIT)
+        assert bank.dispatch(ending, "ada", Deposit(1)).version == 1
+    assert kind.__name__ in caplog.text
 
 
 def test_several_threads_share_one_bank(bank: SyncRuntime) -> None:

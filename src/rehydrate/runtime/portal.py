@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from rehydrate.errors import StoreClosedError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ class Portal:
         self._lock = threading.Lock()
         """Held while a call is handed in, so that none comes behind the last turn of the loop."""
         self._is_left = False
+        self._is_stopped = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -40,13 +44,18 @@ class Portal:
             return
         with self._lock:
             self._is_left = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join()
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+        self._loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._is_stopped:
+                self._run_on()
             # What other threads still wait for ends, so that they do.
             if tasks := asyncio.all_tasks(self._loop):
                 for task in tasks:
@@ -55,6 +64,16 @@ class Portal:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+
+    def _run_on(self) -> None:
+        try:
+            self._loop.run_forever()
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Of the user's code. It ends an event loop, but the program ends in another thread: whoever waits there must
+            # not wait for ever.
+            _log.error(
+                "%r was raised in the thread of a runtime, where it ends nothing", error, exc_info=error
+            )
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it there and wait for it here.
