@@ -158,6 +158,9 @@ async def test_data_that_another_live_node_works_on_is_refused(tmp_path: Path) -
         with pytest.raises(NodeFailedError, match=f"another node works on {tmp_path}: end it, or give this"):
             async with Node(name="a", data=tmp_path, listen=free_place()):
                 pass
+        with pytest.raises(ConfigurationError, match="node 'a' runs here already"):
+            async with node:
+                pass
         assert (await node.health()).is_ready
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from rehydrate.cluster.node_data import NodeData
 from rehydrate.cluster.node_plan import NodePlan, plan_node
-from rehydrate.errors import RehydrateError
+from rehydrate.errors import ConfigurationError, RehydrateError
 from rehydrate.fork import bind_to_process
 from rehydrate.nats.configuration import TlsFiles
 from rehydrate.nats.log import complaint, has_namesake, is_passing
@@ -113,6 +113,7 @@ class Node:
         )
         self._data = NodeData(Path(data))
         self._ready_within = ready_within
+        self._is_entered = False
         self._server: ServerChild | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._complained: dict[str, float] = {}
@@ -166,7 +167,18 @@ class Node:
         return self._server.pid if self._server is not None and self._server.runs else 0
 
     async def __aenter__(self) -> Self:
+        if self._is_entered:
+            # What follows would end the server that runs.
+            raise ConfigurationError(f"node {self.name!r} runs here already: it is entered once at a time")
         server_program()
+        self._is_entered = True
+        try:
+            return await self._enter()
+        except BaseException:
+            self._is_entered = False
+            raise
+
+    async def _enter(self) -> Self:
         bind_to_process(self)
         self._data.claim(self._plan)
         self._data.configure(self._plan)
@@ -188,12 +200,16 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end()
+        try:
+            await self._end()
+        finally:
+            self._is_entered = False
 
     def forked(self) -> None:
         """In a forked process the server is another's: whatever is done here must not end it."""
         _abandoned.extend((self._server, self._keeping))
         self._server = self._keeping = None
+        self._is_entered = False
 
     async def health(self) -> NodeHealth:
         """How it is now."""
