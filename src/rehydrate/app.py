@@ -285,7 +285,7 @@ def _check_is_store(given: object) -> None:
     if not isinstance(given, str) and not hasattr(given, "save_snapshot"):
         raise ConfigurationError(
             # Not its text, which may hold a password.
-            f"a {type(given).__name__} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"
+            f"a value of type {type(given).__name__} is no store: give its URL, such as 'sqlite:///bank.db', or what open_store returned"
         )
 
 

@@ -125,4 +125,4 @@ class StoreUrl:
 def _check_is_text(url: object) -> None:
     if not isinstance(url, str):
         # Not its text, which may hold a password.
-        raise ConfigurationError(f"a {type(url).__name__} is no URL of a store: {_EXAMPLE}")
+        raise ConfigurationError(f"a value of type {type(url).__name__} is no URL of a store: {_EXAMPLE}")

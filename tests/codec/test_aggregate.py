@@ -110,7 +110,9 @@ def test_an_initial_state_that_does_not_come_back_from_a_snapshot_is_refused() -
     assert told == (
         "aggregate 'stock': initial=Ratio(value=nan) does not come back from a snapshot: value: nan came back as None"
     )
-    assert "a Add is not a Ratio" in refusal(evolve=watch, initial=Add(1), snapshot=Snapshot(every=10))
+    assert "a value of type Add is not of type Ratio" in refusal(
+        evolve=watch, initial=Add(1), snapshot=Snapshot(every=10)
+    )
 
 
 class Unhinted:

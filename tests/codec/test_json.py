@@ -235,7 +235,7 @@ def test_an_upcaster_that_returns_nothing_is_told_to_return_the_fields() -> None
         fields["currency"] = "DEM"
 
     codec = JsonCodec(Deposited, upcasters={"Deposited": [forget]})
-    with pytest.raises(TypeError, match="must return a dict, and returned a NoneType"):
+    with pytest.raises(TypeError, match="must return a dict, and returned NoneType"):
         codec.decoders["Deposited"](b'{"amount":1}')
 
 

@@ -95,9 +95,9 @@ def test_a_state_may_be_one_of_several_classes() -> None:
 
 
 def test_a_state_of_another_class_is_not_encoded() -> None:
-    with pytest.raises(TypeError, match="a Right is not a Left"):
+    with pytest.raises(TypeError, match="a value of type Right is not of type Left"):
         JsonValueCodec(Left).encode(Right(1))
-    with pytest.raises(TypeError, match="a Other is none of Left, Right"):
+    with pytest.raises(TypeError, match="a value of type Other is none of Left, Right"):
         JsonValueCodec(Left | Right).encode(Other())
 
 

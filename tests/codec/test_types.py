@@ -144,9 +144,9 @@ def refusal(annotation: Any) -> str:
         (dict, "dict does not say what it holds; use dict[str, int]"),
         (tuple, "tuple does not say what it holds; use tuple[int, ...]"),
         (frozenset, "frozenset does not say what it holds; use frozenset[int]"),
-        (set[list[int]], "set[list[int]] cannot hold a list[int]; use tuple[..., ...] in it"),
-        (frozenset[set[int]], "cannot hold a set[int]; use frozenset[...] in it"),
-        (set[bytearray | int], "cannot hold a bytearray; use bytes in it"),
+        (set[list[int]], "set[list[int]] cannot hold list[int]; use tuple[..., ...] in it"),
+        (frozenset[set[int]], "cannot hold set[int]; use frozenset[...] in it"),
+        (set[bytearray | int], "cannot hold bytearray; use bytes in it"),
         (
             dict[tuple[int, int], str],
             "tuple[int, int] cannot be a key of a JSON object; use a tuple of pairs",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,9 +42,10 @@ def test_an_id_is_any_text_of_1_to_512_bytes(id: str) -> None:
         ("\ud800", "it holds a lone surrogate"),
         ("x" * 513, "it has 513 bytes as UTF-8, and 512 are allowed"),
         ("é" * 257, "it has 514 bytes"),
-        (7, "it is a int, and must be a str"),
-        (b"a", "it is a bytes"),
-        (None, "it is a NoneType"),
+        (7, "it is of type int, and must be a str: write str(...)"),
+        (UUID(int=7), "it is of type UUID, and must be a str: write str(...)"),
+        (b"a", "it is of type bytes"),
+        (None, "it is of type NoneType"),
     ],
 )
 def test_another_id_is_refused(id: str, reason: str) -> None:

@@ -404,7 +404,7 @@ def test_a_source_must_be_one_of_the_apps() -> None:
     [
         ("react", None, "react gave NoneType; return a list of Send"),
         ("react", Send(account, "b", plain.Deposit(1)), "react gave Send; return a list of Send"),
-        ("correlate", 5, "this id that correlate returned cannot be used: it is a int"),
+        ("correlate", 5, "this id that correlate returned cannot be used: it is of type int"),
     ],
 )
 async def test_a_function_that_returns_something_else_is_named_with_what_to_return(

@@ -93,7 +93,7 @@ async def test_an_event_that_was_not_declared_is_never_stored() -> None:
         name="stray", initial=0, decide=_decide_badly, evolve=_count, commands=Deposit, events=Deposited
     )
     async with App(aggregates=[stray]).open("memory://") as runtime:
-        with pytest.raises(ActorCrashedError, match="decide gave a str"):
+        with pytest.raises(ActorCrashedError, match="decide gave str"):
             await runtime.dispatch(stray, "1", Deposit(1))
         assert (await runtime.store.head()).position == 0
 

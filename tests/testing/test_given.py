@@ -265,9 +265,9 @@ def test_undeclared_commands_and_events_are_named() -> None:
     wrong: Any = account
     told = failure(lambda: given(wrong).when(Deposited(1)))
     assert told == (
-        "account: the command Deposited(amount=1) is a Deposited, which the aggregate does not declare (Deposit, Withdraw)"
+        "account: the command Deposited(amount=1) is of type Deposited, which the aggregate does not declare (Deposit, Withdraw)"
     )
-    assert "the given event Deposit(amount=1) is a Deposit" in failure(lambda: given(wrong, Deposit(1)))
+    assert "the given event Deposit(amount=1) is of type Deposit" in failure(lambda: given(wrong, Deposit(1)))
     assert "the expected event" in failure(lambda: given(wrong).when(Deposit(1)).then(Deposit(1)))
     undeclared = with_decide(lambda state, command: [command])
     assert "the decided event Deposit(amount=1)" in failure(lambda: given(undeclared).when(Deposit(1)))

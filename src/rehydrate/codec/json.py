@@ -217,7 +217,7 @@ def _plain(tp: Any, walk: TypeWalk) -> tuple[Callable[[Any], bytes], Decode]:
 
     def encode_checked(value: Any) -> bytes:
         if type(value) not in allowed:
-            raise TypeError(f"a {type(value).__name__} is not a {text(tp)}")
+            raise TypeError(f"a value of type {type(value).__name__} is not of type {text(tp)}")
         return encode(value)
 
     return encode_checked, decode
@@ -233,7 +233,7 @@ def _tagged(by_name: Mapping[str, type], walk: TypeWalk) -> tuple[Callable[[Any]
 
     def encode(value: Any) -> bytes:
         if type(value) not in names:
-            raise TypeError(f"a {type(value).__name__} is none of {', '.join(by_name)}")
+            raise TypeError(f"a value of type {type(value).__name__} is none of {', '.join(by_name)}")
         return write((names[type(value)], value))
 
     def decode(data: bytes) -> Any:

@@ -205,7 +205,7 @@ class TypeWalk:
             self._problem(
                 where,
                 types.GenericAlias(origin, args),
-                f"cannot hold a {text(bad)}; use {_hashable_instead(bad)} in it",
+                f"cannot hold {text(bad)}; use {_hashable_instead(bad)} in it",
             )
         if origin is dict and not _is_key(members[0], in_pydantic=self._model is not None):
             self._problem(

@@ -53,4 +53,4 @@ def _object(fields: Any, upcast: Upcaster) -> dict[str, Any]:
     """What an upcaster returned; one that changes its argument and returns nothing is the likely mistake."""
     if isinstance(fields, dict):
         return cast("dict[str, Any]", fields)
-    raise TypeError(f"upcaster {upcast!r} must return a dict, and returned a {type(fields).__name__}")
+    raise TypeError(f"upcaster {upcast!r} must return a dict, and returned {type(fields).__name__}")

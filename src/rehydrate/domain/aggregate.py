@@ -117,7 +117,7 @@ def check_initial(owner: str, initial: object, what: str) -> None:
         )
     if _is_mutable(initial):
         raise ConfigurationError(
-            f"{owner}: initial is a {type(initial).__name__}, which can be changed in place, and all "
+            f"{owner}: initial is of type {type(initial).__name__}, which can be changed in place, and all "
             f"{what} begin with it; declare it with frozen=True"
         )
 

@@ -48,7 +48,10 @@ def plain_id(id: str, kind: str = "id") -> str:
     """
     # Not every caller is type-checked, and an id comes from outside.
     if not isinstance(id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidIdError(kind, f"it is a {type(id).__name__}, and must be a str")
+        name = type(id).__name__
+        # What most ids are that are no text; the text of anything else would hardly be meant.
+        hint = ": write str(...)" if name in {"UUID", "int"} else ""
+        raise InvalidIdError(kind, f"it is of type {name}, and must be a str{hint}")
     return str.__str__(id)
 
 

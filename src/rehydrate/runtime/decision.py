@@ -168,5 +168,5 @@ def _undeclared(
     return ActorCrashedError(
         stream,
         type(command).__name__,
-        f"decide gave a {type(event).__name__}, which is not one of the aggregate's events ({declared})",
+        f"decide gave {type(event).__name__}, which is not one of the aggregate's events ({declared})",
     )

@@ -163,7 +163,7 @@ class Process:
                 yield sent
             else:
                 raise TypeError(
-                    f"react gave a {type(reaction).__name__}; give Send(...) and Cancel(...) values"
+                    f"react gave {type(reaction).__name__}; give Send(...) and Cancel(...) values"
                 )
 
     def _sent(self, send: Send, number: int, recorded_at: int) -> Sent:

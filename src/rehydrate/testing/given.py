@@ -264,7 +264,7 @@ def _shown(decided: Sequence[object] | Rejection) -> Sequence[object]:
 
 def _undeclared(name: str, what: str, value: object, declared: Iterable[type]) -> str:
     names = ", ".join(cls.__name__ for cls in declared)
-    return f"{name}: the {what} {value!r} is a {type(value).__name__}, which the aggregate does not declare ({names})"
+    return f"{name}: the {what} {value!r} is of type {type(value).__name__}, which the aggregate does not declare ({names})"
 
 
 def _named(facts: dict[str, object]) -> list[str]:
