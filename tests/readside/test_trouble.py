@@ -22,7 +22,7 @@ from rehydrate import (
     open_store,
 )
 from rehydrate.runtime.claim import CLAIM, ClaimRecord, read_claim
-from rehydrate.store.port import LogPage, NewEvent, Store
+from rehydrate.store.port import Checkpoint, LogPage, NewEvent, Store
 from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import settle, until
 from rehydrate.testing.conformance.consumers import views_are_right
@@ -303,6 +303,51 @@ async def test_a_plain_handler_whose_own_work_is_cancelled_has_failed_too(store:
         await fill(store, "account-1", 1)
         await until(lambda: state(runtime) == "stopped")
         assert "what the handler waited for was cancelled" in runtime.statistics().consumers[0].reason
+
+
+class HeldAtSave:
+    """A store whose saves of one place wait until they may go on."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+        self.is_held = False
+        self.waiting = 0
+        self.may_go_on = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint, **given: Any) -> bool:
+        if self.is_held and checkpoint.name == self._name:
+            self.waiting += 1
+            await self.may_go_on.wait()
+        return await self._store.save_checkpoint(checkpoint, **given)
+
+
+async def test_a_handler_that_fails_while_the_place_is_saved_stops_its_subscription_at_once(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    held: Any = HeldAtSave(store, "watch")
+    may_fail = asyncio.Event()
+
+    async def handler(envelope: EventEnvelope[Happened]) -> None:
+        if envelope.version == 2:
+            await may_fail.wait()
+            raise RuntimeError("cannot")
+
+    await fill(store, "account-1", 2, each=2)
+    async with App(aggregates=[account]).open(held, clock=fake_clock) as runtime:
+        runtime.subscribe("watch", handler)
+        await until(lambda: runtime.statistics().consumers[0].handled == 2)
+        held.is_held = True
+        await fake_clock.advance(1)
+        await until(lambda: held.waiting == 1)
+        may_fail.set()
+        await settle()
+        held.is_held = False
+        held.may_go_on.set()
+        await until(lambda: state(runtime) == "stopped")
 
 
 class Hanging:

@@ -110,9 +110,10 @@ class Subscriber:
         )
         try:
             while lanes.failure is None:
+                # Before anything is awaited: what changes meanwhile ends the wait below.
+                lanes.changed.clear()
                 await tenure.attend()
                 await self._save_if_due(tenure, lanes)
-                lanes.changed.clear()
                 if not self._is_at_end and lanes.has_room:
                     await self._read_on(tenure, lanes)
                 else:
