@@ -60,9 +60,6 @@ class Table:
         ownership = self.given[shard]
         return ownership if ownership.node in self.nodes else None
 
-    def owned_by(self, node: str) -> list[int]:
-        return [shard for shard, ownership in enumerate(self.given) if ownership.node == node]
-
     def shards_of(self) -> Mapping[str | None, list[int]]:
         """The shards of each node, and under None those of nobody."""
         shards: dict[str | None, list[int]] = {None: []} | {node: [] for node in self.nodes}

@@ -29,18 +29,3 @@ class Codec(Protocol):
         A decoder raises whatever it raises for bytes that do not fit.
         """
         ...
-
-
-class ValueCodec(Protocol):
-    """The values of one type as bytes, and back: states in snapshots."""
-
-    @property
-    def encode(self) -> Callable[[Any], bytes]: ...
-
-    @property
-    def decode(self) -> Callable[[bytes], Any]: ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Differs when the shape of the type differs, so that bytes of another shape are not read."""
-        ...

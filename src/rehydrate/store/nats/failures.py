@@ -8,7 +8,6 @@ import msgspec
 
 NO_SUITABLE_PEERS: Final = 10_005
 """Not enough servers are there for so many replicas."""
-BAD_REQUEST: Final = 10_003
 NO_RESOURCES: Final = 10_023
 NO_MESSAGE: Final = 10_037
 NOT_ENABLED: Final = 10_076

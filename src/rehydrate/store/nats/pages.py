@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rehydrate.store.nats.envelope import MAX_EVENTS, position_of
+from rehydrate.store.nats.envelope import position_of
 from rehydrate.store.nats.history import Entry
 from rehydrate.store.port import LogFilter, ReplayPage, StoredEvent
 
@@ -100,11 +100,6 @@ class LogEvents:
         self._left = limit
         self._bytes = 0
         self._scanned = 0
-
-    @property
-    def next_number(self) -> int:
-        """From which message on there may be events behind the position."""
-        return self.position // MAX_EVENTS
 
     def take(self, entry: Entry) -> bool:
         envelope = entry.envelope
