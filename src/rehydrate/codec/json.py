@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from rehydrate.codec.decimals import decimal_checks
 from rehydrate.codec.digest import canonical, digest_of
 from rehydrate.codec.exact import IsExact, exact_checks
 from rehydrate.codec.records import attribute_names, is_object, is_pydantic, record_kind
@@ -29,8 +30,9 @@ class JsonCodec:
     those of its class, unless it has some of its own. Raises `ConfigurationError` for a class that would not come back.
 
     `names` has the name under which each class is written, `decoders` what reads each stored name; a name that is not
-    there raises `UnknownEventError`. `stored_names` has every name that a class is, or ever was, stored under. `exact` has, for simple classes, what tells without reading a value back that it
-    would come back as it is.
+    there raises `UnknownEventError`. `stored_names` has every name that a class is, or ever was, stored under. `exact` has,
+    for simple classes, what tells without reading a value back that it would come back as it is; for those with a Decimal
+    in them, what raises `TypeError` for a float in its place.
     """
 
     def __init__(
@@ -51,7 +53,10 @@ class JsonCodec:
             cls: current_name(name, upcasters.get(name, ())) for name, cls in by_name.items()
         }
         self.encode: Callable[[Any], bytes] = _encoder(walk).encode
-        self.exact: Mapping[type, IsExact] = exact_checks(by_name.values())
+        self.exact: Mapping[type, IsExact] = {
+            **exact_checks(by_name.values()),
+            **decimal_checks(by_name.values()),
+        }
         self._is_ordered = not walk.holds_unordered
         decoders = _Decoders()
         stored: dict[type, set[str]] = {cls: set() for cls in by_name.values()}

@@ -115,8 +115,11 @@ def _can_be_stored(blueprint: Blueprint[Any, Any, Any], event: Any) -> bool:
     """Whether the last event that was decided, if there is one, goes through the codec: then the error is of `decide`."""
     if type(event) not in blueprint.forms:
         return True
+    name, is_exact = blueprint.forms[type(event)]
     try:
-        blueprint.decoders[blueprint.forms[type(event)][0]](blueprint.encode(event))
+        blueprint.decoders[name](blueprint.encode(event))
+        if is_exact is not None:
+            is_exact(event)
     except Exception:  # noqa: BLE001 - whatever a codec raises
         return False
     return True

@@ -19,6 +19,7 @@ import msgspec
 
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.codec.difference import difference
+from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.rejection import Rejection
 
@@ -205,6 +206,8 @@ class _Pure(Generic[S, C, E]):
         codec = self._codecs.events
         try:
             back: E = codec.decoders[codec.names[type(event)]](codec.encode(event))
+            if isinstance(codec, JsonCodec) and (check := codec.exact.get(type(event))):
+                check(event)
             why = difference(event, back)
         except Exception as error:
             raise AssertionError(
