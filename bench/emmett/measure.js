@@ -50,10 +50,10 @@ const filled = async (store, name, { accounts, events, callers }) => {
 const dispatching = async (asked) => {
   const { url, callers, accounts, events, seconds } = asked;
   // In memory another store, because each append there looks at all streams of its store.
-  const warming = await open(url, callers);
+  const warming = await open(url);
   const others = await filled(warming.store, 'other', { accounts: Math.min(accounts, callers), events, callers });
   await callAll(warming.store, others, callers, seconds * WARM_UP);
-  const { store, stored, close } = url === null ? await open(url, callers) : warming;
+  const { store, stored, close } = url === null ? await open(url) : warming;
   const ids = await filled(store, 'account', asked);
   gc();
   const began = now();
@@ -68,7 +68,7 @@ const dispatching = async (asked) => {
 
 // Events a second into a state: `aggregateStream`, of one stream after the other.
 const rehydrating = async ({ url, streams, length, seconds }) => {
-  const { store, close } = await open(url, 1);
+  const { store, close } = await open(url);
   const names = Array.from({ length: streams }, (_, number) => streamOf(`account-${number}`));
   for (const name of names)
     for (let version = 0; version < length; version += APPEND)

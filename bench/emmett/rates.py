@@ -23,7 +23,7 @@ def memory_rate(choice: Choice, callers: int, size: Size, folder: Path) -> Sampl
 
 
 def postgres_rate(callers: int, size: Size, folder: Path) -> Sample:
-    """Commands a second on `getPostgreSQLEventStore`, with a connection for each caller."""
+    """Commands a second on `getPostgreSQLEventStore`."""
     with Server.POSTGRES.database() as url:
         told = _told(size)
         return _measured(Choice.NEWEST, folder, what="dispatching", url=url, callers=callers, **told)

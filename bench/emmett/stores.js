@@ -10,7 +10,7 @@ import { streamOf } from './bank.js';
 const DURABLE = ['fsync', 'synchronous_commit', 'full_page_writes'];
 
 // `store`, and `stored`: how many events there are of some accounts. Without a URL it is in memory.
-export const open = async (url, connections) => (url === null ? inMemory() : await onPostgres(url, connections));
+export const open = async (url) => (url === null ? inMemory() : await onPostgres(url));
 
 const inMemory = () => {
   const store = getInMemoryEventStore();
@@ -22,17 +22,23 @@ const inMemory = () => {
   return { store, stored, close: async () => {} };
 };
 
-const onPostgres = async (url, connections) => {
-  const pool = new pg.Pool({ connectionString: url, max: connections });
+const onPostgres = async (url) => {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
   for (const setting of DURABLE) {
-    const { rows } = await pool.query(`SHOW ${setting}`);
+    const { rows } = await client.query(`SHOW ${setting}`);
     if (rows[0][setting] !== 'on') throw new Error(`the server has ${setting} off`);
   }
-  const store = getPostgreSQLEventStore(url, { connectionOptions: { pool } });
+  // Its own pool has ten connections. With as many as there are callers it is slower.
+  const store = getPostgreSQLEventStore(url);
   await store.schema.migrate();
   const stored = async (ids) => {
     const count = 'SELECT count(*) AS events FROM emt_messages WHERE stream_id = ANY($1)';
-    return Number((await pool.query(count, [ids.map(streamOf)])).rows[0].events);
+    return Number((await client.query(count, [ids.map(streamOf)])).rows[0].events);
   };
-  return { store, stored, close: () => pool.end() };
+  const close = async () => {
+    await client.end();
+    await store.close();
+  };
+  return { store, stored, close };
 };
