@@ -78,10 +78,20 @@ async def _replay(
 async def _page_behind(
     blueprint: Blueprint[Any, Any, Any], stream: str, version: int, page: ReplayPage
 ) -> ReplayPage:
-    """The page after `version`, which ends the page that was folded; the store may have read it meanwhile."""
+    """The page after `version`, which ends the page that was folded; the store may have read it meanwhile.
+
+    Raises `WentBackError` if that version is another event by now: a state is never of two histories.
+    """
     if page.rest is not None and (read_already := await page.rest) is not None:
         return read_already
-    return await blueprint.manager.store.replay(stream, after=version, near=page.last_position)
+    replay = blueprint.manager.store.replay
+    behind = await replay(stream, after=version - 1, near=page.last_position)
+    if behind.first_id != page.last_id:
+        raise WentBackError(f"its event {version} is {behind.first_id or 'gone'} and was {page.last_id}")
+    if len(behind.rows) == 1 and not behind.is_last:
+        # It is so large that there was no room for another.
+        return await replay(stream, after=version, near=page.last_position)
+    return msgspec.structs.replace(behind, rows=behind.rows[1:])
 
 
 async def _load_snapshot(
@@ -227,7 +237,10 @@ async def catch_up(
         events = (events + new)[-2 * WINDOW_EVENTS :]
         if page.is_last or not page.events:
             return CaughtUp(state, events)
-        after = version
+        # Again with the last event, by which it shows whether it still is the same history; but for one that is so large
+        # that there was no room for another.
+        after = version - 1 if new else version
+        last_id = events[-1].id if new else last_id
 
 
 def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
