@@ -60,7 +60,7 @@ def started(*arguments: str | Path) -> subprocess.Popen[bytes]:
 
 
 def _command(arguments: Sequence[str | Path]) -> list[str]:
-    return [sys.executable, "-m", "rehydrate.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "rehydrate", *map(str, arguments)]
 
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:
