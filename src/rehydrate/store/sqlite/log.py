@@ -33,6 +33,8 @@ class Log:
         self._data_version: int | None = None
         self._ends_known = False
         self._sealed = 0
+        self.is_shared = False
+        """Whether somebody else has committed just before."""
 
     def forget(self) -> None:
         """Know nothing more."""
@@ -41,6 +43,7 @@ class Log:
     def refresh(self, connection: sqlite3.Connection) -> None:
         """Forget what is known if anybody else has committed since."""
         (data_version,) = connection.execute(schema.DATA_VERSION).fetchone()
+        self.is_shared = self._data_version is not None and data_version != self._data_version
         if data_version != self._data_version:
             self._heads.clear()
             self._ends_known = False

@@ -24,7 +24,7 @@ from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
 from rehydrate.fork import FORKED, bind_to_process
 from rehydrate.store.end_questions import EndQuestions
-from rehydrate.store.group_commit import Group, GroupCommit, Outcome
+from rehydrate.store.group_commit import Group, Outcome
 from rehydrate.store.log_watch import LogWatch
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -48,6 +48,7 @@ from rehydrate.store.port import (
 )
 from rehydrate.store.sqlite import consumers, reader
 from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
+from rehydrate.store.sqlite.groups import TwoGroups
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.replay import replays
 from rehydrate.store.sqlite.writer import Writer
@@ -113,8 +114,8 @@ class SqliteStore:
 
     def __init__(self, url: str, file: DatabaseFile, clock: Clock, *, readers: int, poll: float) -> None:
         self.url = url
-        self._writer = Writer(file, clock.wall, self._completed, self._failed)
-        self._groups = GroupCommit(self._writer.send)
+        self._writer = Writer(file, clock.wall, self._completed)
+        self._groups = TwoGroups(self._writer.send)
         self._readers = Readers(file, readers)
         self._replays = replays(self._readers)
         self._snapshots = all_at_once(self._load_snapshots, most=8)
@@ -152,9 +153,6 @@ class SqliteStore:
     def _completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
         self._watch.notice(outcomes)
         self._groups.completed(group, outcomes)
-
-    def _failed(self, group: Group, error: StoreError) -> None:
-        self._groups.failed(group, error)
 
     # ---- reading
 

@@ -31,15 +31,15 @@ from rehydrate.store.sqlite.database import (
     raise_at_open,
 )
 from rehydrate.store.sqlite.log import Log
+from rehydrate.store.sqlite.log_of_writes import LogOfWrites
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _Job: TypeAlias = Callable[[], None]
 
-CHECKPOINT_PAGES: Final = 4_000
-"""After about so many pages, 16 MiB, the log of writes is moved into the database."""
-_PAGE: Final = 4_096
+MAX_HELD_BYTES: Final = 256 * 1024
+"""While so much is inserted nobody waits for an outcome that there is already."""
 
 
 class Writer:
@@ -50,12 +50,10 @@ class Writer:
         file: DatabaseFile,
         wall: Callable[[], int],
         completed: Callable[[Group, Sequence[Outcome]], None],
-        failed: Callable[[Group, StoreError], None],
     ) -> None:
         self._file = file
         self._wall = wall
         self._completed = completed
-        self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._questions: SimpleQueue[_Job] = SimpleQueue()
@@ -63,7 +61,14 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         self._log = Log(str(file.path))
-        self._pages = 0
+        self._log_of_writes = LogOfWrites()
+        self._sent = 0
+        """How many groups were taken in."""
+        self._begun = 0
+        self._unstored: tuple[int, StoreError] | None = None
+        """The last group that was there when one could not be stored, and why."""
+        self._held: tuple[Group, Sequence[Outcome]] | None = None
+        """A group that is committed, of which nobody has been told."""
         self._thread = threading.Thread(target=self._work, name=f"rehydrate {file.path.name}", daemon=True)
         """A daemon: a program that forgets to close its store must still be able to end."""
 
@@ -81,6 +86,7 @@ class Writer:
 
     def send(self, group: Group) -> None:
         """Begin to commit a group."""
+        self._sent += 1
         self._jobs.put(lambda: self._commit_group(group))
 
     async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
@@ -130,6 +136,8 @@ class Writer:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            if self._jobs.empty():
+                self._hand_out()
             # What it holds must not be kept alive until the next one comes.
             del job
 
@@ -140,6 +148,7 @@ class Writer:
             logger.debug("%s: the event loop was closed before the store", self._file.path)
 
     def _answer(self, question: Callable[[], T], answer: asyncio.Future[T]) -> None:
+        self._hand_out()
         try:
             self._call_back(_set_result, answer, question())
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who asked, and must not end this thread
@@ -154,17 +163,61 @@ class Writer:
             question()
 
     def _commit_group(self, group: Group) -> None:
+        self._begun += 1
+        size = sum(append.size for append in group)
+        if self._connection is None or size > MAX_HELD_BYTES:
+            self._hand_out()
+        if self._unstored is not None and self._begun > self._unstored[0]:
+            self._unstored = None
+        if self._unstored is None:
+            outcomes = self._store(group)
+        else:
+            outcomes = [another(self._unstored[1]) for _ in group]
+        self._hand_out()
+        self._held = group, outcomes
+        if self._log.is_shared:
+            self._hand_out()
+        self._written(size, len(group))
+
+    def _store(self, group: Group) -> Sequence[Outcome]:
+        """Commit a group; where that fails because of what is in it, each append alone."""
         try:
             with self._transaction() as connection:
                 outcomes = self._append(connection, group)
+                # Only the commit is left, which does without the interpreter's lock.
+                self._hand_out()
         except StoreError as error:
-            self._call_back(self._completed, group, [another(error) for _ in group])
+            self._let_end_alike(error)
+            return [another(error) for _ in group]
         except Exception as error:  # noqa: BLE001 - a value that cannot be stored, which must meet its owner only
-            reason = f"{self._file.path}: this append cannot be stored: {error}"
-            self._call_back(self._failed, group, StoreError(reason))
-        else:
-            self._call_back(self._completed, group, outcomes)
-            self._written(sum(append.size for append in group), len(group))
+            if len(group) == 1:
+                return [StoreError(f"{self._file.path}: this append cannot be stored: {error}")]
+            self._hand_out()
+            return self._store_each(group)
+        return outcomes
+
+    def _store_each(self, group: Group) -> list[Outcome]:
+        """Where the store cannot be reached for one of them, the later ones end alike."""
+        outcomes: list[Outcome] = []
+        for append in group:
+            before = self._unstored
+            outcomes += self._store([append])
+            if self._unstored is not None and self._unstored is not before:
+                _, error = self._unstored
+                return outcomes + [another(error) for _ in group[len(outcomes) :]]
+        return outcomes
+
+    def _let_end_alike(self, error: StoreError) -> None:
+        """Whoever submits many appends in one go never finds later ones stored in the place of earlier ones."""
+        if isinstance(error, StoreUnavailableError) and error.stored is not False:
+            error = StoreUnavailableError(error.reason, retryable=error.retryable)
+        self._unstored = self._sent, error
+
+    def _hand_out(self) -> None:
+        """Tell of the group that was committed last."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._call_back(self._completed, *held)
 
     def _append(self, connection: sqlite3.Connection, group: Group) -> list[Outcome]:
         return self._log.append(connection, group, self._wall())
@@ -222,11 +275,13 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
+                self._hand_out()
                 self._answer_questions()
                 continue
             if self._file.identity() == self._identity:
                 return connection
             connection.execute(schema.ROLLBACK)
+            self._hand_out()
             self._current()
             if time.monotonic() > give_up:
                 raise StoreUnavailableError(f"{self._file.path} is being overwritten")
@@ -287,25 +342,29 @@ class Writer:
         self._identity = None
 
     def _written(self, size: int, appends: int) -> None:
-        # An append to a stream that was long idle touches a page of each index and one of the table.
-        self._pages += 3 * appends + size // _PAGE
-        if self._pages >= CHECKPOINT_PAGES:
+        self._log_of_writes.grew(size, appends)
+        if self._log_of_writes.is_long():
+            self._hand_out()
             self._move_log_of_writes()
 
     def _move_log_of_writes(self) -> None:
         """What fails here is tried again, and nobody needs to hear it: what was committed is in the log of writes."""
-        self._pages = 0
         if self._connection is None or self._identity is None:
             return
         try:
             if self._file.identity() != self._identity:
                 return
-            self._connection.execute(schema.MOVE_LOG).fetchone()
+            self._log_of_writes.moving(time.monotonic())
+            busy, pages, _ = self._connection.execute(schema.MOVE_LOG).fetchone()
+            if not busy:
+                self._log_of_writes.moved(time.monotonic(), pages)
             identity = self._file.identity()
             if not self._file.is_replaced(self._identity, identity):
                 self._identity = identity
         except (sqlite3.Error, StoreUnavailableError) as error:
             logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
+        finally:
+            self._log_of_writes.begins_anew()
 
 
 def _set_result(future: asyncio.Future[T], result: T) -> None:
