@@ -70,12 +70,13 @@ def no_fence(patch: Patch) -> None:
     put = tenure.put
 
     async def put_anyway(
-        store: Any, clock: Any, limits: Any, saved: Any, previous: Any, *others: Any
+        store: Any, clock: Any, limits: Any, progress: Any, saved: Any, previous: Any, *others: Any
     ) -> None:
         try:
-            await put(store, clock, limits, saved, previous, *others)
+            await put(store, clock, limits, progress, saved, previous, *others)
         except TakenOverError:
-            await put(store, clock, limits, saved, await store.load_checkpoint(saved.name), *others)
+            there = await store.load_checkpoint(saved.name)
+            await put(store, clock, limits, progress, saved, there, *others)
 
     patch.setattr(tenure, "put", put_anyway)
     patch.setattr("rehydrate.store.memory.check_save", nothing)

@@ -109,6 +109,25 @@ async def test_an_outage_is_waited_out(store: Store, fake_clock: FakeClock) -> N
         await views_are_right(runtime, store)
 
 
+async def test_a_store_that_cannot_save_is_told_of_until_it_can(
+    store: Store, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Script()
+    async with chains_app.open(FaultyStore(store, script, fake_clock), clock=fake_clock) as runtime:
+        await until(lambda: state(runtime) == "running")
+        await fill(store, "account-1", 1)
+        await until(lambda: runtime.statistics().consumers[0].position == 1)
+        script.add("save_checkpoint", *[Refuse(retryable=False)] * 12)
+        await fill(store, "account-1", 1)
+        await until(lambda: state(runtime) == "failing")
+        assert runtime.statistics().consumers[0].reason
+        await fake_clock.advance(60)
+        await until(lambda: state(runtime) == "running")
+        assert runtime.statistics().consumers[0].reason == ""
+        await views_are_right(runtime, store)
+    assert caplog.text.count("the store does not save") == 1
+
+
 async def test_a_consumer_that_fails_by_a_bug_is_started_again(
     store: Store, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -139,11 +139,12 @@ class Consumer:
 
     def statistics(self) -> ConsumerStatistics:
         progress = self.progress
+        trouble = progress.trouble if self.state == "running" else ""
         return ConsumerStatistics(
             name=self.work.name,
             kind=self.work.kind,
-            state=self.state,
-            reason=self.reason,
+            state="failing" if trouble else self.state,
+            reason=self.reason or trouble,
             position=progress.position,
             lag=max(0, progress.head - progress.position),
             parked=progress.parked,
@@ -321,6 +322,7 @@ class Consumer:
             self._store,
             self._clock,
             self._limits,
+            progress,
             self.work.name,
             holder,
             lambda: self.work.first(self._store),

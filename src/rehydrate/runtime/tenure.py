@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -23,7 +24,12 @@ from rehydrate.store.port import (
 )
 from rehydrate.store.transactional import TransactionalStore
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_NOTICED: Final = 8
+"""How often the store is asked in vain, which takes some seconds, before anybody is told."""
 
 Wait: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
@@ -90,6 +96,24 @@ class Progress:
         self.held_until = 0.0
         """On the monotonic clock: before that nobody takes the name of a holder that is silent from now on."""
         self._waiting: set[Reaching] = set()
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> str:
+        """Why the store does not do what it is asked for, again and again; empty while it does."""
+        return next(iter(self._troubles.values()), "")
+
+    def failed(self, name: str, what: str, error: StoreUnavailableError, tries: int) -> None:
+        """The store has failed at something so often; it is said once, and at once where waiting does not help."""
+        if what not in self._troubles and (tries >= _NOTICED or not error.retryable):
+            self._troubles[what] = str(error)
+            _log.warning(
+                "consumer %s: the store does not %s, and is asked again until it does: %s", name, what, error
+            )
+
+    def succeeded(self, what: str) -> None:
+        """The store has done it."""
+        self._troubles.pop(what, None)
 
     def move(self, position: int) -> None:
         """Everything up to there is done."""
@@ -234,10 +258,14 @@ class Tenure:
         while True:
             self.check_closing()
             try:
-                return await ask()
-            except StoreUnavailableError:
+                answer = await ask()
+            except StoreUnavailableError as error:
                 tries += 1
+                self.progress.failed(self.checkpoint.name, "answer", error, tries)
                 await self.pause(backoff(self.limits, tries))
+            else:
+                self.progress.succeeded("answer")
+                return answer
 
     # ---- errands
 
@@ -300,7 +328,7 @@ class Tenure:
             epoch=previous.epoch + (position == previous.position),
             data=_encode(kept),
         )
-        await put(self.store, self.clock, self.limits, saved, previous, views, change)
+        await put(self.store, self.clock, self.limits, self.progress, saved, previous, views, change)
         self.checkpoint, self.kept = saved, kept
         self.progress.move(position)
 
@@ -313,6 +341,7 @@ async def begin(
     store: Store,
     clock: Clock,
     limits: Limits,
+    progress: Progress,
     name: str,
     holder: str,
     first: Callable[[], Awaitable[tuple[int, str]]],
@@ -331,7 +360,7 @@ async def begin(
         kept = msgspec.structs.replace(kept_in(taken), holder=holder)
         taken = msgspec.structs.replace(taken, data=_encode(kept))
         try:
-            await put(store, clock, limits, taken, previous, ())
+            await put(store, clock, limits, progress, taken, previous, ())
         except TakenOverError:
             # It moved, perhaps by the last save of whoever ran it: from there, then.
             continue
@@ -342,6 +371,7 @@ async def put(
     store: Store,
     clock: Clock,
     limits: Limits,
+    progress: Progress,
     saved: Checkpoint,
     previous: Checkpoint | None,
     views: Sequence[ViewChange],
@@ -357,11 +387,13 @@ async def put(
                 within = cast("TransactionalStore", store)
                 done = await within.transact(saved, previous=previous, views=views, change=change)
             if done or (may_be_ours and await store.load_checkpoint(saved.name) == saved):
+                progress.succeeded("save")
                 return
             raise TakenOverError
         except StoreUnavailableError as error:
             may_be_ours = may_be_ours or error.stored is not False
             tries += 1
+            progress.failed(saved.name, "save", error, tries)
         await sleep(clock, backoff(limits, tries))
 
 
