@@ -68,10 +68,11 @@ class _Package(msgspec.Struct):
 def why_not_here(choice: Choice, tell: Callable[[str], None]) -> str:
     """Install it if need be, telling so; "" where it can be measured now, and else why not."""
     try:
-        chosen = node(choice)
+        node(choice)
+        npm = node(Choice.NEWEST).npm
     except NotHereError as error:
         return str(error)
-    return "" if installed().exists() else _install(chosen.npm, tell)
+    return "" if installed().exists() else _install(npm, tell)
 
 
 def node(choice: Choice) -> Node:
@@ -126,8 +127,8 @@ def _failure_of(command: list[str], folder: Path) -> str:
         return f"it was not done after {_PATIENCE / 60:.0f} minutes"
     if ended.returncode == 0:
         return ""
-    # The first line has a code only, "ECONNREFUSED", say.
-    said = [line.removeprefix("npm error ").strip() for line in ended.stderr.splitlines()]
+    # The first line says it shortest: "code ECONNREFUSED".
+    said = [line.removeprefix("npm error ").removeprefix("code ") for line in ended.stderr.splitlines()]
     return next((line for line in said if line), f"it ended with {ended.returncode}")
 
 
