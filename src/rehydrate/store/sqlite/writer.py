@@ -116,6 +116,8 @@ class Writer:
             first()
             self._move_log_of_writes()
             self._close_connection()
+            # Its traceback leads to the appends that failed, over records that no collector looks at.
+            self._unstored = None
 
         await self._ask(end)
         self._jobs.put(None)
