@@ -57,6 +57,7 @@ class RoundTrips:
 async def test_postgres(postgres_url: str) -> None:
     async with Proxy(postgres_url) as proxy, app.open(proxy.url) as bank:
         await _many(bank)
+        await _one(bank)
         trips = RoundTrips(proxy)
         assert await trips.of_one(bank) == 1, trips.asked
         # From an idle store the half goes out first, so that there is something to do while the other is written.

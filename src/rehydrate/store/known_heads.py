@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
 H = TypeVar("H")
@@ -35,6 +36,13 @@ class KnownHeads(Generic[H]):
             self._old = self._young
             self._young = {}
         self._young[stream] = head
+
+    def update(self, heads: Mapping[str, H]) -> None:
+        """Many at once, which may be a few more than half of the limit."""
+        if len(self._young) >= self._half:
+            self._old = self._young
+            self._young = {}
+        self._young.update(heads)
 
     def clear(self) -> None:
         self._young.clear()

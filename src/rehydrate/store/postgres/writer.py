@@ -211,6 +211,7 @@ class Writer:
         position = self._position
         outcomes: list[Outcome] = []
         rows: list[_Row] = []
+        new_heads: dict[str, StreamEnd] = {}
         must_be_there: list[tuple[str, int, str]] = []
         for append in group:
             stream, version = append.stream, append.expected_version
@@ -228,6 +229,7 @@ class Writer:
                 rows.append((stream, version, event.id, event.type, event.data, event.metadata, at))
             position += len(append.events)
             outcomes.append(Appended(version, position))
+            new_heads[stream] = StreamEnd(version, rows[-1][2])
         try:
             if len(rows) == 1 and not must_be_there:
                 append_one = await self._statement(connection, sql.APPEND_ONE)
@@ -240,7 +242,7 @@ class Writer:
             if code_of(error) in _LEADS_NOWHERE:
                 return None
             raise
-        self._learn(group, outcomes, position, rows[-1][2])
+        self._learn(position, rows[-1][2], new_heads)
         return outcomes
 
     async def _statement(self, connection: Connection, text: str) -> PreparedStatement[asyncpg.Record]:
@@ -311,7 +313,12 @@ class Writer:
                 position += count
                 last_id = append.events[-1].id
                 outcomes.append(Appended(expected + count, position))
-        self._learn(group, outcomes, position, last_id)
+        new_heads = {
+            append.stream: StreamEnd(outcome.version, append.events[-1].id)
+            for append, outcome in zip(group, outcomes, strict=True)
+            if isinstance(outcome, Appended)
+        }
+        self._learn(position, last_id or "", new_heads)
         return outcomes
 
     def _repeated(self, append: PendingAppend, head: int, last: int | None, *, is_sealed: bool) -> Outcome:
@@ -324,12 +331,10 @@ class Writer:
             return StoreSealedError(self._address.shown)
         return VersionConflictError(append.stream, expected, head)
 
-    def _learn(self, group: Group, outcomes: Sequence[Outcome], position: int, last_id: str | None) -> None:
+    def _learn(self, position: int, last_id: str, new_heads: dict[str, StreamEnd]) -> None:
         self._position = position
-        self._id = last_id or ""
-        for append, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Appended):
-                self._heads.put(append.stream, StreamEnd(outcome.version, append.events[-1].id))
+        self._id = last_id
+        self._heads.update(new_heads)
 
     # ---- trouble
 
