@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import AsyncIterator
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -77,6 +80,60 @@ def test_decide_and_evolve_are_plain_functions(function: Any) -> None:
         dataclasses.replace(counter, decide=function)
     with pytest.raises(ConfigurationError, match="must be a plain function"):
         dataclasses.replace(counter, evolve=function)
+
+
+class Rules:
+    def decide(self, state: int, command: str) -> list[int]:
+        return [self.add(state, len(command))]
+
+    @staticmethod
+    def add(state: int, event: int = 1, *more: int, doubled: bool = False) -> int:
+        return state + event
+
+    def __call__(self, *given: int) -> int:
+        return sum(given)
+
+
+def no_state(command: str) -> list[int]:
+    return [1]
+
+
+def injected(state: int, event: int, *, clock: int) -> int:
+    return state + event + clock
+
+
+@functools.wraps(injected)
+def wrapped(*given: int) -> int:
+    return injected(*given, clock=1)
+
+
+@pytest.mark.parametrize(
+    ("functions", "told"),
+    [
+        ({"decide": no_state}, r"decide is called with \(state, command\), and takes \(command\)"),
+        ({"decide": Rules.decide}, r"and takes \(self, state, command\)"),
+        (
+            {"evolve": injected},
+            r"evolve is called with \(state, event\), and takes \(state, event, \*, clock\)",
+        ),
+        ({"evolve": lambda: 0}, r"and takes \(\)"),
+    ],
+)
+def test_a_function_that_cannot_be_called_with_what_it_gets_is_refused(
+    functions: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"aggregate 'counter': .*{told}"):
+        dataclasses.replace(counter, **functions)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Rules().decide, Rules.add, Rules(), wrapped, functools.partial(injected, clock=2), max, operator.mul],
+)
+def test_whatever_can_be_called_with_what_it_gets_is_taken(function: Any) -> None:
+    assert dataclasses.replace(counter, evolve=function).evolve is function or isinstance(
+        function, MethodType
+    )
 
 
 @pytest.mark.parametrize("field", ["every", "keep", "schema"])

@@ -379,6 +379,7 @@ async def test_two_processes_take_each_event_in_once(store: Store) -> None:
         ({"sources": account}, "sources must be a list of at least one aggregate"),
         ({"sources": ["bank_account"]}, "'bank_account' is no Aggregate: give the Aggregate value itself"),
         ({"react": None}, "react must be a plain function"),
+        ({"react": by_account}, r"react is called with \(state, event\), and takes \(envelope\)"),
         ({"on_error": "stop"}, "on_error='stop' must be Stop"),
         ({"after": -1}, "after=-1 must be a position"),
         ({"snapshot": 10}, "must be a Snapshot"),

@@ -346,6 +346,8 @@ async def test_a_projection_that_the_app_does_not_have_is_refused(bank: Runtime)
         ({"initial": {}}, "can be changed in place, and all views begin with it"),
         ({"initial": None}, "initial is None, which stands for no view"),
         ({"evolve": 5}, "evolve must be a plain function"),
+        ({"evolve": account_id}, r"evolve is called with \(view, envelope\), and takes \(envelope\)"),
+        ({"key": add}, r"key is called with \(envelope\), and takes \(balance, envelope\)"),
         ({"sources": []}, "sources must be a list"),
         ({"sources": account}, "sources must be a list"),
         ({"sources": ["bank_account"]}, "'bank_account' is no Aggregate: give the Aggregate value itself"),

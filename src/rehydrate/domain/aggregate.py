@@ -92,6 +92,8 @@ class Aggregate(Generic[S, C, E]):
                     f"aggregate {self.name!r}: {role} is async, and must be a plain function; what it would wait for "
                     "belongs into the command"
                 )
+        check_takes(f"aggregate {self.name!r}", "decide", self.decide, "state", "command")
+        check_takes(f"aggregate {self.name!r}", "evolve", self.evolve, "state", "event")
 
     def stream(self, id: str) -> str:
         """The name of the stream that holds the events of this aggregate with this id."""
@@ -120,6 +122,27 @@ def check_initial(owner: str, initial: object, what: str) -> None:
             f"{owner}: initial is of type {type(initial).__name__}, which can be changed in place, and all "
             f"{what} begin with it; declare it with frozen=True"
         )
+
+
+def check_takes(owner: str, role: str, function: Callable[..., object], *given: str) -> None:
+    """Raise `ConfigurationError` for a function that cannot be called with what it will be given.
+
+    One that does not say what it takes is called and seen.
+    """
+    try:
+        # Of a decorated function what counts is the decorator's: it may give the one inside more than it gets.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError, NameError):
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        empty = inspect.Signature.empty
+        names = [one.replace(annotation=empty) for one in signature.parameters.values()]
+        takes = signature.replace(parameters=names, return_annotation=empty)
+        raise ConfigurationError(
+            f"{owner}: {role} is called with ({', '.join(given)}), and takes {takes}"
+        ) from None
 
 
 def _is_mutable(initial: object) -> bool:

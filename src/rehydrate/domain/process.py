@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from rehydrate.domain.aggregate import Aggregate, Snapshot, check_initial, check_is_aggregate
+from rehydrate.domain.aggregate import Aggregate, Snapshot, check_initial, check_is_aggregate, check_takes
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop, is_whole
 from rehydrate.domain.projection import Source
@@ -150,6 +150,8 @@ class ProcessManager(Generic[S, E]):
             is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
             if not callable(function) or is_async:
                 raise self._refused(f"{role} must be a plain function")
+            given = ("envelope",) if role == "correlate" else ("state", "event")
+            check_takes(f"process manager {self.name!r}", role, function, *given)
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
         for source in self.sources:

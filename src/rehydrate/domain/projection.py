@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from rehydrate.domain.aggregate import Aggregate, check_initial, check_is_aggregate
+from rehydrate.domain.aggregate import Aggregate, check_initial, check_is_aggregate, check_takes
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import STOP, Park, Skip, Stop, is_whole
 from rehydrate.domain.subscription import check_consumer_name
@@ -68,6 +68,8 @@ class Projection(Generic[V, E]):
             function = getattr(self, role)
             if not callable(function) or inspect.iscoroutinefunction(function):
                 raise self._refused(f"{role} must be a plain function")
+        check_takes(f"projection {self.name!r}", "key", self.key, "envelope")
+        check_takes(f"projection {self.name!r}", "evolve", self.evolve, "view", "envelope")
         if isinstance(self.sources, Aggregate) or not self.sources:
             raise self._refused("sources must be a list of at least one aggregate")
         for source in self.sources:
