@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -34,6 +36,10 @@ from rehydrate.store.url import open_store
 
 _HOW_TO_OPEN = "App.open has to be entered to get the runtime: async with app.open(...) as runtime"
 _HOW_TO_OPEN_SYNC = "App.open_sync has to be entered to get the runtime: with app.open_sync(...) as runtime"
+_BLOCKS_ITS_LOOP = (
+    "App.open_sync inside a running event loop: each of its calls blocks everything else on that loop; "
+    "use async with app.open(...) there"
+)
 
 
 class App:
@@ -235,6 +241,8 @@ class _SyncOpening(AbstractContextManager[SyncRuntime]):
         self._inside = inside
 
     def __enter__(self) -> SyncRuntime:
+        if _is_in_a_loop():
+            warnings.warn(_BLOCKS_ITS_LOOP, RuntimeWarning, stacklevel=2)
         return self._inside.__enter__()
 
     def __exit__(
@@ -251,6 +259,14 @@ class _SyncOpening(AbstractContextManager[SyncRuntime]):
 
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(_HOW_TO_OPEN_SYNC, name=name, obj=self)
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_are_aggregates(given: object) -> None:

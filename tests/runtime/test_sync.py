@@ -344,3 +344,12 @@ def test_a_call_from_within_the_loop_is_refused() -> None:
 
     with Portal() as portal, pytest.raises(RuntimeError, match="would wait for itself"):
         portal.call(nested())
+
+
+async def test_who_opens_it_inside_a_running_loop_is_warned() -> None:
+    with (
+        pytest.warns(RuntimeWarning, match=r"use async with app\.open") as told,
+        app.open_sync("memory://") as bank,
+    ):
+        assert bank.dispatch(account, "ada", Deposit(1)).version == 1
+    assert [Path(one.filename).name for one in told] == ["test_sync.py"]
