@@ -11,6 +11,7 @@ import pytest
 
 from rehydrate import (
     App,
+    ConfigurationError,
     EventEnvelope,
     Limits,
     Park,
@@ -169,3 +170,85 @@ async def test_an_errand_may_take_longer_than_a_holder_may_be_silent(
         await fake_clock.advance(2 * Limits().takeover_after)
         await until(lambda: state(runtime) == "running")
     assert handler.calls == 2
+
+
+class Refusing:
+    """A store that refuses to save a place, by an error that is none of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self.refuses = False
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def save_checkpoint(self, checkpoint: Any, **given: Any) -> bool:
+        if self.refuses and checkpoint.name == "balances@1":
+            self.refuses = False
+            raise RuntimeError("a bug")
+        return await self._store.save_checkpoint(checkpoint, **given)
+
+
+async def test_what_a_replay_could_not_save_is_not_taken_for_done(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    curse = {"is_on": True}
+
+    def evolve(balance: Balance, envelope: EventEnvelope[Event]) -> Balance:
+        if curse["is_on"]:
+            raise RuntimeError("cannot")
+        return add(balance, envelope)
+
+    views = Projection(
+        name="balances",
+        initial=Balance(),
+        key=account_id,
+        evolve=evolve,
+        sources=[bank_account],
+        on_error=Park(),
+    )
+    refusing: Any = Refusing(store)
+    app = App(aggregates=[bank_account], projections=[views])
+    async with app.open(refusing, clock=fake_clock) as runtime:
+        await runtime.dispatch(bank_account, "ada", Deposit(7))
+        await until(lambda: runtime.statistics().consumers[0].parked == 1)
+        curse["is_on"], refusing.refuses = False, True
+        with pytest.raises(RuntimeError, match="a bug"):
+            await runtime.replay("balances")
+        await fake_clock.advance(5)
+        await until(lambda: state(runtime) == "running")
+        assert await runtime.replay("balances") == 1
+        assert await runtime.view(views, "ada") == Balance(7, 1)
+
+
+@pytest.mark.parametrize("consumers", [True, False])
+async def test_a_replay_that_makes_what_cannot_be_stored_says_so(store: Store, consumers: bool) -> None:
+    curse = {"is_on": True}
+
+    def evolve(balance: Balance, envelope: EventEnvelope[Event]) -> Balance:
+        if curse["is_on"]:
+            raise RuntimeError("cannot")
+        return "no balance"  # type: ignore[return-value]
+
+    views = Projection(
+        name="balances",
+        initial=Balance(),
+        key=account_id,
+        evolve=evolve,
+        sources=[bank_account],
+        on_error=Park(),
+    )
+    app = App(aggregates=[bank_account], projections=[views])
+    async with app.open(store) as runtime:
+        await runtime.dispatch(bank_account, "ada", Deposit(7))
+        await until(lambda: runtime.statistics().consumers[0].parked == 1)
+    async with app.open(store, consumers=consumers) as runtime:
+        await until(lambda: state(runtime) == ("running" if consumers else "starting"))
+        curse["is_on"] = False
+        with pytest.raises(
+            ConfigurationError, match="projection 'balances@1': the view of 'ada' cannot be stored"
+        ):
+            await runtime.replay("balances")
+        assert len(await runtime.parked("balances")) == 1
+        if consumers:
+            await until(lambda: state(runtime) == "stopped")

@@ -154,7 +154,16 @@ class Consumer:
     # ---- errands
 
     async def do(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
-        """Have it done by the holder of the name, which this process becomes for that, if it is not."""
+        """Have it done by the holder of the name, which this process becomes for that, if it is not.
+
+        Raises `ConfigurationError` for what stops the consumer, and `StoreUnavailableError`.
+        """
+        try:
+            return await self._have_done(errand)
+        except StoppedError as stopped:
+            raise ConfigurationError(f"{self.work.kind} {self.work.name!r}: {stopped}") from stopped.__cause__
+
+    async def _have_done(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
         while True:
             if self._tenure is not None:
                 asked = Errand(errand)

@@ -278,8 +278,10 @@ class Tenure:
             except (TakenOverError, ClosingError) as error:
                 errand.fail(error)
                 raise
-            except Exception as error:  # noqa: BLE001 - it is for who asked
+            except Exception as error:
                 errand.fail(error)
+                # What it had changed and could not save is in memory only: it begins anew from what is stored.
+                raise
             except BaseException:
                 # The name is lost, or the time for closing is over.
                 errand.fail(TakenOverError())
