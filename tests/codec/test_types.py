@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, Union
 
 import msgspec
+import pydantic
 import pytest
 
 from rehydrate.codec import JsonCodec
@@ -121,6 +122,7 @@ def refusal(annotation: Any) -> str:
         (re.Pattern[str], "Pattern[str] would not come back as it was; use str"),
         (type[int], "type[int] would not come back as it was; use str"),
         (ipaddress.IPv4Address, "use str"),
+        (pydantic.HttpUrl, "HttpUrl would not come back as it was; use str"),
         (zoneinfo.ZoneInfo, "use str, its key"),
         (fractions.Fraction, "use two ints"),
         (memoryview, "use bytes"),

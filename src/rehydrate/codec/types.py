@@ -82,6 +82,8 @@ INSTEAD: Final[dict[Any, str]] = {
 }
 """What to use in place of a type that does not come back; the more special class first."""
 
+_TEXTS_OF_PYDANTIC: Final = frozenset({"pydantic.networks", "pydantic_core._pydantic_core"})
+"""Where its addresses come from, such as `HttpUrl` (until 2.9 from its core): each is a text that was looked at."""
 _WRAPPERS = {typing.Final, typing.Required, typing.NotRequired, typing.ClassVar}
 
 
@@ -293,6 +295,8 @@ def instead(tp: Any) -> str:
         for refused, use in INSTEAD.items():
             if inspect.isclass(refused) and refused is not type and issubclass(cls, refused):
                 return use
+        if any(one.__module__ in _TEXTS_OF_PYDANTIC for one in cls.__mro__):
+            return "str"
     return "a frozen dataclass"
 
 
