@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,9 +107,7 @@ async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogC
             asyncio.create_task(stage.bank.dispatch(brief, "ada", replace(command))) for command in FAILING
         ]
         await settle()
-        for caller in callers:
-            caller.cancel()
-        del caller
+        assert all([caller.cancel() for caller in callers])
         await asyncio.gather(*callers, return_exceptions=True)
         callers.clear()
         stage.store.release()
@@ -118,14 +117,16 @@ async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogC
     assert caplog.records == []
 
 
+def _full(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA max_page_count = 1")
+
+
 async def test_a_closed_runtime_goes_although_its_store_was_full(tmp_path: Path) -> None:
     before = _alive(AggregateActor, Account)
     store = await open_store(f"sqlite:///{tmp_path}/bank.db")
     async with app.open(store) as bank:
         await bank.dispatch(brief, "ada", Deposit(1))
-        await vars(store)["_writer"].change(
-            lambda connection: connection.execute("PRAGMA max_page_count = 1")
-        )
+        await vars(store)["_writer"].change(_full)
         with pytest.raises(StoreUnavailableError, match="full"):
             await bank.dispatch(brief, "ada", Split(5_000, 2_000))
         assert bank.statistics().live == 1

@@ -206,7 +206,7 @@ class _Pure(Generic[S, C, E]):
         codec = self._codecs.events
         try:
             back: E = codec.decoders[codec.names[type(event)]](codec.encode(event))
-            if isinstance(codec, JsonCodec) and (check := codec.exact.get(type(event))):
+            if isinstance(codec, JsonCodec) and (check := codec.exact.get(event.__class__)):
                 check(event)
             why = difference(event, back)
         except Exception as error:
