@@ -107,7 +107,7 @@ async def test_a_caller_that_has_gone_leaves_no_error_behind(caplog: pytest.LogC
             asyncio.create_task(stage.bank.dispatch(brief, "ada", replace(command))) for command in FAILING
         ]
         await settle()
-        assert all([caller.cancel() for caller in callers])
+        assert all(caller.cancel() for caller in callers)
         await asyncio.gather(*callers, return_exceptions=True)
         callers.clear()
         stage.store.release()
