@@ -6,9 +6,13 @@ import asyncio
 from pathlib import Path
 
 from examples.bank.account import Deposit
-from examples.bank.app import app, bank_account, money_transfer
+from examples.bank.account import Event as AccountEvent
+from examples.bank.app import app, bank_account, money_transfer, transfers
 from examples.bank.transfer import Accept, Request
-from rehydrate import Runtime
+from rehydrate import App, EventEnvelope, Projection, Runtime, Subscription, open_store
+from rehydrate.clock import SystemClock
+from rehydrate.runtime.control import consumers_of
+from rehydrate.store.port import NewEvent
 from rehydrate.testing.clock import until
 from tests.cli.terminal import typed
 
@@ -38,6 +42,57 @@ async def test_the_consumers_of_a_process_manager_are_listed_with_its_pending_ti
     assert paused.code == 0
     listed = await asyncio.to_thread(lambda: typed("processes", "list", "--store", url).answers)
     assert listed[1]["state"] == "paused"
+
+
+def _one_more(count: int, envelope: EventEnvelope[AccountEvent]) -> int:
+    return count + 1
+
+
+counts = Projection(
+    name="counts",
+    initial=0,
+    key=lambda envelope: envelope.aggregate_id,
+    evolve=_one_more,
+    sources=[bank_account],
+)
+
+
+async def nothing(envelope: EventEnvelope[AccountEvent]) -> None: ...
+
+
+async def test_what_process_managers_write_for_themselves_puts_nobody_else_behind() -> None:
+    async def behind() -> dict[str, tuple[int, bool]]:
+        return {
+            one.checkpoint: (one.behind, one.seconds > 0) for one in await consumers_of(store, SystemClock())
+        }
+
+    async def store_one(stream: str, type: str) -> None:
+        await store.append(
+            stream, [NewEvent(id=f"{stream} {type}", type=type, data=b"{}")], expected_version=0
+        )
+
+    store = await open_store("memory://")
+    others = App(
+        aggregates=[bank_account, money_transfer],
+        projections=[counts],
+        subscriptions=[Subscription(name="told", handler=nothing, aggregates=[bank_account])],
+        processes=[transfers],
+    )
+    async with others.open(store) as bank:
+        await bank.dispatch(bank_account, "ada", Deposit(100))
+        await all_at(bank, 1)
+    parts = ("transfers:events", "transfers:sends", "transfers:timers")
+    names = ("counts@1", "told", *parts)
+    await store_one("transfers-a", "rehydrate.Handled")
+    assert await behind() == dict.fromkeys(names, (0, False))
+    await store_one("other-a", "rehydrate.Sent")
+    assert await behind() == dict.fromkeys(names, (0, False))
+    await store_one("transfers-b", "rehydrate.Sent")
+    sends = dict.fromkeys(parts[1:], (1, True))
+    assert await behind() == dict.fromkeys(names, (0, False)) | sends
+    await store_one("bank_account-b", "Deposited")
+    assert await behind() == dict.fromkeys(names, (1, True)) | sends
+    await store.close()
 
 
 async def test_verify_folds_instances_too(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from rehydrate.clock import Clock
+from rehydrate.codec.process import CANCELLED, DUE, SENT
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.claim import CLAIM, Claim, ClaimRecord, read_claim
 from rehydrate.runtime.tenure import kept_in
-from rehydrate.store.port import Checkpoint, Store
+from rehydrate.store.port import Checkpoint, Store, StoredEvent
 
 _HOLDER: Final = "an operator"
 _OWN: Final = "rehydrate."
-"""What the names of checkpoints begin with that are of no consumer."""
+"""What the names of checkpoints begin with that are of no consumer, and the types of the events of process managers."""
+_OWN_EVENTS: Final = {"sends": frozenset({SENT, DUE}), "timers": frozenset({SENT, CANCELLED, DUE})}
+"""What those consumers of process managers read that read no others."""
 _UNCLAIMED: Final = Claim(standing="released")
 _LAG_PAGE: Final = 1_000
 """How many events behind a consumer are counted; beyond that the positions tell."""
@@ -28,7 +32,8 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of a projection."""
     position: int
     behind: int
-    """How many events are in the log after its place, whether it wants them or not."""
+    """How many events are in the log after its place that one of its kind may want: those that process managers write for
+    themselves are for their own consumers only."""
     seconds: float
     """How old the first of these is."""
     rate: float
@@ -66,8 +71,15 @@ def is_claim(name: str) -> bool:
 async def _status(store: Store, checkpoint: Checkpoint, claim: Claim, head: int, now: int) -> ConsumerStatus:
     kept = kept_in(checkpoint)
     page = await store.read_all(after=checkpoint.position, limit=_LAG_PAGE)
-    behind = len(page.events) if page.is_last else max(len(page.events), head - checkpoint.position)
-    seconds = max(0.0, (now - page.events[0].recorded_at) / 1e6) if page.events else 0.0
+    behind, seconds = 0, 0.0
+    if not page.is_last:
+        behind = max(len(page.events), head - checkpoint.position)
+        events: Sequence[StoredEvent] = page.events
+    else:
+        events = [event for event in page.events if _may_want(checkpoint.name, event)]
+        behind = len(events)
+    if events:
+        seconds = max(0.0, (now - events[0].recorded_at) / 1e6)
     name, _, revision = checkpoint.name.partition("@")
     return ConsumerStatus(
         name=name,
@@ -81,6 +93,15 @@ async def _status(store: Store, checkpoint: Checkpoint, claim: Claim, head: int,
         handled=kept.handled,
         reason=claim.reason,
     )
+
+
+def _may_want(consumer: str, event: StoredEvent) -> bool:
+    """Whether a consumer of this name could have to do with an event."""
+    name, _, part = consumer.partition(":")
+    types = _OWN_EVENTS.get(part)
+    if types is None:
+        return not event.type.startswith(_OWN)
+    return event.type in types and event.stream.startswith(f"{name}-")
 
 
 def _state(claim: Claim, *, is_building: bool) -> str:
