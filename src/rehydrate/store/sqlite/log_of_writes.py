@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-FEWEST_PAGES: Final = 250
-"""A log shorter than this, 1 MiB, is not worth moving."""
+FEWEST_PAGES: Final = 1_000
+"""A log shorter than this, 4 MiB, is not worth moving."""
 MOST_PAGES: Final = 12_000
 """A log longer than this, 48 MiB, is moved whatever it takes."""
-MOST_TIME: Final = 0.05
+MOST_TIME: Final = 0.04
 """The part of the time for which moving may take: where it takes more, the log gets twice as long."""
 LONG_PAUSE: Final = 0.1
 """Seconds that moving may take at once: where it takes half of them, the log does not get longer, and else shorter."""
