@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rehydrate.store.postgres.migrations import VERSION
 from tests.cli.terminal import process, typed
 
 
@@ -13,10 +14,10 @@ def test_the_tables_are_made_and_the_second_time_there_is_nothing_to_do(postgres
     assert "run `rehydrate migrate --store URL` first" in looked.stderr
     made = process("migrate", "--store", postgres_url)
     assert (made.code, made.stdout) == (0, "")
-    assert made.stderr.endswith(": schema rehydrate was brought from version 0 to 1\n")
+    assert made.stderr.endswith(f": schema rehydrate was brought from version 0 to {VERSION}\n")
     again = process("migrate", "--store", postgres_url)
     assert again.code == 0
-    assert again.stderr.endswith(": schema rehydrate is at version 1, as it should be\n")
+    assert again.stderr.endswith(f": schema rehydrate is at version {VERSION}, as it should be\n")
     assert "has no streams" in typed("streams", "--store", f"{postgres_url}?migrate=false").stderr
     assert "has no streams" in typed("streams", "--store", f"{postgres_url}?pool=1").stderr
 
