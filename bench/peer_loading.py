@@ -22,7 +22,7 @@ from bench.sample import MeasurementError, Sample, Size, require
 
 THREADS: Final = 64
 _INSERT: Final = 10_000
-"""Events in one transaction, before the clock runs."""
+"""Events in one transaction, before the clock runs: of a hundred thousand psycopg's pipeline is never done."""
 _PATIENCE: Final = 2
 """Times the seconds of a measurement: for how long a burst may go on."""
 
@@ -51,13 +51,14 @@ def preload(app: Bank, streams: int, events: int) -> list[UUID]:
     ids = [uuid4() for _ in range(streams)]
     some = max(1, _INSERT // events)
     for start in range(0, streams, some):
-        app.recorder.insert_events(
-            [
-                replace(event, originator_id=id, originator_version=event.originator_version)
-                for id in ids[start : start + some]
-                for event in written
-            ]
-        )
+        for first in range(0, events, _INSERT):
+            app.recorder.insert_events(
+                [
+                    replace(event, originator_id=id, originator_version=event.originator_version)
+                    for id in ids[start : start + some]
+                    for event in written[first : first + _INSERT]
+                ]
+            )
     return ids
 
 
