@@ -23,6 +23,7 @@ from bench.dispatching import fill
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
 from rehydrate.cluster.address import SHARDS
+from rehydrate.errors import VersionConflictError
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.testing.clock import until
 
@@ -173,11 +174,19 @@ def _from(ids: list[str], first: int) -> list[str]:
 
 
 async def _caller(runtime: Runtime, domain: Bank, ids: list[str], until: float) -> list[float]:
-    """One caller's loop: how long each of its commands took, each of which stored one event."""
+    """One caller's loop: how long each of its commands took, each of which stored one event.
+
+    Whoever loses too many conflicts in a row is told so, and sends the command again: its time goes on.
+    """
     times: list[float] = []
     for id in cycle(ids):
         began = perf_counter()
-        await runtime.dispatch(domain.account, id, domain.deposit(1))
+        while True:
+            try:
+                await runtime.dispatch(domain.account, id, domain.deposit(1))
+            except VersionConflictError:
+                continue
+            break
         ended = perf_counter()
         times.append(ended - began)
         if ended >= until:
