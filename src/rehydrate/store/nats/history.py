@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from rehydrate.errors import CorruptStoreError
+from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.store.nats.envelope import Envelope, position_of, unpack
 from rehydrate.store.nats.failures import JetStreamError
 from rehydrate.store.nats.jetstream import JetStream, Message
@@ -122,14 +122,21 @@ class History:
         return await self._jetstream.is_led(self._in)
 
     async def find(self, stream: str, version: int, upto: int) -> Entry:
-        """The append that holds a version, among the messages up to a number, the last of the stream or one behind."""
+        """The append that holds a version, among the messages up to a number, at which the stream has one.
+
+        Raises `StoreUnavailableError` where a leader who has been replaced answers, who lacks what his successor stored.
+        """
         subject = self.subject(stream)
         # Messages of one subject lie in the order of their versions: halve the numbers between which it must lie.
         low, high = 1, upto
         while low <= high:
             middle = (low + high) // 2
             entry = await self.next(subject, middle)
-            if entry is None or entry.envelope.version > version:
+            if entry is None:
+                raise StoreUnavailableError(
+                    f"{self._in}: the server that answered lacks message {upto} of {stream}"
+                )
+            if entry.envelope.version > version:
                 high = middle - 1
             elif entry.envelope.last_version < version:
                 low = entry.number + 1
