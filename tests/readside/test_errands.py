@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -29,6 +29,20 @@ from rehydrate.testing.conformance.read_models import Happened, account
 from tests.bank import Deposit, Event
 from tests.bank import account as bank_account
 from tests.readside.ledger import Balance, account_id, add
+
+
+def _parking(
+    evolve: Callable[[Balance, EventEnvelope[Event]], Balance],
+) -> Projection[Balance, Event]:
+    """Balances that put aside what they fail at."""
+    return Projection(
+        name="balances",
+        initial=Balance(),
+        key=account_id,
+        evolve=evolve,
+        sources=[bank_account],
+        on_error=Park(),
+    )
 
 
 @pytest.fixture
@@ -121,14 +135,7 @@ async def test_a_replay_while_a_projection_begins_costs_no_event(store: Store, t
             raise RuntimeError("cannot")
         return add(balance, envelope)
 
-    views = Projection(
-        name="balances",
-        initial=Balance(),
-        key=account_id,
-        evolve=evolve,
-        sources=[bank_account],
-        on_error=Park(),
-    )
+    views = _parking(evolve)
     bank = App(aggregates=[bank_account], projections=[views])
     async with bank.open(store) as runtime:
         await runtime.dispatch(bank_account, "cursed", Deposit(7))
@@ -199,14 +206,7 @@ async def test_what_a_replay_could_not_save_is_not_taken_for_done(
             raise RuntimeError("cannot")
         return add(balance, envelope)
 
-    views = Projection(
-        name="balances",
-        initial=Balance(),
-        key=account_id,
-        evolve=evolve,
-        sources=[bank_account],
-        on_error=Park(),
-    )
+    views = _parking(evolve)
     refusing: Any = Refusing(store)
     app = App(aggregates=[bank_account], projections=[views])
     async with app.open(refusing, clock=fake_clock) as runtime:
@@ -230,14 +230,7 @@ async def test_a_replay_that_makes_what_cannot_be_stored_says_so(store: Store, c
             raise RuntimeError("cannot")
         return "no balance"  # type: ignore[return-value]
 
-    views = Projection(
-        name="balances",
-        initial=Balance(),
-        key=account_id,
-        evolve=evolve,
-        sources=[bank_account],
-        on_error=Park(),
-    )
+    views = _parking(evolve)
     app = App(aggregates=[bank_account], projections=[views])
     async with app.open(store) as runtime:
         await runtime.dispatch(bank_account, "ada", Deposit(7))
