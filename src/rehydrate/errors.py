@@ -25,7 +25,23 @@ from __future__ import annotations
 
 
 class RehydrateError(Exception):
-    """Whatever went wrong in Rehydrate itself, in its configuration, or in a store."""
+    """Whatever went wrong in Rehydrate itself, in its configuration, or in a store.
+
+    It can be copied and pickled, so it also comes back from another process.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(
+    kind: type[RehydrateError], arguments: tuple[object, ...], attributes: dict[str, object]
+) -> RehydrateError:
+    """With its text and facts, from which its own `__init__` may not be able to make it again."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(RehydrateError):

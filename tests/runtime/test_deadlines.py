@@ -190,6 +190,19 @@ async def test_a_recovery_that_takes_too_long_is_given_up_and_the_next_command_t
         assert (await stage.bank.dispatch(account, "ada", Deposit(1))).version == 1
 
 
+async def test_who_is_refused_together_has_an_error_of_his_own() -> None:
+    async with staged(limits=Limits(recovery_timeout=5)) as stage:
+        stage.script.add("replay", Hang())
+        sent = [stage.bank.dispatch_nowait(account, "ada", Deposit(1)) for _ in range(2)]
+        await stage.clock.advance(5.2)
+        first, second = (future.exception() for future in sent)
+        assert isinstance(first, StoreUnavailableError)
+        assert isinstance(second, StoreUnavailableError)
+        assert str(first) == str(second)
+        first.add_note("what one caller adds is not what the other reads")
+        assert not hasattr(second, "__notes__")
+
+
 async def test_waiting_for_a_permit_is_not_on_the_budget_of_a_recovery() -> None:
     async with staged(limits=Limits(recoveries=1, recovery_timeout=5)) as stage:
         stage.script.add("replay", Delay(4), Delay(4))

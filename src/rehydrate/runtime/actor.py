@@ -23,6 +23,7 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
+from rehydrate.runtime.answers import own
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.catching_up import pause_then_catch_up
 from rehydrate.runtime.decision import decide, decide_into
@@ -357,7 +358,7 @@ class AggregateActor(Generic[S, C, E]):
         """Answer a command with an error, unless its caller has gone or has been answered."""
         if pending.is_waiting:
             self.blueprint.manager.counters.count(error)
-            reply(pending, error)
+            reply(pending, own(error))
 
     def sweep(self, now: float) -> None:
         """Answer those whose deadline has passed."""

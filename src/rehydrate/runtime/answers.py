@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 from rehydrate.domain.rejection import Rejection
@@ -13,6 +14,15 @@ def leave_frames(error: Exception) -> None:
     """Forget the frames that an answer came through: with it, the caller would keep the actor alive."""
     if isinstance(error, Rejection | RehydrateError):
         error.__traceback__ = None
+
+
+def own(error: Exception) -> Exception:
+    """An error that many are answered with, for one of them: what he adds to it, or its traceback, is no other's."""
+    if not isinstance(error, RehydrateError):
+        return error
+    his = copy.copy(error)
+    his.__cause__ = error.__cause__
+    return his
 
 
 def look(reply: asyncio.Future[Any]) -> None:
