@@ -13,6 +13,7 @@ from rehydrate.domain.policy import Park, Retry, Skip, Stop
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
+from rehydrate.domain.server_made import ServerMade
 from rehydrate.domain.subscription import NEWEST, Subscription
 from rehydrate.domain.transactional import TransactionalHandler
 from rehydrate.errors import (
@@ -89,6 +90,7 @@ __all__ = [
     "Runtime",
     "STREAM_EXISTS",
     "Send",
+    "ServerMade",
     "Skip",
     "Snapshot",
     "Statistics",

@@ -163,7 +163,8 @@ class DuplicateCommandError(DispatchError):
     def __init__(self, stream: str, command_id: str) -> None:
         super().__init__(
             f"{stream}: command id {command_id!r} was used before with another payload; use a new id for a new "
-            "command, and repeat one with all of its fields as they were, times and ids included"
+            "command, and repeat one with its fields as they were, or mark those that your program fills in, such as "
+            "times, as ServerMade"
         )
         self.stream = stream
         self.command_id = command_id

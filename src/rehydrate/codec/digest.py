@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import typing
 from collections.abc import Callable
 from typing import Any
 
-from rehydrate.codec.records import attribute_names
+from rehydrate.codec.records import attribute_names, record_fields
+from rehydrate.domain.server_made import ServerMade
 
 
 def digest_of(data: bytes) -> str:
@@ -27,8 +29,31 @@ def canonical(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     if isinstance(value, tuple | list):
         return _joined([canonical(member, encode) for member in _keys(value)])
     if names := attribute_names(type(value)):
-        return _joined([canonical(getattr(value, name), encode) for name in names])
+        return canonical_fields(value, names, encode)
     return encode(value)
+
+
+def counted_names(cls: Any) -> tuple[str, ...] | None:
+    """The fields by which values of a class are told apart, where not all of them count; else None."""
+    fields = dict(zip(attribute_names(cls), record_fields(cls).values(), strict=True))
+    counted = tuple(name for name, annotation in fields.items() if not _is_server_made(annotation))
+    return counted if len(counted) < len(fields) else None
+
+
+def canonical_fields(value: Any, names: tuple[str, ...], encode: Callable[[Any], bytes]) -> bytes:
+    """As `canonical`, of these fields alone."""
+    return _joined([canonical(getattr(value, name), encode) for name in names])
+
+
+def _is_server_made(annotation: Any) -> bool:
+    while hasattr(annotation, "__value__"):
+        annotation = annotation.__value__
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return False
+    _, *marks = typing.get_args(annotation)
+    # Pydantic keeps the marks that it does not know in what it makes of the annotation.
+    marks += [mark for field in marks for mark in getattr(field, "metadata", ())]
+    return any(mark is ServerMade or isinstance(mark, ServerMade) for mark in marks)
 
 
 def _keys(values: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from rehydrate.codec.decimals import decimal_checks
-from rehydrate.codec.digest import canonical, digest_of
+from rehydrate.codec.digest import canonical, canonical_fields, counted_names, digest_of
 from rehydrate.codec.exact import IsExact, exact_checks
 from rehydrate.codec.records import attribute_names, is_object, is_pydantic, record_kind
 from rehydrate.codec.types import TypeWalk, is_union, members_of, plain, text
@@ -58,6 +58,7 @@ class JsonCodec:
             **decimal_checks(by_name.values()),
         }
         self._is_ordered = not walk.holds_unordered
+        self._counted = {cls: names for cls in by_name.values() if (names := counted_names(cls)) is not None}
         decoders = _Decoders()
         stored: dict[type, set[str]] = {cls: set() for cls in by_name.values()}
         for name, cls in (by_name | dict(aliases)).items():
@@ -71,8 +72,11 @@ class JsonCodec:
         }
 
     def digest(self, value: object) -> str:
-        """16 hex digits that are the same for the same value, in every process."""
-        data = self.encode(value) if self._is_ordered else canonical(value, self.encode)
+        """16 hex digits that are the same for the same value, in every process; of what is `ServerMade` in it, whatever."""
+        if (counted := self._counted.get(type(value))) is not None:
+            data = canonical_fields(value, counted, self.encode)
+        else:
+            data = self.encode(value) if self._is_ordered else canonical(value, self.encode)
         return digest_of(self.names[type(value)].encode() + b"\0" + data)
 
 
