@@ -46,7 +46,10 @@ async def bare_store_sample(url: str, size: Size, in_flight: int = IN_FLIGHT) ->
         events = iter(new_events(int(size.seconds * _MOST_PER_SECOND)))
         gc.collect()
         began = perf_counter()
-        flights = [_Flight(store, streams[n::in_flight], size.events, events) for n in range(in_flight)]
+        flights = [
+            _Flight(store, streams[n::in_flight], size.events, events)
+            for n in range(min(in_flight, len(streams)))
+        ]
         for flight in flights:
             flight.take_off(began + size.seconds)
         await asyncio.gather(*[flight.ended for flight in flights])
