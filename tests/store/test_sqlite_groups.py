@@ -14,7 +14,6 @@ from rehydrate.errors import StoreError, StoreUnavailableError
 from rehydrate.store.group_commit import Group, Outcome
 from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.store.sqlite.groups import HALVES_FROM, TwoGroups
-from rehydrate.store.sqlite.log_of_writes import FEWEST_PAGES, LONG_PAUSE, MOST_PAGES, LogOfWrites
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import until
 
@@ -241,51 +240,3 @@ async def test_who_is_committed_hears_so_while_the_next_group_waits_for_the_lock
         assert waiters[-1].outcomes == [Appended(1, HALVES_FROM)]
     finally:
         await store.close()
-
-
-# ---- when the log of writes is moved
-
-
-def move(log: LogOfWrites, *, since: float, took: float, appends: int = 64, pages: int = 64) -> None:
-    """Move a log that has grown for so long."""
-    began = vars(log)["_ended"] + since
-    log.grew(0, appends)
-    log.moving(began)
-    log.moved(began + took, pages)
-    log.begins_anew()
-
-
-def test_the_log_of_writes_gets_longer_while_moving_it_takes_much_of_the_time() -> None:
-    log = LogOfWrites()
-    for _ in range(3):
-        move(log, since=0.02, took=0.004)
-    assert log.limit == FEWEST_PAGES * 8
-    move(log, since=1.0, took=0.004)
-    assert log.limit == FEWEST_PAGES * 8
-    for _ in range(10):
-        move(log, since=0.02, took=0.004)
-    assert log.limit == MOST_PAGES
-
-
-def test_on_a_slow_disk_it_stays_short() -> None:
-    log = LogOfWrites()
-    move(log, since=0.02, took=0.004)
-    move(log, since=0.02, took=LONG_PAUSE / 2)
-    assert log.limit == FEWEST_PAGES * 2
-    move(log, since=0.02, took=LONG_PAUSE * 2)
-    assert log.limit == FEWEST_PAGES
-
-
-def test_how_long_it_is_is_learnt_from_how_long_it_was() -> None:
-    log = LogOfWrites()
-    log.grew(0, FEWEST_PAGES // 3 + 1)
-    assert log.is_long()
-    log.begins_anew()
-    move(log, since=1.0, took=0.001, appends=100, pages=50)
-    log.grew(0, FEWEST_PAGES)
-    assert not log.is_long()
-    log.grew(0, FEWEST_PAGES)
-    assert log.is_long()
-    log.begins_anew()
-    log.grew(FEWEST_PAGES * 4_096, 1)
-    assert log.is_long(), "large events fill it"

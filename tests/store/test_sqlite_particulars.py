@@ -226,6 +226,26 @@ async def test_no_statement_searches_a_whole_table_or_sorts(
     assert scanned == [] or name in ONE_STEP
 
 
+# ---- appending
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 100])
+async def test_rows_are_added_many_at_a_time(store: SqliteStore, count: int) -> None:
+    """Each statement lets the interpreter's lock go, and has to wait for it until the event loop is done with its turn."""
+    said: list[str] = []
+    await store.append("account-0", [event("before")], expected_version=0)
+    writer: Writer = vars(store)["_writer"]
+    await writer.change(lambda connection: connection.set_trace_callback(said.append))
+    appends = [store.append(f"account-{n}", events(3), expected_version=0) for n in range(1, count + 1)]
+    await asyncio.gather(*appends)
+    added = [sql for sql in said if "INSERT" in sql]
+    assert len(added) < 2 * 2 + 4 * count / schema.MAX_ROWS
+    log = await store.read_all()
+    assert [stored.id for stored in log.events[1:]] == ["0", "1", "2"] * count
+    assert [stored.position for stored in log.events] == list(range(1, 3 * count + 2))
+    assert [stored.version for stored in log.events[1:]] == [1, 2, 3] * count
+
+
 # ---- reading
 
 

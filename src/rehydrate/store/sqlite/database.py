@@ -106,6 +106,24 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             )
         return True
 
+    def is_there(self) -> bool:
+        """Whether anything stands at the path."""
+        return os.path.lexists(self.path)
+
+    def close(self, connection: sqlite3.Connection, identity: Identity) -> None:
+        """Close a connection, unless what it has open is not what stands at the path."""
+        try:
+            replaced = self.is_replaced(identity, self.identity())
+        except StoreUnavailableError:
+            replaced = True
+        if replaced:
+            keep_for_ever(connection, identity, REPLACED)
+            return
+        try:
+            connection.close()
+        except sqlite3.Error:
+            logger.debug("%s: a connection could not be closed", self.path, exc_info=True)
+
     def create(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing, at the first time: the database is created if there is none."""
         try:
@@ -191,7 +209,7 @@ def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool
     # On macOS an ordinary fsync does not reach the disk; elsewhere these two say nothing.
     connection.execute(f"PRAGMA fullfsync = {int(file.synchronous == 'full')}")
     connection.execute(f"PRAGMA checkpoint_fullfsync = {int(file.synchronous == 'full')}")
-    # The writer thread does it earlier, and after it has handed out the outcomes of a commit.
+    # It is done earlier, and beside the commits.
     connection.execute(f"PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES}")
     if is_new:
         _create_tables(connection, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from typing import TypeAlias
 
 from rehydrate.errors import StoreError, StoreSealedError, VersionConflictError
@@ -96,10 +97,8 @@ class Log:
             self._position = position
             heads.put(stream, (key, version, append.events[-1].id))
             outcomes.append(Appended(version, position))
-        if new_streams:
-            connection.executemany(schema.ADD_STREAM, new_streams)
-        if rows:
-            connection.executemany(schema.ADD_EVENT, rows)
+        _add(connection, schema.ADD_STREAM, new_streams)
+        _add(connection, schema.ADD_EVENT, rows)
         return outcomes
 
     def _refusal(self, conflict: VersionConflictError) -> StoreError:
@@ -114,6 +113,15 @@ class Log:
             return 0, 0, ""  # Nothing can be called that.
         self._heads.put(stream, head)
         return head
+
+
+def _add(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[int | str | bytes, ...]]
+) -> None:
+    """Insert rows, many at a time: between two statements the event loop has the interpreter's lock for a while."""
+    for start in range(0, len(rows), schema.MAX_ROWS):
+        some = rows[start : start + schema.MAX_ROWS]
+        connection.execute(schema.add_rows(statement, len(some)), tuple(chain.from_iterable(some)))
 
 
 def _repeated(

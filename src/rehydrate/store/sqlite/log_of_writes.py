@@ -1,7 +1,7 @@
 """When SQLite's log of writes (WAL) is moved into the database.
 
 Most of the pages in it are there many times, and moved once. So the longer it is, the less there is to move for each
-commit; but the longer is the pause in which nothing is committed, and the more there is to read after a crash.
+commit; but the longer the disk is busy with it at a time, and the more there is to read after a crash.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ FEWEST_PAGES: Final = 1_000
 """A log shorter than this, 4 MiB, is not worth moving."""
 MOST_PAGES: Final = 12_000
 """A log longer than this, 48 MiB, is moved whatever it takes."""
+MUCH_LONGER: Final = 1.25
+"""So many times as long as it was when moving began, 60 MiB at most: then the writer waits."""
 MOST_TIME: Final = 0.04
 """The part of the time for which moving may take: where it takes more, the log gets twice as long."""
-LONG_PAUSE: Final = 0.1
-"""Seconds that moving may take at once: where it takes half of them, the log does not get longer, and else shorter."""
+LONG_MOVE: Final = 0.1
+"""Seconds that moving may take: where it takes half of them, the log does not get longer, and else shorter."""
 
 _PAGE: Final = 4_096
 _MOST_PER_APPEND: Final = 4.0
@@ -30,6 +32,8 @@ class LogOfWrites:
         self._bytes = 0
         self._pages_per_append = 3.0
         """Beside those of its data: of an append to a stream that was long idle, one of each index and of the table."""
+        self._counted = 0, 0
+        """Appends and bytes when moving began."""
         self._began = 0.0
         self._ended = 0.0
 
@@ -40,25 +44,37 @@ class LogOfWrites:
 
     def is_long(self) -> bool:
         """Whether it is time to move it."""
-        return self._appends * self._pages_per_append + self._bytes // _PAGE >= self.limit
+        return self._pages() >= self.limit
+
+    def is_too_long(self) -> bool:
+        """Whether it grows faster than it is moved."""
+        return self._pages() >= max(self.limit * MUCH_LONGER, self.limit + FEWEST_PAGES)
 
     def moving(self, now: float) -> None:
-        """It is being moved."""
+        """It begins to be moved."""
         self._began = now
+        self._counted = self._appends, self._bytes
 
-    def moved(self, now: float, pages: int) -> None:
-        """It was moved, and had so many pages."""
+    def had(self, pages: int) -> None:
+        """So many pages it had about then."""
+        appends, size = self._counted
+        if appends:
+            others = pages - size // _PAGE
+            self._pages_per_append = min(max(others / appends, 1 / 64), _MOST_PER_APPEND)
+
+    def moved(self, now: float) -> None:
+        """It was moved."""
         took, since = now - self._began, self._began - self._ended
-        if took > LONG_PAUSE:
+        if took > LONG_MOVE:
             self.limit = max(self.limit // 2, FEWEST_PAGES)
-        elif took > since * MOST_TIME and took < LONG_PAUSE / 2:
+        elif took > since * MOST_TIME and took < LONG_MOVE / 2:
             self.limit = min(self.limit * 2, MOST_PAGES)
-        if self._appends:
-            others = pages - self._bytes // _PAGE
-            self._pages_per_append = min(max(others / self._appends, 1 / 64), _MOST_PER_APPEND)
         self._ended = now
 
     def begins_anew(self) -> None:
         """Count from here on."""
         self._appends = 0
         self._bytes = 0
+
+    def _pages(self) -> float:
+        return self._appends * self._pages_per_append + self._bytes // _PAGE

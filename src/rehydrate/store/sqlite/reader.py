@@ -55,15 +55,7 @@ class Readers:
         """Finish what was taken in, and close. Called in a thread."""
         self._threads.shutdown()
         while self._idle:
-            connection, identity = self._idle.pop()
-            try:
-                replaced = self._file.is_replaced(identity, self._file.identity())
-            except StoreUnavailableError:
-                replaced = True
-            if replaced:
-                keep_for_ever(connection, identity, REPLACED)
-            else:
-                connection.close()
+            self._file.close(*self._idle.pop())
 
     def abandon(self) -> None:
         """Touch nothing any more, and let nothing be closed: this is a forked child."""

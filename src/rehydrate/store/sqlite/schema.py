@@ -6,6 +6,7 @@ rows of an index would otherwise be its name. An event, once written, is refused
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from rehydrate.store.event_rows import BETWEEN_DATA
@@ -91,11 +92,24 @@ FIND_STREAM: Final = """
     SELECT streams.id, coalesce(version, 0), coalesce(events.id, '')
     FROM streams LEFT JOIN events ON events.stream = streams.id WHERE name = ? ORDER BY version DESC LIMIT 1
 """
-ADD_STREAM: Final = "INSERT INTO streams (id, name) VALUES (?, ?)"
+# OR FAIL: what was added before an error stays there, and goes with the transaction. By itself SQLite would keep a journal
+# for each statement of several rows, and beyond 64 KiB in a file.
+ADD_STREAM: Final = "INSERT OR FAIL INTO streams (id, name) VALUES (?, ?)"
 ADD_EVENT: Final = """
-    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
+    INSERT OR FAIL INTO events (position, stream, version, id, type, data, metadata, recorded_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+MAX_ROWS: Final = 32
+"""How many a statement adds at once: each statement gives the interpreter's lock away, and has to wait for it again."""
+
+
+@cache
+def add_rows(statement: str, count: int) -> str:
+    """The statement for so many rows."""
+    _, _, row = statement.rpartition("VALUES")
+    return statement + f", {row.strip()}" * (count - 1)
+
+
 IDS_OF_STREAM: Final = """
     SELECT id, position FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?
 """

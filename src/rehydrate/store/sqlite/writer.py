@@ -31,7 +31,7 @@ from rehydrate.store.sqlite.database import (
     raise_at_open,
 )
 from rehydrate.store.sqlite.log import Log
-from rehydrate.store.sqlite.log_of_writes import LogOfWrites
+from rehydrate.store.sqlite.mover import Mover
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         self._log = Log(str(file.path))
-        self._log_of_writes = LogOfWrites()
+        self._mover = Mover(file, self._hand_out)
         self._sent = 0
         """How many groups were taken in."""
         self._begun = 0
@@ -114,6 +114,7 @@ class Writer:
 
         def end() -> None:
             first()
+            self._mover.close()
             self._move_log_of_writes()
             self._close_connection()
             # Its traceback leads to the appends that failed, over records that no collector looks at.
@@ -127,6 +128,7 @@ class Writer:
         """Touch nothing any more, and let nothing be closed: this is a forked child."""
         if self._connection is not None and self._identity is not None:
             keep_for_ever(self._connection, self._identity, FORKED)
+        self._mover.abandon()
 
     async def _ask(self, question: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -280,7 +282,7 @@ class Writer:
                 self._hand_out()
                 self._answer_questions()
                 continue
-            if self._file.identity() == self._identity:
+            if self._is_as_it_was():
                 return connection
             connection.execute(schema.ROLLBACK)
             self._hand_out()
@@ -290,7 +292,7 @@ class Writer:
 
     def _current(self) -> sqlite3.Connection:
         """A connection to the file that stands at the path now, without memories of another one."""
-        if self._connection is not None and self._identity is not None:
+        if self._connection is not None and self._identity is not None and not self._is_as_it_was():
             identity = self._file.identity()
             if self._file.is_replaced(self._identity, identity):
                 logger.warning("%s was replaced under an open store: it is opened again", self._file.path)
@@ -305,6 +307,21 @@ class Writer:
             self._log.forget()
             self._connection, self._identity = self._file.open_writer()
         return self._connection
+
+    def _is_as_it_was(self) -> bool:
+        """Whether at the path stands what the connection has open, and nobody but us has written to it."""
+        # Asked first: what is found then may have been written in the moment before moving ended.
+        is_moving = self._mover.is_moving()
+        then, now = self._identity, self._file.identity()
+        if now == then:
+            return True
+        if then is None or now.database != then.database or now.log != then.log:
+            return False
+        if not is_moving:
+            if now != self._mover.left():
+                return False
+            self._identity = now
+        return True
 
     def _create(self) -> None:
         try:
@@ -331,42 +348,26 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is None or self._identity is None:
             return
-        try:
-            if self._file.is_replaced(self._identity, self._file.identity()):
-                keep_for_ever(connection, self._identity, REPLACED)
-            else:
-                connection.close()
-        except StoreUnavailableError:
-            keep_for_ever(connection, self._identity, REPLACED)
-        except sqlite3.Error:
-            logger.debug("%s: a connection could not be closed", self._file.path, exc_info=True)
+        self._file.close(connection, self._identity)
         # The log of writes goes with the last connection, and the next one makes another.
         self._identity = None
 
     def _written(self, size: int, appends: int) -> None:
-        self._log_of_writes.grew(size, appends)
-        if self._log_of_writes.is_long():
-            self._hand_out()
-            self._move_log_of_writes()
+        self._mover.written(size, appends, None if self._connection is None else self._identity)
 
     def _move_log_of_writes(self) -> None:
-        """What fails here is tried again, and nobody needs to hear it: what was committed is in the log of writes."""
+        """At the end, when nobody is left to wait for it. What cannot be moved is in the log of writes all the same."""
         if self._connection is None or self._identity is None:
             return
         try:
-            if self._file.identity() != self._identity:
-                return
-            self._log_of_writes.moving(time.monotonic())
-            busy, pages, _ = self._connection.execute(schema.MOVE_LOG).fetchone()
-            if not busy:
-                self._log_of_writes.moved(time.monotonic(), pages)
-            identity = self._file.identity()
-            if not self._file.is_replaced(self._identity, identity):
-                self._identity = identity
+            if self._is_as_it_was():
+                self._connection.execute(schema.MOVE_LOG).fetchone()
+                identity = self._file.identity()
+                if not self._file.is_replaced(self._identity, identity):
+                    self._identity = identity
         except (sqlite3.Error, StoreUnavailableError) as error:
-            logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
-        finally:
-            self._log_of_writes.begins_anew()
+            if self._file.is_there():
+                logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
 
 
 def _set_result(future: asyncio.Future[T], result: T) -> None:
