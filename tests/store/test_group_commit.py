@@ -4,11 +4,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
-from rehydrate.store.group_commit import Group, GroupCommit, Outcome
+from rehydrate.store.group_commit import MAX_TURN_APPENDS, Group, GroupCommit, Outcome
 from rehydrate.store.port import Appended, NewEvent
 
 
@@ -31,12 +32,18 @@ class Disk:
         *,
         gathers: bool = False,
         begin: Callable[[Callable[[], None]], object] | None = None,
+        make_ready: Callable[[Group], object] | None = None,
         **options: int,
     ) -> None:
         self.sent: list[Group] = []
         self.now = 0.0
         self.groups = GroupCommit(
-            self.sent.append, monotonic=lambda: self.now, gathers=gathers, begin=begin, **options
+            self.sent.append,
+            monotonic=lambda: self.now,
+            gathers=gathers,
+            begin=begin,
+            make_ready=make_ready,
+            **options,
         )
         self.position = 0
 
@@ -187,6 +194,63 @@ async def test_a_turn_delivers_for_a_millisecond_and_the_rest_later() -> None:
     await turn()
     assert [len(waiter.outcomes) for waiter in waiters] == [1, 1, 1, 1, 1]
     assert disk.streams() == [list("abcde"), ["f"]]
+
+
+async def test_a_turn_delivers_so_many_and_the_rest_later() -> None:
+    disk = Disk()
+    waiters = [disk.submit(f"{number}") for number in range(MAX_TURN_APPENDS + 2)]
+    await turn()
+    disk.complete()
+    assert sum(len(waiter.outcomes) for waiter in waiters) == MAX_TURN_APPENDS
+    await turn()
+    assert [len(waiter.outcomes) for waiter in waiters] == [1] * len(waiters)
+
+
+async def test_while_a_group_is_under_way_what_the_next_one_begins_with_may_be_made_ready() -> None:
+    shown: list[list[str]] = []
+    disk = Disk(
+        make_ready=lambda appends: shown.append([append.stream for append in appends]),
+        split_from=4,
+    )
+    for stream in "abcd":
+        disk.submit(stream, Waiter(partial(disk.submit, stream)))
+    await turn()
+    await turn()
+    assert shown == [["c", "d"]], "the other half"
+    disk.complete()
+    await turn()
+    assert disk.streams() == [["a", "b"], ["c", "d"]]
+    await turn()
+    assert shown[1:] == [["a", "b"]], "what was submitted by those who were told"
+
+
+@pytest.mark.parametrize(("more", "ready"), [("d", ["d"]), ("defg", []), ("", [])])
+async def test_what_does_not_go_into_one_group_is_not_made_ready(more: str, ready: list[str]) -> None:
+    shown: list[list[str]] = []
+    disk = Disk(make_ready=lambda appends: shown.append([append.stream for append in appends]), max_appends=3)
+    for stream in "abc":
+        disk.submit(stream)
+    await turn()
+    disk.submit("x")
+    disk.complete()
+    for stream in more:
+        disk.submit(stream)
+    await turn()
+    assert disk.streams() == [["a", "b", "c"], ["x"]]
+    assert shown == ([ready] if ready else [])
+
+
+async def test_what_is_sent_alone_is_not_made_ready() -> None:
+    shown: list[Group] = []
+    disk = Disk(make_ready=shown.append)
+    for stream in "abc":
+        disk.submit(stream)
+    await turn()
+    disk.groups.failed(disk.sent[-1], StoreError("one of them cannot be stored"))
+    disk.submit("d")
+    await turn()
+    assert disk.streams() == [["a", "b", "c"], ["a"]]
+    assert shown == []
 
 
 async def test_a_failed_group_is_repeated_one_append_at_a_time_and_the_error_meets_its_owner() -> None:

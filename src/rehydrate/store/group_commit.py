@@ -22,6 +22,9 @@ once, so that the loop works while the server does; or, with `gathers`, when tho
 woken: where a commit costs the same whatever is in it, one for all is cheaper than two for a half each, by turns. A
 group holds one append of a stream at most. All of this runs on the event loop, without threads, and without a future per append.
 
+`make_ready` is shown what the next group begins with, as far as it has collected, while a group is under way: work that the
+store can do then is not in the way between two groups. Mostly the next group does begin so; where it does not, it was in vain.
+
 `begin` is how an idle store has something called at the end of the turn, where `send` begins in a turn of its own otherwise.
 
 With `split_from` what is the commit's work and what is the event loop's overlap, which helps where the commit is the
@@ -38,6 +41,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 import msgspec
@@ -52,6 +56,9 @@ MAX_GROUP_APPENDS: Final = 1_024
 MAX_GROUP_BYTES: Final = 16 * 1024 * 1024
 MAX_TURN: Final = 0.001
 """Seconds for which outcomes are delivered in one go; then everybody else has a turn."""
+MAX_TURN_APPENDS: Final = 128
+"""And how many at most. What is let go for one caller and made for the next then alternates, so that the garbage collector,
+which counts both, hardly ever has a reason to look at all that is in flight."""
 
 
 class PendingAppend(msgspec.Struct, eq=False, gc=False):
@@ -84,11 +91,13 @@ class GroupCommit:
         split_from: int | None = None,
         gathers: bool = False,
         begin: Callable[[Callable[[], None]], object] | None = None,
+        make_ready: Callable[[Group], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._begin = begin or self._loop.call_soon
+        self._make_ready = make_ready
         self._max_appends = max_appends
         self._max_bytes = max_bytes
         self._max_turn = max_turn
@@ -110,6 +119,8 @@ class GroupCommit:
         """How many groups the store has to do: one at most, here."""
         self._undelivered: deque[Iterator[tuple[PendingAppend, Outcome]]] = deque()
         """Of the groups that have ended; more than one only if groups are split."""
+        self._is_looking = False
+        """It is due that what waits is made ready."""
         self._closed: str | None = None
         self._idle: asyncio.Future[None] | None = None
 
@@ -188,7 +199,11 @@ class GroupCommit:
 
     def _go_on(self) -> None:
         """Send the next group, if there is one and none is under way."""
-        if not self._under_way and not self._send_next():
+        if self._under_way:
+            return
+        if self._send_next():
+            self._look_ahead()
+        else:
             self._busy = False
             if self._idle is not None:
                 self._idle.set_result(None)
@@ -271,17 +286,20 @@ class GroupCommit:
         """Tell the waiters, as many as one turn allows; then send what they submitted meanwhile."""
         monotonic = self._monotonic
         until = monotonic() + self._max_turn
+        left = MAX_TURN_APPENDS
         try:
             while self._undelivered:
-                for append, outcome in self._undelivered[0]:
+                for append, outcome in islice(self._undelivered[0], left):
+                    left -= 1
                     try:
                         append.waiter.append_done(outcome)
                     except Exception:
                         logger.exception(
                             "%s: whoever waited for this append failed to hear its outcome", append.stream
                         )
-                    if monotonic() >= until:
+                    if left == 0 or monotonic() >= until:
                         self._loop.call_soon(self._deliver)
+                        self._look_ahead()
                         return
                 self._undelivered.popleft()
         except BaseException:
@@ -289,6 +307,20 @@ class GroupCommit:
             self._loop.call_soon(self._deliver)
             raise
         self._delivered()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """When those have had their turn who have just been told, what they have submitted may be made ready."""
+        if self._make_ready is not None and self._under_way and not self._is_looking:
+            self._loop.call_soon(self._show_next)
+            self._is_looking = True
+
+    def _show_next(self) -> None:
+        self._is_looking = False
+        if self._make_ready is None or not self._under_way or self._alone:
+            return
+        if self._pending and len(self._pending) <= self._most() and self._bytes <= self._max_bytes:
+            self._make_ready(list(self._pending.values()))
 
     def _delivered(self) -> None:
         """Send what has collected, or have it sent."""

@@ -87,7 +87,12 @@ class PostgresStore:
         self.url = address.shown
         self._address = address
         self._writer = Writer(address, clock.wall, self._who_blocks, self._completed, self._failed)
-        self._groups = GroupCommit(self._writer.send, begin=self._writer.begin, split_from=SPLIT_FROM)
+        self._groups = GroupCommit(
+            self._writer.send,
+            begin=self._writer.begin,
+            make_ready=self._writer.make_ready,
+            split_from=SPLIT_FROM,
+        )
         self._primary = Pool(address)
         self._replica = Pool(address, replica=True) if address.replica else self._primary
         self._ends = EndQuestions(self._ask_ends)

@@ -13,9 +13,10 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
+import msgspec
 from asyncpg.prepared_stmt import PreparedStatement
 
 from rehydrate.errors import (
@@ -32,6 +33,7 @@ from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.alarm import Alarm
 from rehydrate.store.postgres.connection import Connection, connect, disconnect, patience
+from rehydrate.store.postgres.draft import Draft
 from rehydrate.store.postgres.failures import (
     COLLISION,
     DEADLOCK,
@@ -56,6 +58,8 @@ MAX_COLLISIONS: Final = 100
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect."""
+MANY: Final = 8
+"""Fewer appends are not worth making ready: that would take them longer than it could save."""
 _LEADS_NOWHERE: Final = frozenset({COLLISION, DEADLOCK, NOT_THERE, SEALED})
 """Nothing was stored, and the next attempt tells why."""
 _WHO_IS_IT: Final = 0.8
@@ -89,6 +93,10 @@ class Writer:
         self._too_late = Alarm(patience(address), self._give_up)
         self._heads = KnownHeads[StreamEnd]()
         """May be too low, where others have written; too high they are only if the database was restored."""
+        self._under_way: Draft | None = None
+        """The group that the server has, if it goes the optimistic way."""
+        self._draft: Draft | None = None
+        """What is ready of the group after it."""
         self._position = 0
         """The last position that is known, and the id of the event there: 0 if nothing is known."""
         self._id = ""
@@ -121,6 +129,22 @@ class Writer:
         self._next = group
         if self._task is None:
             self._start()
+
+    def make_ready(self, appends: Sequence[PendingAppend]) -> None:
+        """These will be in the next group: do what can be done for them while the server is busy with this one."""
+        if self._under_way is None or len(appends) < MANY:
+            return
+        under_way, draft = self._under_way, self._draft
+        if draft is None or not draft.is_behind(under_way.position, under_way.last_id, appends):
+            draft = Draft(self._heads, under_way.position, under_way.last_id, under_way.new_heads)
+        self._draft = None
+        try:
+            if draft.take(appends, self._wall()):
+                draft.encode()
+                self._draft = draft
+        except Exception:
+            # Of what cannot be sent its owner hears when it is sent.
+            logger.debug("%s: an append could not be made ready", self._address.place, exc_info=True)
 
     async def close(self) -> None:
         """Give the connection back; nothing is under way any more."""
@@ -207,43 +231,30 @@ class Writer:
 
     async def _append_next(self, connection: Connection, group: Group) -> list[Outcome] | None:
         """The optimistic way; None if it led nowhere, and then nothing was stored."""
-        heads, now = self._heads, self._wall()
-        position = self._position
-        outcomes: list[Outcome] = []
-        rows: list[_Row] = []
-        new_heads: dict[str, StreamEnd] = {}
-        must_be_there: list[tuple[str, int, str]] = []
-        for append in group:
-            stream, version = append.stream, append.expected_version
-            known = heads.get(stream)
-            if known is None:
-                if version:
-                    must_be_there.append((stream, version, append.last_id))
-            elif version > known.version:
-                must_be_there.append((stream, version, append.last_id))
-            elif version < known.version or (append.last_id and append.last_id != known.event_id):
-                return None  # A conflict, or a repeat.
-            for event in append.events:
-                version += 1
-                at = now if event.recorded_at is None else event.recorded_at
-                rows.append((stream, version, event.id, event.type, event.data, event.metadata, at))
-            position += len(append.events)
-            outcomes.append(Appended(version, position))
-            new_heads[stream] = StreamEnd(version, rows[-1][2])
+        draft, self._draft = self._draft, None
+        if draft is None or not draft.is_behind(self._position, self._id, group):
+            draft = Draft(self._heads, self._position, self._id)
+        if not draft.take(group, self._wall()):
+            return None  # A conflict, or a repeat.
+        self._under_way = draft
         try:
-            if len(rows) == 1 and not must_be_there:
+            if draft.is_one_event:
                 append_one = await self._statement(connection, sql.APPEND_ONE)
-                await append_one.fetch(self._position, self._id, *rows[0])
+                await append_one.fetch(self._position, self._id, *msgspec.structs.astuple(draft.rows[0]))
             else:
-                must_be = _sendable(must_be_there) if must_be_there else None
+                must_be = _sendable(draft.must_be_there) if draft.must_be_there else None
                 append_next = await self._statement(connection, sql.APPEND_NEXT)
-                await append_next.fetch(self._position, self._id, must_be, _sendable(rows))
-        except asyncpg.PostgresError as error:
-            if code_of(error) in _LEADS_NOWHERE:
+                await append_next.fetch(self._position, self._id, must_be, _sent(draft))
+        except BaseException as error:
+            # What was to come behind it.
+            self._draft = None
+            if isinstance(error, asyncpg.PostgresError) and code_of(error) in _LEADS_NOWHERE:
                 return None
             raise
-        self._learn(position, rows[-1][2], new_heads)
-        return outcomes
+        finally:
+            self._under_way = None
+        self._learn(draft.position, draft.last_id, draft.new_heads)
+        return draft.outcomes
 
     async def _statement(self, connection: Connection, text: str) -> PreparedStatement[asyncpg.Record]:
         statement = self._prepared.get(text)
@@ -391,6 +402,7 @@ class Writer:
         if connection is not None:
             connection.terminate()
         self._heads.clear()
+        self._draft = None
         self._position = 0
         self._id = ""
         self._locked = max(self._locked, 1)
@@ -400,12 +412,16 @@ class _Unfit(Exception):
     """One of the appends of a group cannot be stored, whichever it is."""
 
 
+def _sent(draft: Draft) -> str:
+    try:
+        return draft.text()
+    except Exception as error:
+        raise _Unfit(str(error)) from error
+
+
 def _sendable(values: Sequence[object]) -> str:
     """A list as JSON. What cannot even be sent must meet its owner only."""
     try:
         return json_text(values)
     except Exception as error:
         raise _Unfit(str(error)) from error
-
-
-_Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
