@@ -297,6 +297,8 @@ class GroupCommit:
                         logger.exception(
                             "%s: whoever waited for this append failed to hear its outcome", append.stream
                         )
+                    # Now, and not with all of its group.
+                    append.events = ()
                     if left == 0 or monotonic() >= until:
                         self._loop.call_soon(self._deliver)
                         self._look_ahead()
