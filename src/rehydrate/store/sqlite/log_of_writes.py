@@ -58,7 +58,7 @@ class LogOfWrites:
     def had(self, pages: int) -> None:
         """So many pages it had about then."""
         appends, size = self._counted
-        if appends:
+        if appends and pages:
             others = pages - size // _PAGE
             self._pages_per_append = min(max(others / appends, 1 / 64), _MOST_PER_APPEND)
 

@@ -3,8 +3,8 @@
 SQLite lets a checkpoint run while somebody else commits. But it begins a log anew, and waits for the disk to have what
 was moved, only where all of it was moved: and with one commit after the other there is always some more. So first what
 is there is moved while the writer goes on, which leaves little. Then the writer pauses until that is moved, too, but
-not until the disk has it, which is what takes long. And what was committed while the disk was at it is little again: for
-that the writer waits to the end.
+not until the disk has it, which is what takes long. And what was committed while the disk was at it is little again: that
+the writer moves itself.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-HEAD_START: Final = 0.002
+HEAD_START: Final = 0.0015
 """Seconds for which nobody commits, so that what is left can be moved and the disk be asked to keep it."""
 _FEW_PAGES: Final = 300
 """What is moved before that takes, at most."""
 _MOST_PASSES: Final = 4
+_LONG_PASS: Final = 0.004
+"""Seconds: where moving so few pages took longer, it was the disk that was waited for."""
 
 
 class _Passed(msgspec.Struct, frozen=True):
@@ -41,6 +43,8 @@ class _Passed(msgspec.Struct, frozen=True):
     """How long the log of writes was; 0 if somebody else moves it, or if it is not ours any more."""
     identity: Identity
     """Of the file, right after it."""
+    is_kept: bool = False
+    """Whether the disk has what was moved, as far as the time tells that it took."""
 
 
 class Mover:
@@ -53,7 +57,7 @@ class Mover:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix=f"rehydrate moves {file.path.name}")
         self._part: Future[_Passed] | None = None
         """What the thread does, or did last, of the move that is under way."""
-        self._parts = 0
+        self._is_nearly_done = False
         self._left: Identity | None = None
         """The file as the last part of a move has left it."""
         self._connection: sqlite3.Connection | None = None
@@ -61,18 +65,18 @@ class Mover:
 
     # ---- in the writer's thread
 
-    def written(self, size: int, appends: int, identity: Identity | None) -> None:
+    def written(self, size: int, appends: int, connection: sqlite3.Connection, identity: Identity) -> None:
         """So many bytes of so many appends were committed to this file."""
         log = self._log_of_writes
         log.grew(size, appends)
         if self._part is None:
-            if identity is not None and log.is_long():
+            if log.is_long():
                 log.moving(time.monotonic())
-                self._parts = 1
+                self._is_nearly_done = False
                 self._part = self._submit(partial(self._move_most, identity))
         elif self._part.done() or log.is_too_long():
             self._hand_out()
-            self._go_on(self._part)
+            self._go_on(self._part, connection, identity)
 
     def is_moving(self) -> bool:
         """Whether the file is being written to just now."""
@@ -87,7 +91,10 @@ class Mover:
     def close(self) -> None:
         """Finish."""
         if self._part is not None:
-            self._end(self._part)
+            wait((self._part,))
+            self._left = self.left()
+            self._part = None
+            self._submit(self._close_connection)
         self._threads.shutdown()
 
     def abandon(self) -> None:
@@ -95,29 +102,28 @@ class Mover:
         if self._connection is not None and self._identity is not None:
             keep_for_ever(self._connection, self._identity, FORKED)
 
-    def _go_on(self, part: Future[_Passed]) -> None:
+    def _go_on(self, part: Future[_Passed], connection: sqlite3.Connection, identity: Identity) -> None:
         """A part has ended, or is waited for, because the log of writes is too long to go on."""
-        if part.exception() is None and part.result().pages:
-            if self._parts == 1:
-                self._log_of_writes.had(part.result().pages)
-            self._parts += 1
-            self._part = part = self._submit(self._move_rest)
-            done, _ = wait((part,), HEAD_START if self._parts == 2 else None)
-            if not done:
-                return
-        self._end(part)
-
-    def _end(self, part: Future[_Passed]) -> None:
-        """It is all moved, or cannot be. What fails here is tried again: what was committed is in the log of writes."""
-        log = self._log_of_writes
-        error = part.exception()
-        if error is None:
-            self._left = part.result().identity
-            if part.result().pages:
-                log.moved(time.monotonic())
-        elif self._file.is_there():
-            logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
-        log.begins_anew()
+        try:
+            passed = part.result()
+            if not self._is_nearly_done:
+                self._log_of_writes.had(passed.pages)
+            is_kept, self._is_nearly_done = passed.is_kept or self._is_nearly_done, True
+            if passed.pages and not is_kept:
+                self._part = self._submit(self._move_rest)
+                if not wait((self._part,), HEAD_START).done:
+                    return
+                passed = self._part.result()
+            elif passed.pages:
+                passed = self._pass(connection, identity)
+        except Exception as error:  # noqa: BLE001 - what was committed is in the log of writes, and this is tried again
+            if self._file.is_there():
+                logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
+        else:
+            self._left = passed.identity
+            if passed.pages:
+                self._log_of_writes.moved(time.monotonic())
+        self._log_of_writes.begins_anew()
         self._part = None
         self._submit(self._close_connection)
 
@@ -138,21 +144,27 @@ class Mover:
             return _Passed(0, identity)
         passed = self._move_rest()
         for _ in range(_MOST_PASSES - 1):
+            began = time.monotonic()
             before, passed = passed, self._move_rest()
             if passed.pages - before.pages < _FEW_PAGES:
-                break
+                is_kept = time.monotonic() - began > _LONG_PASS
+                return _Passed(passed.pages, passed.identity, is_kept)
         return passed
 
     def _move_rest(self) -> _Passed:
         assert self._connection is not None
         assert self._identity is not None
-        identity = self._file.identity()
-        if self._file.is_replaced(self._identity, identity):
-            return _Passed(0, identity)
-        busy, pages, _ = self._connection.execute(schema.MOVE_LOG).fetchone()
-        return _Passed(0 if busy else pages, self._file.identity())
+        return self._pass(self._connection, self._identity)
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self._identity is not None:
             self._file.close(connection, self._identity)
+
+    # ---- in either
+
+    def _pass(self, connection: sqlite3.Connection, identity: Identity) -> _Passed:
+        if self._file.is_replaced(identity, self._file.identity()):
+            return _Passed(0, identity)
+        busy, pages, _ = connection.execute(schema.MOVE_LOG).fetchone()
+        return _Passed(0 if busy else pages, self._file.identity())

@@ -353,7 +353,8 @@ class Writer:
         self._identity = None
 
     def _written(self, size: int, appends: int) -> None:
-        self._mover.written(size, appends, None if self._connection is None else self._identity)
+        if self._connection is not None and self._identity is not None:
+            self._mover.written(size, appends, self._connection, self._identity)
 
     def _move_log_of_writes(self) -> None:
         """At the end, when nobody is left to wait for it. What cannot be moved is in the log of writes all the same."""
