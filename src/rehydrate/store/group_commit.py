@@ -202,7 +202,8 @@ class GroupCommit:
         if self._under_way:
             return
         if self._send_next():
-            self._look_ahead()
+            if self._pending:
+                self._look_ahead()
         else:
             self._busy = False
             if self._idle is not None:

@@ -58,7 +58,7 @@ MAX_COLLISIONS: Final = 100
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts to connect."""
-MANY: Final = 8
+MANY: Final = 16
 """Fewer appends are not worth making ready: that would take them longer than it could save."""
 _LEADS_NOWHERE: Final = frozenset({COLLISION, DEADLOCK, NOT_THERE, SEALED})
 """Nothing was stored, and the next attempt tells why."""
