@@ -36,8 +36,10 @@ class Thread:
         self.sent: list[Group] = []
         self.ended = 0
         self.now = 0.0
+        self.commit_time = 0.0
         self.groups = TwoGroups(
             self.sent.append,
+            commit_time=lambda: self.commit_time,
             halves_from=halves_from,
             max_appends=max_appends,
             max_turn=max_turn,
@@ -105,6 +107,42 @@ async def test_a_group_has_no_more_than_half_of_all_who_are_here() -> None:
     thread.submit(*"abcghijkl")
     await turn()
     assert thread.streams()[2:] == ["abcghi"]
+
+
+async def test_where_a_commit_takes_long_it_is_one_for_all() -> None:
+    """It would take as long for one half: two of them by turns would be slower than one for all."""
+    thread = Thread()
+    thread.commit_time = 0.005
+    thread.submit(*"abcdef")
+    await turn()
+    thread.submit(*"gh")
+    await turn()
+    assert thread.streams() == ["abcdef"]
+    thread.complete()
+    thread.submit(*"abcdef")
+    await turn()
+    assert thread.streams() == ["abcdef", "ghabcdef"]
+
+
+async def test_when_commits_begin_to_take_long_it_is_one_for_all_from_then_on_and_back() -> None:
+    thread = Thread()
+    thread.submit(*"abcd")
+    await turn()
+    assert thread.streams() == ["ab", "cd"]
+    thread.commit_time = 0.005
+    thread.complete()
+    thread.submit(*"ab")
+    await turn()
+    assert thread.streams() == ["ab", "cd"], "no second one"
+    thread.complete()
+    thread.submit(*"cd")
+    await turn()
+    assert thread.streams() == ["ab", "cd", "abcd"]
+    thread.commit_time = 0.0
+    thread.complete()
+    thread.submit(*"abcd")
+    await turn()
+    assert thread.streams() == ["ab", "cd", "abcd", "ab", "cd"]
 
 
 async def test_a_close_waits_for_both() -> None:

@@ -3,6 +3,8 @@
 Preparing rows needs the interpreter's lock, as the event loop does all the time; a commit does not. So the thread tells
 what became of a group when the rows of the next one are in and nothing but its commit is left: the event loop then wakes
 the callers of the one while the disk has the other. Told any earlier, the two would take the lock from each other.
+
+On a disk that needs longer than the event loop does, one commit for all is better than two for a half each, by turns.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from rehydrate.store.group_commit import MAX_GROUP_APPENDS, MAX_TURN, Group, Gro
 
 HALVES_FROM: Final = 32
 """So many callers are worth two commits."""
-_UNDER_WAY: Final = 2
+CALLER_TIME: Final = 0.000_030
+"""Seconds that the event loop is busy with a caller between its answer and the next append, and as much again: how long a
+commit takes is known only together with how long the thread waits for the interpreter's lock after it."""
 
 
 class TwoGroups(GroupCommit):
@@ -29,12 +33,14 @@ class TwoGroups(GroupCommit):
         self,
         send: Callable[[Group], None],
         *,
+        commit_time: Callable[[], float],
         halves_from: int = HALVES_FROM,
         max_appends: int = MAX_GROUP_APPENDS,
         max_turn: float = MAX_TURN,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(send, max_appends=max_appends, max_turn=max_turn, monotonic=monotonic)
+        self._commit_time = commit_time
         self._halves_from = halves_from
         self._last = 0
         """How many appends were sent last."""
@@ -44,9 +50,10 @@ class TwoGroups(GroupCommit):
     def _go_on(self) -> None:
         """Send what has collected: in halves, if nothing is under way. Each group that has ended brings it here once."""
         self._is_due = False
-        if self._under_way == _UNDER_WAY:
+        everybody = self._everybody()
+        if self._under_way > 1 or (self._under_way and not self._is_quick(everybody)):
             return
-        if not self._under_way and len(self._pending) >= self._halves_from:
+        if not self._under_way and self._are_worth_two(everybody):
             self._send_next()
         if self._send_next():
             return
@@ -63,10 +70,22 @@ class TwoGroups(GroupCommit):
 
     def _most(self) -> int:
         """Half of all who are here."""
-        everybody = len(self._pending) + (self._last if self._under_way else 0)
-        if everybody < self._halves_from:
-            return self._max_appends
-        return min(self._max_appends, (everybody + 1) // 2)
+        everybody = self._everybody()
+        return (
+            min(self._max_appends, (everybody + 1) // 2)
+            if self._are_worth_two(everybody)
+            else self._max_appends
+        )
+
+    def _everybody(self) -> int:
+        return len(self._pending) + (self._last if self._under_way else 0)
+
+    def _are_worth_two(self, everybody: int) -> bool:
+        return everybody >= self._halves_from and self._is_quick(everybody)
+
+    def _is_quick(self, everybody: int) -> bool:
+        """Whether as much time is saved, by waking one half during the commit of the other, as a second commit takes."""
+        return self._commit_time() < max(everybody, self._halves_from) * CALLER_TIME
 
     def _delivered(self) -> None:
         """What was woken has its turn first, so that it shares a group."""

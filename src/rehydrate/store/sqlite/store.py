@@ -115,7 +115,7 @@ class SqliteStore:
     def __init__(self, url: str, file: DatabaseFile, clock: Clock, *, readers: int, poll: float) -> None:
         self.url = url
         self._writer = Writer(file, clock.wall, self._completed)
-        self._groups = TwoGroups(self._writer.send)
+        self._groups = TwoGroups(self._writer.send, commit_time=self._writer.commit_time)
         self._readers = Readers(file, readers)
         self._replays = replays(self._readers)
         self._snapshots = all_at_once(self._load_snapshots, most=8)

@@ -67,6 +67,8 @@ class Writer:
         self._begun = 0
         self._unstored: tuple[int, StoreError] | None = None
         """The last group that was there when one could not be stored, and why."""
+        self._commits_took = 0.0, 0.0
+        """Seconds, of the last two."""
         self._held: tuple[Group, Sequence[Outcome]] | None = None
         """A group that is committed, of which nobody has been told."""
         self._thread = threading.Thread(target=self._work, name=f"rehydrate {file.path.name}", daemon=True)
@@ -88,6 +90,10 @@ class Writer:
         """Begin to commit a group."""
         self._sent += 1
         self._jobs.put(lambda: self._commit_group(group))
+
+    def commit_time(self) -> float:
+        """Seconds that a commit takes now: the shorter of two, for any one may have waited for the interpreter's lock."""
+        return min(self._commits_took)
 
     async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
         """The last events of streams, as of a moment after this was called."""
@@ -257,7 +263,9 @@ class Writer:
             connection = self._begin()
             yield connection
             committing = True
+            began = time.monotonic()
             connection.execute(schema.COMMIT)
+            self._commits_took = self._commits_took[1], time.monotonic() - began
         except sqlite3.Error as error:
             self._give_up()
             if not committing and is_of_an_append(error):
