@@ -41,7 +41,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Final, TypeAlias
 
 import msgspec
@@ -117,8 +116,8 @@ class GroupCommit:
         """A flush is due, a group is under way, or its outcomes are being delivered."""
         self._under_way = 0
         """How many groups the store has to do: one at most, here."""
-        self._undelivered: deque[Iterator[tuple[PendingAppend, Outcome]]] = deque()
-        """Of the groups that have ended; more than one only if groups are split."""
+        self._undelivered: deque[tuple[int, Iterator[tuple[PendingAppend, Outcome]]]] = deque()
+        """Of the groups that have ended, so many at a time."""
         self._is_looking = False
         """It is due that what waits is made ready."""
         self._closed: str | None = None
@@ -149,7 +148,9 @@ class GroupCommit:
         """The group that was sent has ended, with an outcome for each append, in their order."""
         self._under_way -= 1
         is_first = not self._undelivered
-        self._undelivered.append(iter(zip(group, outcomes, strict=True)))
+        for start in range(0, len(group), MAX_TURN_APPENDS):
+            some = slice(start, start + MAX_TURN_APPENDS)
+            self._tell_later(group[some], outcomes[some])
         if self._other_half:
             self._end_alike(outcomes)
         is_sent = self._split_from is not None and self._send_next()
@@ -245,6 +246,9 @@ class GroupCommit:
         """How many appends the next group may have."""
         return self._max_appends
 
+    def _tell_later(self, appends: Group, outcomes: Sequence[Outcome]) -> None:
+        self._undelivered.append((len(appends), iter(zip(appends, outcomes, strict=True))))
+
     def _end_alike(self, outcomes: Sequence[Outcome]) -> None:
         """The first half of a group has ended: if the store could not be reached for it, the second half ends so, too."""
         other_half, self._other_half = self._other_half, []
@@ -256,7 +260,7 @@ class GroupCommit:
             del self._pending[append.stream]
             self._bytes -= append.size
         self._bring_up(other_half)
-        self._undelivered.append(iter([(append, another(error)) for append in other_half]))
+        self._tell_later(other_half, [another(error) for _ in other_half])
 
     def _as_much_as_fits(self, limit: int) -> Group:
         """The oldest appends within the limits; one always fits."""
@@ -289,9 +293,9 @@ class GroupCommit:
         until = monotonic() + self._max_turn
         left = MAX_TURN_APPENDS
         try:
-            while self._undelivered:
-                for append, outcome in islice(self._undelivered[0], left):
-                    left -= 1
+            while self._undelivered and left > 0:
+                count, rest = self._undelivered[0]
+                for append, outcome in rest:
                     try:
                         append.waiter.append_done(outcome)
                     except Exception:
@@ -300,16 +304,20 @@ class GroupCommit:
                         )
                     # Now, and not with all of its group.
                     append.events = ()
-                    if left == 0 or monotonic() >= until:
-                        self._loop.call_soon(self._deliver)
-                        self._look_ahead()
-                        return
-                self._undelivered.popleft()
+                    if monotonic() >= until:
+                        left = 0
+                        break
+                else:
+                    self._undelivered.popleft()
+                    left -= count
         except BaseException:
             # Somebody wants the event loop to stop. If it goes on after all, the others hear their outcomes.
             self._loop.call_soon(self._deliver)
             raise
-        self._delivered()
+        if self._undelivered:
+            self._loop.call_soon(self._deliver)
+        else:
+            self._delivered()
         self._look_ahead()
 
     def _look_ahead(self) -> None:
