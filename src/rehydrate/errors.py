@@ -31,14 +31,18 @@ class RehydrateError(Exception):
     """
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        attributes = self.__dict__.copy()
+        if "__notes__" in attributes:
+            attributes["__notes__"] = list(attributes["__notes__"])
+        return _rebuild, (type(self), self.args, attributes)
 
 
 def _rebuild(
     kind: type[RehydrateError], arguments: tuple[object, ...], attributes: dict[str, object]
 ) -> RehydrateError:
     """With its text and facts, from which its own `__init__` may not be able to make it again."""
-    error = kind.__new__(kind)
+    # With its arguments, of which one that is an OSError, too, keeps its number.
+    error = kind.__new__(kind, *arguments)
     error.args = arguments
     error.__dict__.update(attributes)
     return error

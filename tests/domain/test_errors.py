@@ -6,11 +6,13 @@ import copy
 import inspect
 import pickle
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 
 from rehydrate import errors
-from rehydrate.errors import RehydrateError, VersionConflictError
+from rehydrate.errors import RehydrateError, StoreError, VersionConflictError
+from rehydrate.runtime.answers import own
 
 _GIVEN = {"int": 3, "str": "x", "bool": True, "tuple[str, ...]": ("a", "b"), "Iterable[str]": ("a",)}
 
@@ -52,3 +54,34 @@ def test_a_copy_has_facts_of_its_own() -> None:
     back = copy.copy(error)
     back.add_note("only here")
     assert not hasattr(error, "__notes__")
+
+
+def test_a_copy_of_an_error_with_a_note_has_its_notes_for_itself() -> None:
+    error = VersionConflictError("a-1", 3, 4)
+    error.add_note("for all")
+    back = copy.copy(error)
+    back.add_note("only here")
+    assert error.__notes__ == ["for all"]
+    assert back.__notes__ == ["for all", "only here"]
+
+
+class Unplugged(StoreError, OSError):
+    """As a store of somebody's own may raise it."""
+
+
+def test_a_copy_of_an_error_that_is_of_the_system_as_well_has_its_number() -> None:
+    back = copy.copy(Unplugged(5, "no network"))
+    assert (back.errno, str(back)) == (5, "[Errno 5] no network")
+
+
+class Uncopied(StoreError):
+    def __new__(cls, place: str, reason: str) -> Self:
+        return super().__new__(cls, place, reason)
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+
+
+def test_an_error_that_cannot_be_copied_is_an_answer_all_the_same() -> None:
+    error = Uncopied("somewhere", "no network")
+    assert own(error) is error

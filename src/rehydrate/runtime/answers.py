@@ -20,7 +20,10 @@ def own(error: Exception) -> Exception:
     """An error that many are answered with, for one of them: what he adds to it, or its traceback, is no other's."""
     if not isinstance(error, RehydrateError):
         return error
-    his = copy.copy(error)
+    try:
+        his = copy.copy(error)
+    except Exception:  # noqa: BLE001 - it is of a store's own class, and an answer that is shared is better than none
+        return error
     his.__cause__ = error.__cause__
     return his
 
