@@ -38,8 +38,9 @@ demo: $(DEMO_READY) ## Play the bank, then this repository's history, on SQLite
 test: $(DEV_READY) ## Run all tests but the slow ones
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
+# One of them may run for longer than the five minutes after which a test is taken for one that hangs.
 test-slow: $(DEV_READY) ## Run the slow tests only
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1800 $(ARGS)
 
 test-faults: $(DEV_READY) ## Play the fault matrix on three hosts, and write its table
 	@$(BIN)/python -m tests.faults.cluster $(ARGS)
