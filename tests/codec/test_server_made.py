@@ -53,10 +53,22 @@ class NothingCounts:
     at: Annotated[datetime, ServerMade]
 
 
-Made = OfDataclass | OfStruct | OfAttrs | OfModel
+@dataclass(frozen=True)
+class MayBeMissing:
+    amount: int
+    at: Annotated[datetime, ServerMade] | None
 
 
-@pytest.mark.parametrize("kind", [OfDataclass, OfStruct, OfAttrs, OfModel])
+class MayBeMissingOfModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+    amount: int
+    at: Annotated[datetime, ServerMade] | None = None
+
+
+Made = OfDataclass | OfStruct | OfAttrs | OfModel | MayBeMissing | MayBeMissingOfModel
+
+
+@pytest.mark.parametrize("kind", [OfDataclass, OfStruct, OfAttrs, OfModel, MayBeMissing, MayBeMissingOfModel])
 def test_a_digest_is_of_what_counts(kind: Callable[..., Made]) -> None:
     codec = JsonCodec(kind)
     assert codec.digest(kind(amount=1, at=NOON)) == codec.digest(kind(amount=1, at=LATER))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rehydrate.codec.records import attribute_names, record_fields
+from rehydrate.codec.types import is_union
 from rehydrate.domain.server_made import ServerMade
 
 
@@ -48,12 +49,14 @@ def canonical_fields(value: Any, names: tuple[str, ...], encode: Callable[[Any],
 def _is_server_made(annotation: Any) -> bool:
     while hasattr(annotation, "__value__"):
         annotation = annotation.__value__
+    if is_union(annotation):
+        return any(_is_server_made(member) for member in typing.get_args(annotation))
     if typing.get_origin(annotation) is not typing.Annotated:
         return False
-    _, *marks = typing.get_args(annotation)
+    inner, *marks = typing.get_args(annotation)
     # Pydantic keeps the marks that it does not know in what it makes of the annotation.
     marks += [mark for field in marks for mark in getattr(field, "metadata", ())]
-    return any(mark is ServerMade or isinstance(mark, ServerMade) for mark in marks)
+    return any(mark is ServerMade or isinstance(mark, ServerMade) for mark in marks) or _is_server_made(inner)
 
 
 def _keys(values: Any) -> list[Any]:
