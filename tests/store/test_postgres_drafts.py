@@ -114,6 +114,25 @@ async def test_of_what_cannot_be_made_ready_its_owner_hears_and_no_other(
     assert ids(await sound_log(store))[3:] == ids(held.events[:MANY])
 
 
+async def test_what_comes_after_a_look_is_added_to_what_is_ready(
+    store: PostgresStore,
+    stranger: "asyncpg.Connection[asyncpg.Record]",
+    ready: list[int],
+    begun: list[Draft],
+) -> None:
+    async with Held(store, stranger, "another-1", ready) as held:
+        late = [event() for _ in range(3)]
+        for number, new in enumerate(late):
+            held.submit(f"late-{number}", new, 0)
+        await held.transaction.rollback()
+    assert held.outcomes[MANY:] == [
+        Appended(2, 4 + MANY),
+        *(Appended(1, 5 + MANY + n) for n in range(3)),
+    ]
+    assert ids(await sound_log(store))[3:] == ids([*held.events, *late])
+    assert len(begun) == 2
+
+
 class Held:
     """One append to each of many streams, and one more to the first of them; a stranger's row is in the way of the first half.
 
@@ -141,14 +160,14 @@ class Held:
         await self.transaction.start()
         await self._stranger.execute(INSERT, self._his_stream)
         for number in range(MANY):
-            self._submit(f"many-{number}", self.events[number], 0)
-        self._submit("many-0", self.events[MANY], 1, self.events[0].id)
+            self.submit(f"many-{number}", self.events[number], 0)
+        self.submit("many-0", self.events[MANY], 1, self.events[0].id)
         await until(lambda: self._ready)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.outcomes = await asyncio.gather(*(waiter.outcome for waiter in self._waiters))
 
-    def _submit(self, stream: str, new: NewEvent, version: int, last_id: str = "") -> None:
+    def submit(self, stream: str, new: NewEvent, version: int, last_id: str = "") -> None:
         self._waiters.append(Waiter())
         assert self._store.submit(stream, (new,), version, self._waiters[-1], last_id) is None

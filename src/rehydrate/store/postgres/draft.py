@@ -105,15 +105,15 @@ class Draft:
     def encode(self) -> None:
         """Make ready what it has."""
         if self.rows:
-            self._pieces.append(json_text(self.rows)[1:-1])
+            self._pieces.append(json_text(self.rows))
             self.rows.clear()
 
     def text(self) -> str:
         """All its rows."""
-        if not self._pieces:
-            return json_text(self.rows)
         self.encode()
-        return f"[{','.join(self._pieces)}]"
+        if len(self._pieces) == 1:
+            return self._pieces[0]
+        return f"[{','.join([piece[1:-1] for piece in self._pieces])}]"
 
     @property
     def is_one_event(self) -> bool:
