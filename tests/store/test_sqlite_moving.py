@@ -290,6 +290,54 @@ async def test_who_goes_on_with_what_is_gone_hears_it(path: Path, opened: Opened
         await opened.append()
 
 
+FORKED = """
+import asyncio, os, sys, threading
+from rehydrate.store.port import NewEvent
+from rehydrate.store.url import open_store
+
+loop = asyncio.new_event_loop()
+store = loop.run_until_complete(open_store(sys.argv[1]))
+mover = vars(vars(store)["_writer"])["_mover"]
+move_rest = mover._move_rest
+looks, goes_on = threading.Event(), threading.Event()
+
+def wait_and_move():
+    looks.set()
+    goes_on.wait()
+    return move_rest()
+
+def append(n):
+    event = NewEvent(f"{n}", "Noted", b"x" * 3_000)
+    loop.run_until_complete(store.append("notes-1", [event], expected_version=n))
+
+vars(mover)["_move_rest"] = wait_and_move
+vars(mover)["_log_of_writes"].limit = 30
+n = 0
+while not looks.is_set():
+    append(n)
+    n += 1
+child = os.fork()
+if child == 0:
+    sys.exit(0)     # With all that an interpreter does at its end.
+assert os.waitpid(child, 0)[1] == 0
+goes_on.set()
+for n in range(n, 300):
+    append(n)
+loop.run_until_complete(store.close())
+loop.close()
+"""
+
+
+async def test_a_fork_in_the_middle_of_moving_disturbs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "bank.db"
+    program = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, f"sqlite:///{path}"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    with closing(sqlite3.connect(path)) as anybody:
+        assert anybody.execute("SELECT count(*) FROM events").fetchone() == (300,)
+        assert anybody.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 KILLED = """
 import asyncio, sys
 from rehydrate.store.port import NewEvent
