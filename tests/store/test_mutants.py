@@ -76,6 +76,11 @@ _REPEATS = {
     *(SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER, SENT_AT_ONCE, SENT_FIRST),
     *(SENT_AT_ONCE_BY_SEVERAL, REPEATS_AMONG_OTHERS, TOLD_APART),
 }
+_WITH_A_CONFLICT = {
+    "a_wrong_expectation_of_a_sealed_store_is_refused_for_the_seal",
+    "appends_that_are_submitted_in_one_turn_stand_in_the_log_in_that_order",
+}
+"""Other laws in which an append is to be a conflict."""
 _STALE = {
     *(CONFLICT, CONFLICT_OF_EMPTY, CONFLICT_WITH_ANOTHER, CONFLICT_STAYS, GOES_ON, OWN_OUTCOME, WAITER),
     *(TOLD_APART, NO_HOLE, REPEATS_AMONG_OTHERS),
@@ -97,7 +102,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
         _LOST_HALF | {NO_HOLE, CANCELLED_AMONG_MANY, ANY_VERSION},
         {EVERYTHING_AT_ONCE, SEALED_UNDER_APPENDS},
     ),
-    "StaleVersionAccepted": (_STALE, set()),
+    "StaleVersionAccepted": (_STALE, _WITH_A_CONFLICT),
     "HeadsNotRefreshed": ({CONFLICT_WITH_ANOTHER, RESTORED_CONFLICT}, set()),
     "RepeatStoredTwice": (
         _REPEATS | {CANCELLED_WHOLE, RESTORED_LOST},
@@ -156,6 +161,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
             *(RESTORED_UNDER_APPENDS, BEHIND_A_READER_OF_ANOTHER, ONE_OF_SEVERAL_WINS, SEALED_UNDER_APPENDS),
             "an_event_with_a_bad_id_or_type_is_refused_and_nothing_is_stored",
             "too_many_bytes_are_refused_and_nothing_is_stored",
+            "a_time_that_no_store_takes_is_refused_and_nothing_is_stored",
         },
     ),
     "ReadableAfterClosing": (
@@ -176,7 +182,7 @@ ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
         _LOST_HALF,
         {NO_HOLE, CANCELLED_AMONG_MANY, ANSWERED_AT_CLOSING, RESTORED_UNDER_APPENDS},
     ),
-    "StaleVersionAccepted": (_STALE, {SENT_FIRST, CANCELLED_WHOLE}),
+    "StaleVersionAccepted": (_STALE, {SENT_FIRST, CANCELLED_WHOLE, *_WITH_A_CONFLICT}),
     "HeadsNotRefreshed": ({CONFLICT_WITH_ANOTHER}, {ONE_OF_SEVERAL_WINS, RESTORED_CONFLICT, TOLD_APART}),
     "RepeatStoredTwice": (
         _REPEATS | {SENT_AGAIN_REOPENED},
