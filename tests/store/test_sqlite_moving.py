@@ -17,9 +17,15 @@ import pytest
 
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import NewEvent
-from rehydrate.store.sqlite import SqliteStore
+from rehydrate.store.sqlite import SqliteStore, log_of_writes
 from rehydrate.store.sqlite.log import Log
-from rehydrate.store.sqlite.log_of_writes import FEWEST_PAGES, LONG_MOVE, MOST_PAGES, LogOfWrites
+from rehydrate.store.sqlite.log_of_writes import (
+    FEWEST_PAGES,
+    LONG_MOVE,
+    MOST_PAGES,
+    TOO_MANY_PAGES,
+    LogOfWrites,
+)
 from rehydrate.store.sqlite.mover import Mover
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
@@ -33,7 +39,7 @@ def move(log: LogOfWrites, *, since: float, took: float, appends: int = 64, page
     began = vars(log)["_ended"] + since
     log.grew(0, appends)
     log.moving(began)
-    log.had(pages)
+    log.had(pages, 0)
     log.moved(began + took)
     log.begins_anew()
 
@@ -73,7 +79,7 @@ def test_how_long_it_is_is_learnt_from_how_long_it_was() -> None:
     log.grew(FEWEST_PAGES * 4_096, 1)
     assert log.is_long(), "large events fill it"
     assert not log.is_too_long()
-    log.grew(FEWEST_PAGES * 4_096, 1)
+    log.grew(TOO_MANY_PAGES * 4_096, 1)
     assert log.is_too_long()
 
 
@@ -82,10 +88,24 @@ def test_what_is_committed_while_it_is_moved_says_nothing_of_how_long_it_was() -
     log.grew(0, 1_000)
     log.moving(1.0)
     log.grew(0, 1_000_000)
-    log.had(1_000)
+    log.had(1_000, 0)
     log.moved(1.001)
     log.begins_anew()
     log.grew(0, FEWEST_PAGES)
+    assert log.is_long()
+
+
+def test_a_log_that_began_anew_meanwhile_says_nothing_but_that_it_was_longer_than_was_thought() -> None:
+    log = LogOfWrites()
+    for beginnings, pages in enumerate((1_000, 100, 100)):
+        log.grew(0, 1_000)
+        log.moving(1.0)
+        log.had(pages, beginnings)
+        log.begins_anew()
+    log.grew(0, FEWEST_PAGES * 9)
+    assert not log.is_long(), "a tenth of a page for each append"
+    for beginnings in (4, 6, 8, 10):
+        log.had(10, beginnings)
     assert log.is_long()
 
 
@@ -159,6 +179,11 @@ async def opened(path: Path) -> AsyncIterator[Opened]:
     await opened.store.close()
 
 
+def log_size(opened: Opened) -> int:
+    path = Path(opened.store.url.removeprefix("sqlite://").partition("?")[0])
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
 async def open_sqlite(path: Path) -> Opened:
     store = await open_store(f"sqlite:///{path}?busy_timeout=0.05")
     assert isinstance(store, SqliteStore)
@@ -176,7 +201,10 @@ async def test_the_log_of_writes_is_moved_again_and_again_and_begins_anew(path: 
         assert anybody.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_commits_go_on_while_it_is_moved_until_it_is_much_longer(opened: Opened) -> None:
+async def test_commits_go_on_while_it_is_moved_until_it_is_too_long(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_of_writes, "TOO_MANY_PAGES", 3 * PAGES)
     opened.may_pass.clear()
     await opened.append_until(lambda: opened.passes == 1)
     while not opened.log.is_too_long():
@@ -201,10 +229,50 @@ async def test_what_cannot_be_moved_is_said_and_tried_again(
         raise sqlite3.OperationalError("disk I/O error")
 
     vars(opened.mover)["_move_rest"] = fail
-    await opened.append_until(lambda: opened.passes >= 2)
-    assert "the log of writes could not be moved: disk I/O error" in caplog.text
+    await opened.append_until(lambda: opened.passes >= 20)
+    assert caplog.text.count("the log of writes could not be moved: disk I/O error") == 1
+    assert log_size(opened) < 10 * PAGES * 4_096, "its writer moves it instead"
     vars(opened.mover)["_move_rest"] = move_rest
     await opened.append_until(lambda: len(opened.lengths) >= 4)
+    await opened.is_whole()
+
+
+async def test_a_wrong_idea_of_how_long_it_is_is_mended(opened: Opened) -> None:
+    """As after a long read of another program, behind which the log was moved by a commit."""
+    writer: Writer = vars(opened.store)["_writer"]
+    vars(writer)["_connection"].execute("PRAGMA wal_autocheckpoint = 60")
+    vars(opened.log)["_pages_per_append"] = 1 / 64
+    await opened.append_until(lambda: vars(opened.log)["_pages_per_append"] > 1)
+    await opened.is_whole()
+
+
+async def test_what_moves_opens_the_database_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens: list[str] = []
+    connect: Callable[..., Any] = sqlite3.connect
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        opens.append(threading.current_thread().name)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", count)
+    await opened.append_until(lambda: opened.passes >= 20)
+    assert len([name for name in opens if name.startswith("rehydrate moves")]) == 1
+
+
+async def test_a_file_that_was_away_for_a_moment_is_moved_into_again(path: Path, opened: Opened) -> None:
+    opened.may_pass.clear()
+    await opened.append_until(lambda: opened.passes == 1)
+    away = path.parent.with_name("away")
+    path.parent.rename(away)
+    opened.may_pass.set()
+    await until(lambda: not opened.mover.is_moving())
+    with pytest.raises(StoreUnavailableError, match="is gone"):
+        await opened.append()
+    away.rename(path.parent)
+    await opened.append_until(lambda: len(opened.lengths) >= 10)
+    another = await open_store(opened.store.url)
+    assert await another.versions(["notes-1"]) == [opened.appended]
+    await another.close()
     await opened.is_whole()
 
 

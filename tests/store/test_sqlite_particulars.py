@@ -17,6 +17,7 @@ from rehydrate.errors import ConfigurationError, StoreClosedError, StoreUnavaila
 from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Checkpoint, LogFilter, NewEvent, Store, StreamEnd, ViewChange
 from rehydrate.store.sqlite import SqliteStore, reader, schema
+from rehydrate.store.sqlite.database import raise_at_open
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
 
@@ -456,3 +457,17 @@ async def test_a_change_that_would_end_the_program_is_its_owners_and_the_writer_
         await store.transact(place, previous=None, views=(), change=change)
     assert await store.load_checkpoint("balances") is None
     await store.append("bank_account-ada", events(1), expected_version=0)
+
+
+def test_what_may_not_be_written_to_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "bank.db"
+    with closing(sqlite3.connect(path)) as anybody:
+        anybody.execute("PRAGMA user_version = 1")
+    with (
+        closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader,
+        pytest.raises(sqlite3.OperationalError) as refused,
+    ):
+        reader.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreUnavailableError, match="copy the file to a folder where it can") as told:
+        raise_at_open(refused.value, path)
+    assert not told.value.retryable

@@ -33,6 +33,8 @@ _BUSY_PAUSE: Final = 0.005
 """Seconds between two attempts where SQLite itself does not wait for a lock."""
 
 _OPENINGS: Final = 3
+_BEGINNINGS: Final = slice(12, 16)
+"""Of the header of the log of writes, its "checkpoint sequence number"."""
 
 _OF_AN_APPEND: Final = frozenset(
     {
@@ -105,6 +107,17 @@ class DatabaseFile(msgspec.Struct, frozen=True):
                 f"{self.path} was replaced, and beside it still are the -wal and -shm of the old one: remove them"
             )
         return True
+
+    def beginnings(self) -> int:
+        """How often the log of writes has begun anew, as its header says; 0 if it has none.
+
+        Source: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+        """
+        try:
+            with open(f"{self.path}-wal", "rb", buffering=0) as log:  # noqa: PTH123
+                return int.from_bytes(log.read(_BEGINNINGS.stop)[_BEGINNINGS], "big")
+        except OSError:
+            return 0
 
     def is_there(self) -> bool:
         """Whether anything stands at the path."""
@@ -305,6 +318,12 @@ def raise_at_open(error: sqlite3.Error, path: Path) -> NoReturn:
         raise ConfigurationError(f"{path} is not an SQLite database: choose another file") from error
     if code_of(error) == sqlite3.SQLITE_CANTOPEN:
         reason = f"{path} cannot be opened: {error}; may this process write there?"
+        raise StoreUnavailableError(reason, retryable=False) from error
+    if code_of(error) == sqlite3.SQLITE_READONLY:
+        reason = (
+            f"{path} or its folder cannot be written to by this process, and a store writes there even to be read: "
+            "copy the file to a folder where it can"
+        )
         raise StoreUnavailableError(reason, retryable=False) from error
     raise as_store_error(error, path) from error
 

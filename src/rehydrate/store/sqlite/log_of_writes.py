@@ -12,8 +12,8 @@ FEWEST_PAGES: Final = 1_000
 """A log shorter than this, 4 MiB, is not worth moving."""
 MOST_PAGES: Final = 12_000
 """A log longer than this, 48 MiB, is moved whatever it takes."""
-MUCH_LONGER: Final = 1.25
-"""So many times as long as it was when moving began, 60 MiB at most: then the writer waits."""
+TOO_MANY_PAGES: Final = 15_000
+"""A log that is longer than this, 60 MiB, although it is being moved, grows faster than it is: then the writer waits."""
 MOST_TIME: Final = 0.04
 """The part of the time for which moving may take: where it takes more, the log gets twice as long."""
 LONG_MOVE: Final = 0.1
@@ -34,6 +34,8 @@ class LogOfWrites:
         """Beside those of its data: of an append to a stream that was long idle, one of each index and of the table."""
         self._counted = 0, 0
         """Appends and bytes when moving began."""
+        self._beginnings: int | None = None
+        """How often it had begun anew when it was looked at last."""
         self._began = 0.0
         self._ended = 0.0
 
@@ -48,17 +50,23 @@ class LogOfWrites:
 
     def is_too_long(self) -> bool:
         """Whether it grows faster than it is moved."""
-        return self._pages() >= max(self.limit * MUCH_LONGER, self.limit + FEWEST_PAGES)
+        return self._pages() >= TOO_MANY_PAGES
 
     def moving(self, now: float) -> None:
         """It begins to be moved."""
         self._began = now
         self._counted = self._appends, self._bytes
 
-    def had(self, pages: int) -> None:
-        """So many pages it had about then."""
+    def had(self, pages: int, beginnings: int) -> None:
+        """So many pages it had about then, and so often it has begun anew in all."""
+        if not pages:
+            return
         appends, size = self._counted
-        if appends and pages:
+        before, self._beginnings = self._beginnings, beginnings
+        if before is not None and beginnings - before > 1:
+            # It was so long that a commit moved it, before it was thought to be long: these are the pages since then.
+            self._pages_per_append = min(self._pages_per_append * 2, _MOST_PER_APPEND)
+        elif appends:
             others = pages - size // _PAGE
             self._pages_per_append = min(max(others / appends, 1 / 64), _MOST_PER_APPEND)
 

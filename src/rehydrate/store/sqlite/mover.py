@@ -14,11 +14,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
 
+from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import FORKED, DatabaseFile, Identity, keep_for_ever
 from rehydrate.store.sqlite.log_of_writes import LogOfWrites
@@ -43,6 +45,8 @@ class _Passed(msgspec.Struct, frozen=True):
     """How long the log of writes was; 0 if somebody else moves it, or if it is not ours any more."""
     identity: Identity
     """Of the file, right after it."""
+    beginnings: int = 0
+    """How often this log of writes has begun anew, as it says itself; counted on by SQLite in 32 bits."""
     is_kept: bool = False
     """Whether the disk has what was moved, as far as the time tells that it took."""
 
@@ -58,6 +62,8 @@ class Mover:
         self._part: Future[_Passed] | None = None
         """What the thread does, or did last, of the move that is under way."""
         self._is_nearly_done = False
+        self._has_failed = False
+        """And that was said."""
         self._left: Identity | None = None
         """The file as the last part of a move has left it."""
         self._connection: sqlite3.Connection | None = None
@@ -94,7 +100,7 @@ class Mover:
             wait((self._part,))
             self._left = self.left()
             self._part = None
-            self._submit(self._close_connection)
+        self._submit(self._close_connection)
         self._threads.shutdown()
 
     def abandon(self) -> None:
@@ -107,7 +113,7 @@ class Mover:
         try:
             passed = part.result()
             if not self._is_nearly_done:
-                self._log_of_writes.had(passed.pages)
+                self._log_of_writes.had(passed.pages, passed.beginnings)
             is_kept, self._is_nearly_done = passed.is_kept or self._is_nearly_done, True
             if passed.pages and not is_kept:
                 self._part = self._submit(self._move_rest)
@@ -117,15 +123,22 @@ class Mover:
             elif passed.pages:
                 passed = self._pass(connection, identity)
         except Exception as error:  # noqa: BLE001 - what was committed is in the log of writes, and this is tried again
-            if self._file.is_there():
-                logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
+            self._pass_instead(error, connection, identity)
         else:
             self._left = passed.identity
+            self._has_failed = False
             if passed.pages:
                 self._log_of_writes.moved(time.monotonic())
         self._log_of_writes.begins_anew()
         self._part = None
-        self._submit(self._close_connection)
+
+    def _pass_instead(self, error: Exception, connection: sqlite3.Connection, identity: Identity) -> None:
+        """The thread could not, for want of file descriptors perhaps: the writer has the database open."""
+        if self._file.is_there() and not self._has_failed:
+            logger.warning("%s: the log of writes could not be moved: %s", self._file.path, error)
+        self._has_failed = True
+        with suppress(sqlite3.Error, StoreUnavailableError):
+            self._left = self._pass(connection, identity).identity
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         try:
@@ -139,8 +152,12 @@ class Mover:
 
     def _move_most(self, identity: Identity) -> _Passed:
         """What is there, and what was committed meanwhile, until that is little."""
-        self._connection, self._identity = self._file.open_writer()
-        if self._identity.database != identity.database or self._identity.log != identity.log:
+        if self._identity is None or not _is_same(self._identity, identity):
+            self._close_connection()
+        if self._connection is None:
+            # Kept for the next move: while SQLite opens one, a process that is forked just then can open none any more.
+            self._connection, self._identity = self._file.open_writer()
+        if self._identity is None or not _is_same(self._identity, identity):
             return _Passed(0, identity)
         passed = self._move_rest()
         for _ in range(_MOST_PASSES - 1):
@@ -148,7 +165,7 @@ class Mover:
             before, passed = passed, self._move_rest()
             if passed.pages - before.pages < _FEW_PAGES:
                 is_kept = time.monotonic() - began > _LONG_PASS
-                return _Passed(passed.pages, passed.identity, is_kept)
+                return msgspec.structs.replace(passed, is_kept=is_kept)
         return passed
 
     def _move_rest(self) -> _Passed:
@@ -167,4 +184,9 @@ class Mover:
         if self._file.is_replaced(identity, self._file.identity()):
             return _Passed(0, identity)
         busy, pages, _ = connection.execute(schema.MOVE_LOG).fetchone()
-        return _Passed(0 if busy else pages, self._file.identity())
+        return _Passed(0 if busy else pages, self._file.identity(), self._file.beginnings())
+
+
+def _is_same(one: Identity, other: Identity) -> bool:
+    """Whether both are of one database, with one log of writes, whoever has written to it."""
+    return one.database == other.database and one.log == other.log
