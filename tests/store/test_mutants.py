@@ -312,8 +312,8 @@ class _Run:
         return broken
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # Which waits, and closes what nobody has read.
+            self._process.kill()
 
 
 @pytest.fixture(scope="module")
