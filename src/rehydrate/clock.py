@@ -53,13 +53,14 @@ NewId = Callable[[], str]
 """Makes an id that nobody else makes: the ids of events, and of commands whose caller gave none."""
 
 
-_SUFFIXES: Final = tuple(f"{n:03x}" for n in range(1 << 12))
+_SUFFIXES: Final = tuple(f"{n:02x}" for n in range(1 << 8))
+"""Few enough to stay in the cache of the processor."""
 
 
 def unique_ids() -> NewId:
     """Ids of 32 hex digits in the layout of UUID version 7: 48 bits of time, then random bits and a counter.
 
-    Time and random bits are drawn afresh for each block of 4,096 ids and a counter tells the ids of a block apart,
+    Time and random bits are drawn afresh for each block of 256 ids and a counter tells the ids of a block apart,
     which costs a tenth of `uuid.uuid4()`. Source: RFC 9562, section 6.2, method 1.
     """
     return chain.from_iterable(map(head.__add__, _SUFFIXES) for head in _heads()).__next__
@@ -80,5 +81,5 @@ def _heads() -> Iterator[str]:
     """What the ids of a block begin with."""
     while True:
         now = time_ns() // 1_000_000
-        low = secrets.randbits(62)
-        yield f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:09x}"
+        low = secrets.randbits(66)
+        yield f"{now & 0xFFFFFFFFFFFF:012x}7{low & 0xFFF:03x}{0x8000 | (low >> 12) & 0x3FFF:04x}{low >> 26:010x}"

@@ -14,7 +14,7 @@ import msgspec
 
 from rehydrate.domain.envelope import CommandResult
 from rehydrate.runtime.counters import Counters
-from rehydrate.runtime.window import Seen
+from rehydrate.runtime.window import Seen, command_id_in
 from rehydrate.store.port import NewEvent
 
 
@@ -31,7 +31,8 @@ class Pending(msgspec.Struct, gc=False):
     """A command from `dispatch` to its reply."""
 
     command: Any
-    command_id: str
+    given_id: str
+    """Its id; empty for one that nobody has asked for yet, and that `metadata` has."""
     timeout: float
     is_given: bool = False
     """Whether the caller named the id, so that it may be a repeat."""
@@ -51,6 +52,11 @@ class Pending(msgspec.Struct, gc=False):
     """Of the command; taken for ids that the caller gave."""
     moved: Callable[[], None] | None = None
     """Whom to tell, in place of the placement, if the actor has to leave before it has decided this."""
+
+    @property
+    def command_id(self) -> str:
+        """Its id."""
+        return self.given_id or command_id_in(self.metadata)
 
     @property
     def is_waiting(self) -> bool:

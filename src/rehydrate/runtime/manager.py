@@ -39,7 +39,6 @@ from rehydrate.runtime.quarantine import Quarantine
 from rehydrate.runtime.rehydration import as_rehydrate_error, rehydrate
 from rehydrate.runtime.snapshotter import Snapshotter
 from rehydrate.runtime.turns import Turns
-from rehydrate.runtime.window import command_id_in
 from rehydrate.store.port import Appended, NewEvent, SnapshotStore, Store
 
 _log = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ class AggregateManager:
 
     def pending(self, command: object, metadata: bytes) -> Pending:
         """A command whose caller gave nothing with it, and that has to wait after all."""
-        return Pending(command, command_id_in(metadata), self.limits.timeout, metadata=metadata)
+        return Pending(command, "", self.limits.timeout, metadata=metadata)
 
     def _start(self, blueprint: Blueprint[Any, Any, Any], id: str) -> Actor:
         check_id(id)
