@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import fill
+from typing import Final, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,9 @@ from bench import drawing, goals_plot, latency_plot
 from bench.report import by_family
 from bench.rows.names import REHYDRATE
 from bench.summary import Report, RowSummary
+
+_TITLE: Final = 42
+"""Letters that fit above one of three panels."""
 
 
 class Plot(NamedTuple):
@@ -121,6 +125,6 @@ def _curves(axes: Axes, row: RowSummary) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(row.axis)
-    axes.set_title(row.title, fontsize=9)
+    axes.set_title(fill(row.title, _TITLE), fontsize=9)
     axes.set_ylabel(row.unit)
     drawing.plain_axis(axes, grid="y")
