@@ -18,7 +18,7 @@ from bench.report import by_family
 from bench.rows.names import REHYDRATE
 from bench.summary import Report, RowSummary
 
-_TITLE: Final = 42
+_TITLE: Final = 40
 """Letters that fit above one of three panels."""
 
 
