@@ -76,11 +76,14 @@ _REPEATS = {
     *(SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_LARGE, SENT_AGAIN_BY_ANOTHER, SENT_AT_ONCE, SENT_FIRST),
     *(SENT_AT_ONCE_BY_SEVERAL, REPEATS_AMONG_OTHERS, TOLD_APART),
 }
-_WITH_A_CONFLICT = {
-    "a_wrong_expectation_of_a_sealed_store_is_refused_for_the_seal",
-    "appends_that_are_submitted_in_one_turn_stand_in_the_log_in_that_order",
-}
+IN_ONE_TURN = "appends_that_are_submitted_in_one_turn_stand_in_the_log_in_that_order"
+WRONG_AND_SEALED = "a_wrong_expectation_of_a_sealed_store_is_refused_for_the_seal"
+_WITH_A_CONFLICT = {WRONG_AND_SEALED, IN_ONE_TURN}
 """Other laws in which an append is to be a conflict."""
+_OF_SEALING = {
+    *("a_sealed_store_takes_no_more_appends", SEALED_BY_ANOTHER, WRONG_AND_SEALED),
+    "sealing_twice_is_fine_and_an_empty_store_can_be_sealed",
+}
 _STALE = {
     *(CONFLICT, CONFLICT_OF_EMPTY, CONFLICT_WITH_ANOTHER, CONFLICT_STAYS, GOES_ON, OWN_OUTCOME, WAITER),
     *(TOLD_APART, NO_HOLE, REPEATS_AMONG_OTHERS),
@@ -170,29 +173,43 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
     ),
 }
 ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
-    "PositionsBeforeCommit": ({BEHIND_A_READER_OF_ANOTHER}, {WAITING_READER_OF_ANOTHER}),
+    "PositionsBeforeCommit": (
+        {BEHIND_A_READER_OF_ANOTHER},
+        {WAITING_READER_OF_ANOTHER, STORED_BEFORE_THE_SEAL, SEALED_UNDER_APPENDS, *_OF_SEALING},
+    ),
     "HalvesApart": (
         {BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER},
         {
             *(STREAM_WHOLE, HEAD_WHOLE, PARTLY_DIFFERENT, ONE_OF_SEVERAL_WINS, TOLD_APART),
             *(CANCELLED_WHOLE, CANCELLED_AMONG_MANY, ANSWERED_AT_CLOSING, RESTORED_UNDER_APPENDS),
+            SEALED_UNDER_APPENDS,
         },
     ),
     "SecondHalfLost": (
         _LOST_HALF,
-        {NO_HOLE, CANCELLED_AMONG_MANY, ANSWERED_AT_CLOSING, RESTORED_UNDER_APPENDS},
+        {NO_HOLE, CANCELLED_AMONG_MANY, ANSWERED_AT_CLOSING, RESTORED_UNDER_APPENDS, SEALED_UNDER_APPENDS},
     ),
-    "StaleVersionAccepted": (_STALE, {SENT_FIRST, CANCELLED_WHOLE, *_WITH_A_CONFLICT}),
-    "HeadsNotRefreshed": ({CONFLICT_WITH_ANOTHER}, {ONE_OF_SEVERAL_WINS, RESTORED_CONFLICT, TOLD_APART}),
+    "StaleVersionAccepted": (
+        _STALE,
+        {SENT_FIRST, CANCELLED_WHOLE, ANOTHER_HISTORY, STORED_BEFORE_THE_SEAL, *_WITH_A_CONFLICT},
+    ),
+    "HeadsNotRefreshed": (
+        {CONFLICT_WITH_ANOTHER},
+        {ONE_OF_SEVERAL_WINS, RESTORED_CONFLICT, TOLD_APART, STORED_BEFORE_THE_SEAL},
+    ),
     "RepeatStoredTwice": (
         _REPEATS | {SENT_AGAIN_REOPENED},
-        {CANCELLED_WHOLE, RESTORED_LOST, "types_and_event_ids_come_back_as_given"},
+        {
+            *(CANCELLED_WHOLE, RESTORED_LOST, ANOTHER_HISTORY, STORED_BEFORE_THE_SEAL),
+            "types_and_event_ids_come_back_as_given",
+        },
     ),
     "GroupRefusedTogether": (
         {OWN_OUTCOME, NO_HOLE, WAITER},
         {
             *(BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, HEAD_WHOLE, REPEATS_AMONG_OTHERS),
             *(WAITING_READER, WAITING_READER_OF_ANOTHER, EVERYTHING_AT_ONCE),
+            *(ANOTHER_HISTORY, RESTORED_ANOTHER_HISTORY, IN_ONE_TURN),
         },
     ),
     "AcknowledgedBeforeCommit": (
@@ -200,6 +217,8 @@ ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
         {
             *(BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, NO_HOLE, HEAD_WHOLE, WAITER),
             *(CANCELLED_AMONG_MANY, REPEATS_AMONG_OTHERS, RESTORED_UNDER_APPENDS, EVERYTHING_AT_ONCE),
+            *(WAITING_READER_OF_ANOTHER, SEALED_UNDER_APPENDS, IN_ONE_TURN),
+            "more_appends_than_fit_into_one_commit_are_all_stored",
         },
     ),
     "SnapshotGoesBack": (
