@@ -264,7 +264,10 @@ _SEALED = {"a_sealed_store_takes_no_more_appends", SEALED_BY_ANOTHER}
 ON_POSTGRES: dict[str, tuple[Laws, Laws]] = {
     "LastEventNotNamed": ({RESTORED_POSITIONS}, set()),
     "VersionAboveNotLookedFor": ({CONFLICT}, {CONFLICT_WITH_ANOTHER, *_SEALED}),
-    "FirstEventCommittedAlone": ({STREAM_WHOLE, HEAD_WHOLE}, {CONFLICT, PARTLY_DIFFERENT, *_SENT_AGAIN}),
+    "FirstEventCommittedAlone": (
+        {STREAM_WHOLE, HEAD_WHOLE},
+        {CONFLICT, PARTLY_DIFFERENT, RESTORED_POSITIONS, *_SENT_AGAIN},
+    ),
     "RepeatNotRecognised": (_SENT_AGAIN, set()),
     "RepeatKnownByItsLastEvent": ({PARTLY_DIFFERENT}, set()),
     "SealsNothing": (_SEALED, set()),
