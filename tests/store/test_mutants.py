@@ -242,7 +242,7 @@ OF_PROCESSES: dict[str, tuple[Laws, Laws]] = {
     ),
     "AcknowledgedBeforeCommit": (
         {KILLED_WRITER},
-        {KILLED_WRITER_SENT_AGAIN, KILLED_WRITER_STALLS, STOPPED_WRITER},
+        {KILLED_WRITER_SENT_AGAIN, KILLED_WRITER_STALLS, STOPPED_WRITER, BEHIND_A_READER_OF_PROCESSES},
     ),
     "ViewsBesideTheCheckpoint": (
         {KILLED_CONSUMER},
