@@ -325,13 +325,13 @@ async def test_nothing_is_kept_until_a_command_comes_with_an_id_of_its_caller(st
             await answer
 
     for number in range(10):
-        await run(given_id=f"made-{number}")
+        await run(known_id=f"made-{number}")
     assert blueprint.actors["ada"].window is None
-    await run(given_id="given", is_given=True, digest="d")
+    await run(known_id="given", is_given=True, digest="d")
     window = blueprint.actors["ada"].window
     assert window is not None
     assert window.find("made-0") is not None
-    await run(given_id="made-11")
+    await run(known_id="made-11")
     assert window.find("made-11") is not None
     await manager.close()
 

@@ -31,7 +31,7 @@ class Pending(msgspec.Struct, gc=False):
     """A command from `dispatch` to its reply."""
 
     command: Any
-    given_id: str
+    known_id: str
     """Its id; empty for one that nobody has asked for yet, and that `metadata` has."""
     timeout: float
     is_given: bool = False
@@ -56,7 +56,7 @@ class Pending(msgspec.Struct, gc=False):
     @property
     def command_id(self) -> str:
         """Its id."""
-        return self.given_id or command_id_in(self.metadata)
+        return self.known_id or command_id_in(self.metadata)
 
     @property
     def is_waiting(self) -> bool:

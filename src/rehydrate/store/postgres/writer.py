@@ -242,9 +242,9 @@ class Writer:
                 append_one = await self._statement(connection, sql.APPEND_ONE)
                 await append_one.fetch(self._position, self._id, *msgspec.structs.astuple(draft.rows[0]))
             else:
-                must_be = _sendable(draft.must_be_there) if draft.must_be_there else None
+                must_be = _sendable(json_text, draft.must_be_there) if draft.must_be_there else None
                 append_next = await self._statement(connection, sql.APPEND_NEXT)
-                await append_next.fetch(self._position, self._id, must_be, _sent(draft))
+                await append_next.fetch(self._position, self._id, must_be, _sendable(draft.text))
         except BaseException as error:
             # What was to come behind it.
             self._draft = None
@@ -265,8 +265,11 @@ class Writer:
     async def _append_locked(self, connection: Connection, group: Group) -> list[Outcome]:
         """The way on which the database tells what became of each append."""
         now = self._wall()
-        appends = _sendable([(append.stream, append.expected_version, append.last_id) for append in group])
+        appends = _sendable(
+            json_text, [(append.stream, append.expected_version, append.last_id) for append in group]
+        )
         rows = _sendable(
+            json_text,
             [
                 (
                     append.stream,
@@ -280,7 +283,7 @@ class Writer:
                 )
                 for number, append in enumerate(group, 1)
                 for n, event in enumerate(append.events, 1)
-            ]
+            ],
         )
         for _ in range(MAX_COLLISIONS):
             try:
@@ -412,16 +415,9 @@ class _Unfit(Exception):
     """One of the appends of a group cannot be stored, whichever it is."""
 
 
-def _sent(draft: Draft) -> str:
-    try:
-        return draft.text()
-    except Exception as error:
-        raise _Unfit(str(error)) from error
-
-
-def _sendable(values: Sequence[object]) -> str:
+def _sendable(encode: Callable[..., str], *values: object) -> str:
     """A list as JSON. What cannot even be sent must meet its owner only."""
     try:
-        return json_text(values)
+        return encode(*values)
     except Exception as error:
         raise _Unfit(str(error)) from error

@@ -63,6 +63,10 @@ class Identity(msgspec.Struct, frozen=True):
     written: tuple[int, int]
     """When the database itself was last written, and its size: changed by a checkpoint, or by a stranger."""
 
+    def is_of_same(self, other: Identity) -> bool:
+        """Whether both are of one database with one log of writes, whoever has written to it meanwhile."""
+        return self.database == other.database and self.log == other.log
+
 
 _lost: dict[tuple[int, int], str] = {}
 """Databases that this process cannot open any more, by device and inode, and why."""

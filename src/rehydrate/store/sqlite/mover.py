@@ -152,12 +152,12 @@ class Mover:
 
     def _move_most(self, identity: Identity) -> _Passed:
         """What is there, and what was committed meanwhile, until that is little."""
-        if self._identity is None or not _is_same(self._identity, identity):
+        if self._identity is None or not self._identity.is_of_same(identity):
             self._close_connection()
         if self._connection is None:
             # Kept for the next move: while SQLite opens one, a process that is forked just then can open none any more.
             self._connection, self._identity = self._file.open_writer()
-        if self._identity is None or not _is_same(self._identity, identity):
+        if self._identity is None or not self._identity.is_of_same(identity):
             return _Passed(0, identity)
         passed = self._move_rest()
         for _ in range(_MOST_PASSES - 1):
@@ -185,8 +185,3 @@ class Mover:
             return _Passed(0, identity)
         busy, pages, _ = connection.execute(schema.MOVE_LOG).fetchone()
         return _Passed(0 if busy else pages, self._file.identity(), self._file.beginnings())
-
-
-def _is_same(one: Identity, other: Identity) -> bool:
-    """Whether both are of one database, with one log of writes, whoever has written to it."""
-    return one.database == other.database and one.log == other.log

@@ -323,7 +323,7 @@ class Writer:
         then, now = self._identity, self._file.identity()
         if now == then:
             return True
-        if then is None or now.database != then.database or now.log != then.log:
+        if then is None or not now.is_of_same(then):
             return False
         if not is_moving:
             if now != self._mover.left():
