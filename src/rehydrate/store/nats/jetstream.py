@@ -27,6 +27,8 @@ T = TypeVar("T")
 PAUSE: Final = 0.05
 _IN_TOUCH: Final = 2_500_000_000
 """Nanoseconds. Replicas answer their leader every second, and elect another after four at the earliest."""
+LED_ON: Final = 1.0
+"""Seconds for which who was in touch with them is the leader for certain; half a second is left for clocks and ways."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.store.nats.envelope import MAX_EVENTS
 from rehydrate.store.nats.history import Entry, History, KnownEnd, Newest
-from rehydrate.store.nats.jetstream import PAUSE, JetStream, Message
+from rehydrate.store.nats.jetstream import LED_ON, PAUSE, JetStream, Message
 from rehydrate.store.nats.listing import Listing
 from rehydrate.store.nats.log import Log
 from rehydrate.store.nats.pages import LogEvents, ReplayedEvents, StreamEvents
@@ -25,6 +25,8 @@ from rehydrate.store.port import (
     StreamHead,
     StreamPage,
 )
+
+T = TypeVar("T")
 
 _MAX_MESSAGES: Final = 1_000
 """How many messages are asked for at a time."""
@@ -78,25 +80,36 @@ class Reader:
 
     async def _true_ends(self, streams: Sequence[str]) -> list[KnownEnd]:
         """By these it is decided whether a state is still the newest: no leader may answer who is none any more."""
+        return await self._of_a_leader(lambda: self._history.ends(streams))
+
+    async def _of_a_leader(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What is read, if who says where streams end was the leader all the time."""
         give_up = self._loop.time() + self._timeout
-        while True:
-            if not self._history.is_replicated:
-                return await self._history.ends(streams)
-            ends, is_led = await asyncio.gather(self._history.ends(streams), self._history.is_led())
-            if is_led:
-                return ends
+        while self._history.is_replicated:
+            began = self._loop.time()
+            answer: T
+            answer, is_led = await asyncio.gather(ask(), self._history.is_led())
+            if is_led and (self._loop.time() - began < LED_ON or await self._history.is_led()):
+                return answer
             if self._loop.time() > give_up:
                 raise StoreUnavailableError(
                     f"{self._store}: its leader has lost touch with the other replicas"
                 )
             await asyncio.sleep(PAUSE)
+        return await ask()
 
-    async def read_stream(self, stream: str, after: int, limit: int, near: int | None) -> StreamPage:
+    async def read_stream(
+        self, stream: str, after: int, limit: int, near: int | None, *, may_lag: bool
+    ) -> StreamPage:
         if limit <= 0:
             return StreamPage([], is_last=False)
-        page = StreamEvents(after, limit)
-        is_last = await self._fill(page, stream, after, limit, near)
-        return StreamPage(page.events, is_last)
+
+        async def read() -> StreamPage:
+            page = StreamEvents(after, limit)
+            is_last = await self._fill(page, stream, after, limit, near)
+            return StreamPage(page.events, is_last)
+
+        return await (read() if may_lag else self._of_a_leader(read))
 
     async def replay(self, stream: str, after: int, near: int | None) -> ReplayPage:
         page = ReplayedEvents(after, PAGE_SIZE)

@@ -160,9 +160,9 @@ class NatsStore:
         after: int = 0,
         limit: int = PAGE_SIZE,
         near: int | None = None,
-        may_lag: bool = False,  # noqa: ARG002
+        may_lag: bool = False,
     ) -> StreamPage:
-        return await self._call(self._reader.read_stream(stream, after, limit, near))
+        return await self._call(self._reader.read_stream(stream, after, limit, near, may_lag=may_lag))
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:
         return await self._call(self._reader.replay(stream, after, near))
