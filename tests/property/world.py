@@ -24,7 +24,7 @@ from rehydrate import (
     StoreUnavailableError,
     open_store,
 )
-from rehydrate.store.memory import MemoryStore
+from rehydrate.store.memory import MemoryStore, Stream
 from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.testing.clock import FakeClock, settle, until
 from rehydrate.testing.faults import Fault, FaultyStore, RandomFaults, Script
@@ -61,7 +61,7 @@ class MemoryBackup:
         memory = self._memory
         memory.log[:] = self._log
         memory.streams.clear()
-        memory.streams.update({name: list(events) for name, events in self._streams.items()})
+        memory.streams.update({name: Stream(events) for name, events in self._streams.items()})
         memory.snapshots.clear()
         memory.snapshots.update({name: list(saved) for name, saved in self._snapshots.items()})
 

@@ -162,7 +162,8 @@ async def test_callers_are_served_alike() -> None:
 
         await asyncio.gather(*(caller(number) for number in range(100)))
         assert min(counts) >= 80 - 32
-        assert max(counts) <= 80 + 64
+        # The first of them has all of the first round, and may be one share ahead at the end.
+        assert max(counts) <= 80 + TURN_DISPATCHES + 16
 
 
 async def test_a_caller_that_comes_late_is_not_starved_by_those_who_never_suspend() -> None:

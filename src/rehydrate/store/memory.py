@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rehydrate.clock import Clock
@@ -51,6 +51,17 @@ MAX_SCAN: Final = 10_000
 """How many events one page of the log looks at, matched or not: a rare type must not hold up the event loop."""
 
 
+class Stream(list[StoredEvent]):
+    """The events of one stream."""
+
+    __slots__ = ("last_id",)
+
+    def __init__(self, events: Iterable[StoredEvent] = ()) -> None:
+        super().__init__(events)
+        self.last_id = self[-1].id if self else ""
+        """Of the last event, which itself is not looked at: it was written long ago, and is in no cache of the processor."""
+
+
 class Memory:
     """What is stored."""
 
@@ -59,7 +70,7 @@ class Memory:
         self.opened = 0
         self.log: list[StoredEvent] = []
         """The event at position p is log[p - 1]."""
-        self.streams: dict[str, list[StoredEvent]] = {}
+        self.streams: dict[str, Stream] = {}
         self.snapshots: dict[str, list[StoredSnapshot]] = {}
         """The newest last."""
         self.checkpoints: dict[str, Checkpoint] = {}
@@ -139,14 +150,14 @@ class MemoryStore:
         stored = memory.streams.get(stream)
         version = len(stored) if stored else 0
         if expected_version != version or memory.sealed:
-            return _repeated(stored or [], events, expected_version) or (
+            return _repeated(stored or Stream(), events, expected_version) or (
                 StoreSealedError(self.url)
                 if memory.sealed
                 else VersionConflictError(stream, expected_version, version)
             )
         if stored is None:
-            stored = memory.streams[stream] = []
-        elif last_id and stored[-1].id != last_id:
+            stored = memory.streams[stream] = Stream()
+        elif last_id is not stored.last_id and last_id and last_id != stored.last_id:
             return VersionConflictError(stream, expected_version, version, is_another_history=True)
         log = memory.log
         position = len(log)
@@ -160,6 +171,7 @@ class MemoryStore:
             )
             stored.append(kept)
             log.append(kept)
+            stored.last_id = event.id
         if memory.waiting:
             memory.wake()
         return Appended(version, position)
@@ -181,7 +193,7 @@ class MemoryStore:
     async def ends(self, streams: Sequence[str]) -> list[StreamEnd]:
         stored = self._memory.streams
         return [
-            StreamEnd(len(events), events[-1].id) if (events := stored.get(stream)) else StreamEnd(0, "")
+            StreamEnd(len(events), events.last_id) if (events := stored.get(stream)) else StreamEnd(0, "")
             for stream in streams
         ]
 
@@ -194,7 +206,8 @@ class MemoryStore:
         near: int | None = None,  # noqa: ARG002
         may_lag: bool = False,  # noqa: ARG002
     ) -> StreamPage:
-        stored, limit = self._memory.streams.get(stream, []), max(limit, 0)
+        stored: list[StoredEvent] = self._memory.streams.get(stream) or []
+        limit = max(limit, 0)
         return StreamPage(stored[after : after + limit], after + limit >= len(stored))
 
     async def replay(self, stream: str, *, after: int = 0, near: int | None = None) -> ReplayPage:  # noqa: ARG002
@@ -326,7 +339,7 @@ class MemoryStore:
 
 
 def _repeated(
-    stored: list[StoredEvent], events: Sequence[NewEvent], expected_version: int
+    stored: Sequence[StoredEvent], events: Sequence[NewEvent], expected_version: int
 ) -> Appended | None:
     """The first result of an append that is here already."""
     if expected_version < 0:
