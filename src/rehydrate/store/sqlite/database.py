@@ -18,6 +18,7 @@ from rehydrate.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from rehydrate.fork import no_fork
 from rehydrate.store.sqlite import schema
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,8 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             keep_for_ever(connection, identity, REPLACED)
             return
         try:
-            connection.close()
+            with no_fork():
+                connection.close()
         except sqlite3.Error:
             logger.debug("%s: a connection could not be closed", self.path, exc_info=True)
 
@@ -173,11 +175,12 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             there = _place(self.path)
             if there in _lost:
                 raise ConfigurationError(f"{self.path} {_lost[there]}")
-            connection, identity = self._connect(mode)
-            # A file can change its inode when it is first opened for writing: in a container, over its image.
-            if there in {None, identity.database}:
-                return connection, identity
-            connection.close()
+            with no_fork():
+                connection, identity = self._connect(mode)
+                # A file can change its inode when it is first opened for writing: in a container, over its image.
+                if there in {None, identity.database}:
+                    return connection, identity
+                connection.close()
         raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
 
     def _connect(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
@@ -264,6 +267,7 @@ def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> No
         except sqlite3.OperationalError as error:
             if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                 raise
+        no_fork().let_fork()
         time.sleep(_BUSY_PAUSE)
     if mode != "wal":
         raise ConfigurationError(f"{file.path}: SQLite cannot keep a log of writes (WAL) there, but {mode!r}")

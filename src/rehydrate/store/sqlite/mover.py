@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from rehydrate.errors import StoreUnavailableError
+from rehydrate.fork import no_fork
 from rehydrate.store.sqlite import schema
 from rehydrate.store.sqlite.database import FORKED, DatabaseFile, Identity, keep_for_ever
 from rehydrate.store.sqlite.log_of_writes import LogOfWrites
@@ -155,18 +156,18 @@ class Mover:
         if self._identity is None or not self._identity.is_of_same(identity):
             self._close_connection()
         if self._connection is None:
-            # Kept for the next move: while SQLite opens one, a process that is forked just then can open none any more.
             self._connection, self._identity = self._file.open_writer()
         if self._identity is None or not self._identity.is_of_same(identity):
             return _Passed(0, identity)
         passed = self._move_rest()
+        is_kept = False
         for _ in range(_MOST_PASSES - 1):
             began = time.monotonic()
             before, passed = passed, self._move_rest()
             if passed.pages - before.pages < _FEW_PAGES:
                 is_kept = time.monotonic() - began > _LONG_PASS
-                return msgspec.structs.replace(passed, is_kept=is_kept)
-        return passed
+                break
+        return msgspec.structs.replace(passed, beginnings=self._file.beginnings(), is_kept=is_kept)
 
     def _move_rest(self) -> _Passed:
         assert self._connection is not None
@@ -183,5 +184,6 @@ class Mover:
     def _pass(self, connection: sqlite3.Connection, identity: Identity) -> _Passed:
         if self._file.is_replaced(identity, self._file.identity()):
             return _Passed(0, identity)
-        busy, pages, _ = connection.execute(schema.MOVE_LOG).fetchone()
-        return _Passed(0 if busy else pages, self._file.identity(), self._file.beginnings())
+        with no_fork():
+            busy, pages, _ = connection.execute(schema.MOVE_LOG).fetchone()
+        return _Passed(0 if busy else pages, self._file.identity())

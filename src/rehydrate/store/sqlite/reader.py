@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from rehydrate.domain.streams import first_beyond
 from rehydrate.errors import StoreUnavailableError
+from rehydrate.fork import no_fork
 from rehydrate.store.port import (
     Head,
     LogFilter,
@@ -64,15 +65,16 @@ class Readers:
 
     def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            connection, identity = self._take()
-            try:
-                # One view of the file for all statements of a question: it may be restored between two of them.
-                connection.execute(schema.BEGIN_READ)
-                answer = question(connection)
-                connection.execute(schema.COMMIT)
-            except BaseException:
-                connection.close()
-                raise
+            with no_fork():
+                connection, identity = self._take()
+                try:
+                    # One view of the file for all statements of a question: it may be restored between two of them.
+                    connection.execute(schema.BEGIN_READ)
+                    answer = question(connection)
+                    connection.execute(schema.COMMIT)
+                except BaseException:
+                    connection.close()
+                    raise
         except sqlite3.Error as error:
             raise as_store_error(error, self._file.path) from error
         except UnicodeEncodeError as error:

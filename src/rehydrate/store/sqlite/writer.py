@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, TypeVar
 
 from rehydrate.errors import StoreError, StoreUnavailableError
+from rehydrate.fork import no_fork
 from rehydrate.store.another import another
 from rehydrate.store.group_commit import Group, Outcome
 from rehydrate.store.port import StreamEnd
@@ -192,7 +193,7 @@ class Writer:
     def _store(self, group: Group) -> Sequence[Outcome]:
         """Commit a group; where that fails because of what is in it, each append alone."""
         try:
-            with self._transaction() as connection:
+            with no_fork(), self._transaction() as connection:
                 outcomes = self._append(connection, group)
                 # Only the commit is left, which does without the interpreter's lock.
                 self._hand_out()
@@ -236,9 +237,11 @@ class Writer:
         give_up = time.monotonic() + self._file.busy_timeout
         while True:
             try:
-                return self._log.ends(self._current(), streams)
+                with no_fork():
+                    return self._log.ends(self._current(), streams)
             except sqlite3.Error as error:
                 if code_of(error) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
+                    no_fork().let_fork()
                     continue  # Somebody repairs what a killed process left behind.
                 if is_of_the_connection(error):
                     self._drop()
@@ -246,7 +249,7 @@ class Writer:
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            with self._transaction() as connection:
+            with no_fork(), self._transaction() as connection:
                 result = change(connection)
         except sqlite3.Error as error:
             raise as_store_error(error, self._file.path) from error
@@ -287,6 +290,7 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
+                no_fork().let_fork()
                 self._hand_out()
                 self._answer_questions()
                 continue
@@ -370,7 +374,8 @@ class Writer:
             return
         try:
             if self._is_as_it_was():
-                self._connection.execute(schema.MOVE_LOG).fetchone()
+                with no_fork():
+                    self._connection.execute(schema.MOVE_LOG).fetchone()
                 identity = self._file.identity()
                 if not self._file.is_replaced(self._identity, identity):
                     self._identity = identity
