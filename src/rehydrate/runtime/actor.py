@@ -137,12 +137,18 @@ class AggregateActor(Generic[S, C, E]):
             outcome = manager.store.submit(self.stream, events, self.version, self, self.last_id)
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
             outcome = manager.store_failed(self.stream, error)
-        if not isinstance(outcome, Appended):
+        # For None `isinstance` alone takes four times as long.
+        if outcome is None or not isinstance(outcome, Appended):
             pending = pending or manager.pending(command, metadata)
             version = self.version + len(events)
             answers = [Answer(pending, version, decided)]
-            drain = Drain(state, version, self.version, self.position, answers, events, size)
-            return self._answer_later(drain, pending, outcome)
+            self.drain = drain = Drain(state, version, self.version, self.position, answers, events, size)
+            self.phase = APPENDING
+            manager.occupy(self)
+            future = self._wait(pending)
+            if outcome is not None and self._not_stored(drain, outcome):
+                self.advance()
+            return future
         if self.window is not None:
             note(self.window, command_id_in(metadata), None, len(events), outcome.version, outcome.position)
         self.state = state
@@ -157,29 +163,20 @@ class AggregateActor(Generic[S, C, E]):
 
     def _answer_fresh(self, answer: Answer) -> Any:
         """Answer where nothing was to be stored: at once if nobody else can have appended, else after asking."""
+        manager = self.blueprint.manager
         drain = Drain(self.state, self.version, self.version, self.position, answers=[answer])
-        if not self.blueprint.manager.is_single_writer:
-            return self._answer_later(drain, answer.pending, None)
-        if answer.error is not None:
-            self.blueprint.manager.counters.count(answer.error)
-            raise answer.error
-        self.blueprint.manager.turns.at_once += 1
-        return drain.outcome(answer)
-
-    def _answer_later(
-        self, drain: Drain, pending: Pending, outcome: StoreError | None
-    ) -> asyncio.Future[Any]:
-        future = self._wait(pending)
-        self.drain = drain
-        self.blueprint.manager.occupy(self)
-        if drain.events:
-            self.phase = APPENDING
-        else:
+        if not manager.is_single_writer:
+            future = self._wait(answer.pending)
+            self.drain = drain
             self.phase = CHECKING
-            self.blueprint.manager.freshness.ask(self)
-        if outcome is not None and self._not_stored(drain, outcome):
-            self.advance()
-        return future
+            manager.occupy(self)
+            manager.freshness.ask(self)
+            return future
+        if answer.error is not None:
+            manager.counters.count(answer.error)
+            raise answer.error
+        manager.turns.at_once += 1
+        return drain.outcome(answer)
 
     def _queue(self, pending: Pending) -> asyncio.Future[Any]:
         mailbox = self.mailbox
@@ -307,7 +304,10 @@ class AggregateActor(Generic[S, C, E]):
             if self.blueprint.snapshot is not None and manager.snapshotter.is_due(self):
                 drain.reply_all(manager.counters)
                 manager.snapshotter.take_if_due(self)
-            self.advance()
+            if self.mailbox:
+                self.advance()
+            else:
+                self._rest()
         finally:
             drain.reply_all(manager.counters)
 

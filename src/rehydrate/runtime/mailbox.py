@@ -133,9 +133,13 @@ class Drain(msgspec.Struct, eq=False, gc=False):
         """Every answer is final: hand them out, once."""
         answers, self.answers = self.answers, []
         for answer in answers:
-            if not answer.pending.is_answered:
+            pending = answer.pending
+            if answer.error is None and (future := pending.future) is not None and not future.done():
+                counters.dispatched += 1
+                future.set_result(self.outcome(answer))
+            elif not pending.is_answered:
                 counters.count(answer.error)
-                reply(answer.pending, self.outcome(answer))
+                reply(pending, self.outcome(answer))
 
 
 def reply(pending: Pending, answer: CommandResult[Any] | Exception | Any) -> None:

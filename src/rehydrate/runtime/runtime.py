@@ -136,7 +136,7 @@ class Runtime:
         if turns.at_once >= turns.until:
             self._check_usable()
             await turns.wait()
-        reply: CommandResult[E] | asyncio.Future[CommandResult[E]]
+        reply: Any
         try:
             # The short way, which comes to the same: where the aggregate is at rest, and nothing was given.
             blueprint = self._here.get(command.__class__)
@@ -175,17 +175,20 @@ class Runtime:
             leave_frames(error)
             actor = None  # An error that its caller keeps would keep it alive.
             raise
-        if isinstance(reply, CommandResult):
-            return reply
+        # Of a future `isinstance` takes four times as long to say no.
+        if reply.__class__ is CommandResult:
+            result: CommandResult[E] = reply
+            return result
         actor = None
-        if reply.done():
+        future: asyncio.Future[CommandResult[E]] = reply
+        if future.done():
             # Awaiting it will not suspend.
             turns.completed()
         try:
-            return await reply
+            return await future
         finally:
             # It has its error, and the error has this frame: only a collector would find them.
-            del reply
+            del future, reply
 
     def dispatch_nowait(
         self,
