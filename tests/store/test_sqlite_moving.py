@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from rehydrate.errors import StoreUnavailableError
 from rehydrate.store.port import NewEvent
 from rehydrate.store.sqlite import SqliteStore, log_of_writes
+from rehydrate.store.sqlite.database import DatabaseFile
 from rehydrate.store.sqlite.log import Log
 from rehydrate.store.sqlite.log_of_writes import (
     FEWEST_PAGES,
@@ -167,7 +169,7 @@ async def _events(store: SqliteStore) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "folder" / "bank.db"
+    return tmp_path / "folder" / "moved.db"
 
 
 @pytest.fixture
@@ -328,6 +330,21 @@ async def test_what_the_writer_knows_stays_known_while_it_is_moved(opened: Opene
     assert looks == 0
 
 
+async def test_a_move_looks_once_at_the_header_of_the_log_of_writes(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes_at_looks: list[int] = []
+    beginnings = DatabaseFile.beginnings
+
+    def count(file: DatabaseFile) -> int:
+        passes_at_looks.append(opened.passes)
+        return beginnings(file)
+
+    monkeypatch.setattr(DatabaseFile, "beginnings", count)
+    await opened.append_until(lambda: len(passes_at_looks) == 5)
+    assert all(later - earlier >= 2 for earlier, later in pairwise([0, *passes_at_looks]))
+
+
 async def test_a_close_finishes_a_move_and_leaves_a_single_file(path: Path, opened: Opened) -> None:
     opened.may_pass.clear()
     await opened.append_until(lambda: opened.passes == 1)
@@ -336,7 +353,7 @@ async def test_a_close_finishes_a_move_and_leaves_a_single_file(path: Path, open
     opened.may_pass.set()
     await closing_it
     assert [found.name for found in path.parent.iterdir()] == [path.name]
-    assert not [thread for thread in threading.enumerate() if re.search("bank.db", thread.name)]
+    assert not [thread for thread in threading.enumerate() if re.search(path.name, thread.name)]
 
 
 async def test_nothing_is_said_of_what_is_gone_when_its_store_is_closed(
