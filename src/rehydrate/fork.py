@@ -118,12 +118,14 @@ class _Forks:
         fork.releases.append(self._turn.release)
         if not self._turn.acquire(timeout=FORK_WAITS):
             return
-        self.is_due = fork.is_due = fork.is_safe = True
+        self.is_due = fork.is_due = True
+        are_out = True
         for known in list(self._all):
             entered = known()
             if entered is not None:
                 fork.releases.append(entered.release)
-                fork.is_safe &= entered.acquire(timeout=max(give_up - time.monotonic(), 0))
+                are_out &= entered.acquire(timeout=max(give_up - time.monotonic(), 0))
+        fork.is_safe = are_out
 
     def after(self) -> bool:
         """Let them go on; whether none of them was inside."""
