@@ -8,6 +8,8 @@ from functools import partial
 from time import perf_counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rehydrate import (
     Aggregate,
@@ -88,6 +90,45 @@ async def test_at_most_64_dispatches_complete_between_two_turns_of_the_loop(
         await asyncio.gather(*(caller(number) for number in range(callers)))
         turns.stop()
         assert max(turns.done) <= TURN_DISPATCHES
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from([1, 2, 15, 60, 61, 200])), min_size=1, max_size=4
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+def test_it_is_64_also_where_callers_come_and_go(callers: list[list[tuple[int, int]]], place: int) -> None:
+    """Each caller lets some turns pass, and dispatches some commands, again and again."""
+
+    async def play() -> None:
+        async with app.open("memory://") as bank:
+            for number in range(len(callers)):
+                await bank.dispatch(account, f"client-{number}", Deposit(1))
+            turns: LoopTurns | None = None
+
+            async def caller(number: int) -> None:
+                for idle, count in callers[number]:
+                    for _ in range(idle):
+                        await asyncio.sleep(0)
+                    for _ in range(count):
+                        await bank.dispatch(account, f"client-{number}", Deposit(1))
+                        if turns is not None:
+                            turns.note()
+
+            tasks = [asyncio.create_task(caller(number)) for number in range(min(place, len(callers)))]
+            # A turn may be counted from before or after any of them.
+            turns = LoopTurns()
+            tasks += [asyncio.create_task(caller(number)) for number in range(len(tasks), len(callers))]
+            await asyncio.gather(*tasks)
+            turns.stop()
+            assert max(turns.done) <= TURN_DISPATCHES
+
+    asyncio.run(play())
 
 
 async def test_a_stream_in_quarantine_does_not_keep_the_loop_busy() -> None:
