@@ -17,6 +17,7 @@ from pymongo.write_concern import WriteConcern
 
 from rehydrate.errors import ConfigurationError, StoreUnavailableError
 from rehydrate.store.mongodb import failures
+from rehydrate.store.mongodb.apart import cut_off_is_lost
 from rehydrate.store.mongodb.commands import Commands
 from rehydrate.store.mongodb.driver import Document, Driver
 from rehydrate.store.port import Checkpoint, StoredSnapshot, ViewChange
@@ -313,7 +314,7 @@ class _Saver:
             raise self._driver.store_error(error, writing=True) from error
         finally:
             if session.in_transaction:
-                with suppress(PyMongoError):
+                with suppress(PyMongoError), cut_off_is_lost():
                     await session.abort_transaction()
         return True
 
@@ -322,9 +323,10 @@ class _Saver:
         give_up = time.monotonic() + self._timeout
         while True:
             try:
-                await session.commit_transaction()
+                with cut_off_is_lost():
+                    await session.commit_transaction()
             except PyMongoError as error:
-                if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() > give_up:
+                if not _may_be_committed(error) or time.monotonic() > give_up:
                     raise
                 await asyncio.sleep(_PAUSE)
             else:
@@ -373,6 +375,11 @@ async def _make(change: Change, session: AsyncClientSession) -> None:
         raise ChangeFailedError from ConfigurationError(
             "the handler ended the transaction that it was given: leave that to Rehydrate"
         )
+
+
+def _may_be_committed(error: PyMongoError) -> bool:
+    """Whether to ask for the commit once more, which says how it ended."""
+    return isinstance(error, ConnectionFailure) or error.has_error_label("UnknownTransactionCommitResult")
 
 
 def _has_changed(reply: Document, where: str) -> bool:

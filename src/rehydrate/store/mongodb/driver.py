@@ -19,6 +19,7 @@ from pymongo.server_description import ServerDescription
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError, StoreUnavailableError
 from rehydrate.store.mongodb import failures
 from rehydrate.store.mongodb.address import Address
+from rehydrate.store.mongodb.apart import WatchersApart, apart, connect_apart, cut_off_is_lost
 
 Document: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -27,7 +28,8 @@ T = TypeVar("T")
 class Calls:
     """Calls to the driver that are under way.
 
-    Who is cancelled cancels only the wait: a call that is stopped in the middle costs the driver its connection.
+    Who is cancelled cancels only the wait: a call that is stopped in the middle costs the driver its connection. Nor does
+    anybody cancel it who ends all tasks of the loop.
     """
 
     def __init__(self, store: str) -> None:
@@ -35,7 +37,7 @@ class Calls:
         self._running: set[asyncio.Task[Any]] = set()
 
     def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(call)
+        task = apart(asyncio.create_task(call))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -79,6 +81,8 @@ class Driver:
     ) -> None:
         self._address = address
         self._closed: str | None = None
+        self._is_connected = False
+        self._watchers = WatchersApart()
         try:
             with warnings.catch_warnings():
                 # It would warn, and go on without the option: without encryption, for instance.
@@ -86,10 +90,11 @@ class Driver:
                 self._client: AsyncMongoClient[Document] = AsyncMongoClient(
                     address.uri,
                     maxPoolSize=connections,
-                    event_listeners=[] if listener is None else [listener],
+                    event_listeners=[self._watchers, *([] if listener is None else [listener])],
                 )
         except (DriverConfigurationError, UserWarning, ValueError, TypeError, OSError) as error:
             raise ConfigurationError(self._sentence(error)) from None
+        self._watchers.are_of(self._client)
         self._database = self._client[address.database]
 
     async def read(self, command: Document) -> Document:
@@ -121,7 +126,8 @@ class Driver:
 
     async def administer(self, command: Document) -> Document:
         """A command for the server, rather than for the database. Raises the driver's errors."""
-        return await self._client.admin.command(command)
+        with cut_off_is_lost():
+            return await (await self._connected()).admin.command(command)
 
     async def read_all_of(self, command: Document) -> tuple[list[Document], bool]:
         """The documents of one reply, and whether these are all that were asked for: a reply has 16 MiB."""
@@ -158,6 +164,7 @@ class Driver:
     async def close(self) -> None:
         """Give back all connections."""
         self._closed = "it is closed: open it again"
+        self._watchers.is_needed = False
         await self._client.close()
 
     def abandon(self) -> None:
@@ -178,8 +185,16 @@ class Driver:
     async def _run(self, command: Document, session: AsyncClientSession | None = None) -> Document:
         if self._closed is not None:
             raise StoreClosedError(self._closed)
-        # A copy: the driver adds fields of its own, and takes the documents out.
-        return await self._database.command(dict(command), session=session, codec_options=_CODEC)
+        with cut_off_is_lost():
+            await self._connected()
+            # A copy: the driver adds fields of its own, and takes the documents out.
+            return await self._database.command(dict(command), session=session, codec_options=_CODEC)
+
+    async def _connected(self) -> AsyncMongoClient[Document]:
+        if not self._is_connected:
+            await connect_apart(self._client)
+            self._is_connected = True
+        return self._client
 
     def store_error(self, error: Exception, *, writing: bool) -> StoreError:
         """What an error of the driver means."""
@@ -192,7 +207,7 @@ class Driver:
     async def first_contact(self) -> Document:
         """What the primary says of itself; raises what whoever opens a store should read."""
         try:
-            return await self._client.admin.command("hello")
+            return await self.administer({"hello": 1})
         except failures.OF_THE_DRIVER as error:
             if failures.is_of_authentication(error):
                 raise ConfigurationError(

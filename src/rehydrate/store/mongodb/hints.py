@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rehydrate.errors import StoreError
+from rehydrate.store.mongodb.apart import apart
 from rehydrate.store.mongodb.commands import Commands
 from rehydrate.store.mongodb.driver import Driver, ForgottenError
 
@@ -31,41 +32,48 @@ class Hints:
         self._waiting = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def begin(self) -> None:
         """Somebody begins to wait."""
         self._waiting += 1
         self._wanted.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._listen())
+            self._task = apart(asyncio.create_task(self._listen()))
 
     def end(self) -> None:
         """He waits no more."""
         self._waiting -= 1
-        if self._waiting == 0:
+        if self._waiting == 0 and not self._closed:
             self._wanted.clear()
 
     async def close(self) -> None:
         """Listen no more."""
+        self._closed = True
+        self._wanted.set()
         if self._task is not None:
+            # On Python 3.11 the driver may lose this, and go on: then it ends when the server has answered.
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _listen(self) -> None:
-        while True:
-            await self._wanted.wait()
+        while await self._is_wanted():
             try:
                 await self._listen_to_one()
             except (StoreError, ForgottenError) as error:
                 logger.debug("the change stream broke, and is opened anew: %s", error)
                 await asyncio.sleep(_REOPEN_AFTER)
 
+    async def _is_wanted(self) -> bool:
+        """Wait until somebody waits; false if nobody will any more."""
+        await self._wanted.wait()
+        return not self._closed
+
     async def _listen_to_one(self) -> None:
         """A change stream from now on, until it breaks. Nothing is resumed: who waits looks after it was opened."""
         async with self._driver.change_stream(self._commands.changes(), _LISTEN_FOR) as changes:
             self._hint()
-            while True:
-                await self._wanted.wait()
+            while await self._is_wanted():
                 if await changes.more():
                     self._hint()
                     await asyncio.sleep(_AT_MOST_EVERY)

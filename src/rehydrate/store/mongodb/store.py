@@ -120,7 +120,12 @@ class MongoStore:
         """Reach the server, and open or create the store."""
         bind_to_process(self)
         opening = open_database(self._driver, self._commands, self.url, create=self._address.create)
-        await self._calls.run(opening)
+        try:
+            await self._calls.run(opening)
+        except BaseException:
+            # Who gives up is not held up: nothing that he has begun has to be finished.
+            self._calls.stop()
+            raise
 
     # ---- appending
 
