@@ -28,6 +28,7 @@ NAMES = json.dumps(["account-1", "account-2"])
 READ = {
     "READ_STREAM": ("account-7", 3, 101, 1_000_000),
     "REPLAY": ('[["account-7", 3], ["account-8", 0]]', 101, 1_000_000),
+    "READ_ON": ('[["account-7", 3]]', 101, 1_000_000),
     "READ_ALL": (10_000, 101, 1_000_000),
     "READ_FILTERED": (10_000, 101, 1_000_000, 20_000, NAMES, None, None),
     "READ_FILTERED, all filters": (10_000, 101, 1_000_000, 20_000, NAMES, '["account"]', '["Type1"]'),

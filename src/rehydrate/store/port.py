@@ -91,7 +91,8 @@ class ReplayPage(msgspec.Struct, frozen=True):
     is_last: bool
     rest: Awaitable[ReplayPage | None] | None = None
     """The page behind this one, where a store reads on without being asked. Nobody has to wait for it, and it never raises:
-    where it has come to nothing it is None, and the page is asked for."""
+    where it has come to nothing it is None, and the page is asked for. So it is where this page's last event is not there
+    any more as the next page is read: the store was restored in between."""
 
 
 class LogPage(msgspec.Struct, frozen=True):

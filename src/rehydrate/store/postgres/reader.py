@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -64,18 +64,23 @@ async def replay_on(connection: Connection, question: Question) -> None:
     stream, after = question.question
     answer, room = question.answer, MAX_PAGE_BYTES
     try:
-        for _ in range(MAX_PAGES):
-            ((page, size),) = await _replay(connection, [(stream, after)], MAX_PAGE_BYTES)
+        ((page, size),) = await _replay(connection, [(stream, after)], MAX_PAGE_BYTES)
+        for _ in range(1, MAX_PAGES):
             room -= size
             after += len(page.rows)
             if answer.done():
                 return  # Nobody waits any more.
             if page.is_last or room <= 0:
-                answer.set_result(page)
-                return
+                break
             rest: Answer = asyncio.get_running_loop().create_future()
             answer.set_result(msgspec.structs.replace(page, rest=rest))
             answer = rest
+            behind = await _read_on(connection, stream, after, page.last_id)
+            if behind is None:
+                return
+            page, size = behind
+        if not answer.done():
+            answer.set_result(page)
     finally:
         if answer is not question.answer and not answer.done():
             answer.set_result(None)
@@ -98,18 +103,33 @@ async def _replay(
     found = await connection.fetch(sql.REPLAY, places, PAGE_SIZE, most)
     pages: list[tuple[ReplayPage, int]] = []
     for (stream, after), row in zip(asked, found, strict=True):
-        _, count, first, last, types, joined, size, first_id, last_id, last_position = row
-        if count == 0:
-            pages.append((ReplayPage([], "", "", 0, is_last=True), 0))
-            continue
-        data = joined.split(BETWEEN_DATA)
-        if len(data) != count or last - first != count - 1:
-            pages.append((await _replay_by_rows(connection, stream, after), most))
-            continue
-        rows = EventRows(first, types, data)
-        is_last = count < PAGE_SIZE and size < most
-        pages.append((ReplayPage(rows, first_id, last_id, last_position, is_last), int(size)))
+        page = _joined(row, most)
+        pages.append(page or (await _replay_by_rows(connection, stream, after), most))
     return pages
+
+
+async def _read_on(
+    connection: Connection, stream: str, after: int, last_id: str
+) -> tuple[ReplayPage, int] | None:
+    """The page behind one that ends with that event; None where it has to be asked for.
+
+    As where another history has been restored meanwhile: a state is never of two.
+    """
+    places = json_text([(stream, within(after))])
+    ((*row, before),) = await connection.fetch(sql.READ_ON, places, PAGE_SIZE, MAX_PAGE_BYTES)
+    return _joined(row, MAX_PAGE_BYTES) if before == last_id else None
+
+
+def _joined(row: Iterable[Any], most: int) -> tuple[ReplayPage, int] | None:
+    """A page whose data came as one value, and its bytes; None if it does not come apart as it was joined."""
+    _, count, first, last, types, joined, size, first_id, last_id, last_position = row
+    if count == 0:
+        return ReplayPage([], "", "", 0, is_last=True), 0
+    data = joined.split(BETWEEN_DATA)
+    if len(data) != count or last - first != count - 1:
+        return None
+    is_last = count < PAGE_SIZE and size < most
+    return ReplayPage(EventRows(first, types, data), first_id, last_id, last_position, is_last), int(size)
 
 
 async def _replay_by_rows(connection: Connection, stream: str, after: int) -> ReplayPage:

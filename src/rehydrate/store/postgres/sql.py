@@ -87,6 +87,11 @@ REPLAY: Final = f"""
     LEFT JOIN events AS last ON last.stream = page.stream AND last.version = page.last
     ORDER BY n
 """
+# The same, and what the id of the event before the page is by now.
+READ_ON: Final = f"""
+    SELECT page.*, (SELECT id FROM events WHERE stream = $1->0->>0 AND version = ($1->0->>1)::bigint)
+    FROM ({REPLAY}) AS page
+"""
 READ_ALL: Final = """
     SELECT stream, version, position, id, type, data, metadata, recorded_at, bytes >= $3 AS is_full FROM (
         SELECT *, octet_length(data) + octet_length(metadata) AS size,
