@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter, time_ns
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -23,6 +24,7 @@ _MOST_PER_SECOND: Final = 150_000
 _SCHEMA: Final = "rehydrate"
 
 _Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
+_COLUMNS: Final = ("position", "stream", "version", "id", "type", "data", "metadata", "recorded_at")
 
 _INSERT_ONE: Final = """
     INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
@@ -54,6 +56,12 @@ def batched_rate(rows: int, size: Size, _: Path) -> Sample:
         return loops.run(_batched(url, rows, size))
 
 
+def copied_rate(rows: int, size: Size, _: Path) -> Sample:
+    """The same by binary COPY: nothing is checked but what the table itself does."""
+    with Server.POSTGRES.database() as url:
+        return loops.run(_copied(url, rows, size))
+
+
 async def _one_by_one(url: str, connections: int, size: Size) -> Sample:
     streams = await _create(url, size)
     writers = [await _connect(url) for _ in range(connections)]
@@ -82,19 +90,54 @@ async def _batched(url: str, count: int, size: Size) -> Sample:
     streams = await _create(url, size)
     writer = await _connect(url)
     statement = await writer.prepare(_INSERT_MANY)
-    rows = list(_rows(streams, size.events, int(size.seconds * _MOST_PER_SECOND)))
-    batches = [[*zip(*rows[start : start + count], strict=True)] for start in range(0, len(rows), count)]
-    first = position = len(streams) * size.events
+    batches = [[*zip(*rows, strict=True)] for rows in _in_batches(streams, count, size)]
+    position = len(streams) * size.events
+
+    async def write(batch: list[tuple[Any, ...]]) -> int:
+        nonlocal position
+        await statement.fetch(position, *batch)
+        position += len(batch[0])
+        return len(batch[0])
+
+    return await _one_after_the_other(writer, write, batches, size, f"batches of {count}")
+
+
+async def _copied(url: str, count: int, size: Size) -> Sample:
+    streams = await _create(url, size)
+    writer = await _connect(url)
+    positions = itertools.count(len(streams) * size.events + 1)
+    batches = [[(next(positions), *row) for row in rows] for rows in _in_batches(streams, count, size)]
+
+    async def write(batch: list[tuple[Any, ...]]) -> int:
+        await writer.copy_records_to_table("events", schema_name=_SCHEMA, columns=_COLUMNS, records=batch)
+        return len(batch)
+
+    return await _one_after_the_other(writer, write, batches, size, f"copies of {count}")
+
+
+def _in_batches(streams: Sequence[str], count: int, size: Size) -> Iterator[list[_Row]]:
+    rows = _rows(streams, size.events, int(size.seconds * _MOST_PER_SECOND))
+    while batch := list(itertools.islice(rows, count)):
+        yield batch
+
+
+async def _one_after_the_other(
+    writer: asyncpg.Connection,
+    write: Callable[[list[tuple[Any, ...]]], Awaitable[int]],
+    batches: Sequence[list[tuple[Any, ...]]],
+    size: Size,
+    what: str,
+) -> Sample:
+    rows = 0
     gc.collect()
     began = perf_counter()
     until = began + size.seconds
     for batch in batches:
-        await statement.fetch(position, *batch)
-        position += len(batch[0])
+        rows += await write(batch)
         if perf_counter() >= until:
             break
     seconds = perf_counter() - began
-    return await _sample([writer], position - first, seconds, size, f"batches of {count}")
+    return await _sample([writer], rows, seconds, size, what)
 
 
 async def _sample(

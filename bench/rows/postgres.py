@@ -23,6 +23,7 @@ from bench.rows.row import Contestant, Ratio, Row
 from bench.servers import Server
 
 IN_BATCHES: Final = "raw unnest, in batches"
+COPIED: Final = "raw binary COPY, in batches"
 ONE_BY_ONE_ON_UVLOOP: Final = "one INSERT a commit, uvloop"
 
 _rehydrate = partial(dispatching.server_rate, bank.bank, Server.POSTGRES)
@@ -58,6 +59,7 @@ ROWS: Final = (
             Contestant(PEER, partial(_peer, IN_FLIGHT)),
             on_postgres(IN_FLIGHT),
             Contestant(IN_BATCHES, partial(postgres.batched_rate, IN_FLIGHT)),
+            Contestant(COPIED, partial(postgres.copied_rate, IN_FLIGHT)),
             Contestant(BARE_STORE, postgres.bare_store_rate),
             Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, IN_FLIGHT))),
             Contestant(PEER_CACHED, partial(_peer, IN_FLIGHT, cache=peer_rates.CACHED)),
@@ -69,6 +71,7 @@ ROWS: Final = (
             Ratio(REHYDRATE, IN_BATCHES, 0.5),
             Ratio(REHYDRATE, ONE_BY_ONE, 4),
             Ratio(BARE_STORE, IN_BATCHES),
+            Ratio(COPIED, IN_BATCHES),
             Ratio(ON_UVLOOP, REHYDRATE),
             Ratio(REHYDRATE, PEER_CACHED),
             Ratio(REHYDRATE, PEER_PLAIN),
@@ -84,10 +87,12 @@ ROWS: Final = (
             Contestant(REHYDRATE, partial(_rehydrate, 1_000)),
             Contestant(ONE_BY_ONE, partial(postgres.one_by_one_rate, postgres.CONNECTIONS)),
             Contestant(IN_BATCHES, partial(postgres.batched_rate, 1_000)),
+            Contestant(COPIED, partial(postgres.copied_rate, 1_000)),
             Contestant(ON_UVLOOP, on_uvloop(partial(_rehydrate, 1_000))),
         ),
         ratios=(
             Ratio(REHYDRATE, IN_BATCHES, 0.6),
+            Ratio(COPIED, IN_BATCHES),
             Ratio(REHYDRATE, ONE_BY_ONE),
             Ratio(ON_UVLOOP, REHYDRATE),
         ),
