@@ -44,7 +44,10 @@ class Process:
             assert self.runs, f"it ended before it said {text!r}:\n{self.log()}"
             return False
 
-        await until(is_said, limit=limit)
+        try:
+            await until(is_said, limit=limit)
+        except TimeoutError:
+            raise TimeoutError(f"in {limit:g} s it has not said {text!r}:\n{self.log()}") from None
 
     def tell(self, line: str) -> None:
         """Say a line on its stdin."""

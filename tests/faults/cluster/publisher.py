@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as ClientError
 from nats.js import JetStreamContext
@@ -27,6 +26,8 @@ from nats.js.errors import APIError
 from tests.faults.cluster.journal import Failed, Journal, Shown
 
 STREAM = "plain"
+_START = 20.0
+"""Seconds after which it is begun anew."""
 _WRONG = re.compile(r"wrong last sequence: (\d+)")
 
 
@@ -97,28 +98,42 @@ async def lead(client: Client, node: str) -> str:
     return answer.data.decode()
 
 
+async def connect(orders: PlainOrders) -> tuple[Client, JetStreamContext]:
+    """Until the servers have taken us, and made the JetStream stream: on a busy machine either may hang."""
+    while True:
+        client = Client()
+        try:
+            async with asyncio.timeout(_START):
+                await client.connect(
+                    orders.servers,
+                    token=orders.token or None,
+                    tls=ssl.create_default_context(cafile=orders.authority) if orders.authority else None,
+                    max_reconnect_attempts=-1,
+                    dont_randomize=True,
+                    reconnect_time_wait=0.1,  # type: ignore[arg-type] # it sleeps for so long
+                    ping_interval=1,
+                    max_outstanding_pings=2,
+                    error_cb=_ignore,
+                )
+                jetstream = client.jetstream()
+                await jetstream.add_stream(
+                    StreamConfig(name=STREAM, subjects=[f"{STREAM}.>"], num_replicas=orders.copies)
+                )
+                return client, jetstream
+        except (TimeoutError, ClientError, APIError, OSError) as error:
+            print(f"once more: {error!r}", file=sys.stderr, flush=True)  # noqa: T201 - it is in the log of a failed test
+            await client.close()
+
+
+async def _ignore(_: Exception | None = None) -> None: ...
+
+
 async def main(orders: PlainOrders) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
 
-    async def ignore(_: Exception | None = None) -> None: ...
-
-    client = await nats.connect(
-        orders.servers,
-        token=orders.token or None,
-        tls=ssl.create_default_context(cafile=orders.authority) if orders.authority else None,
-        max_reconnect_attempts=-1,
-        dont_randomize=True,
-        reconnect_time_wait=0.1,  # pyright: ignore[reportArgumentType] # it sleeps for so long
-        ping_interval=1,
-        max_outstanding_pings=2,
-        error_cb=ignore,
-    )
-    jetstream = client.jetstream()
-    await jetstream.add_stream(
-        StreamConfig(name=STREAM, subjects=[f"{STREAM}.>"], num_replicas=orders.copies)
-    )
+    client, jetstream = await connect(orders)
     journal = Journal(Path(orders.journal))
     publisher = Publisher(jetstream, orders, journal)
     tasks = [asyncio.create_task(publisher.call(number)) for number in range(orders.callers)]
