@@ -69,10 +69,7 @@ class NoFork:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            try:
-                self.release()
-            except RuntimeError:
-                pass  # The fork was not waited for to the end.
+            _let_go(self.release)
 
     def let_fork(self) -> None:
         """Come out for a moment, if a fork waits for it."""
@@ -89,7 +86,7 @@ def _let_go(release: Callable[[], None]) -> None:
     try:
         release()
     except RuntimeError:
-        pass  # It was not waited for to the end.
+        pass  # It was never held: a fork, or who waited for one, went on without it.
 
 
 class _Forks:

@@ -306,7 +306,7 @@ class Projector:
     # ---- views in memory
 
     async def _load(self, tenure: Tenure, needed: Iterable[str]) -> None:
-        """Have these views in memory, and see to it that they stay for now."""
+        """Have these views in memory, as the last that are let go."""
         views = self._views
         missing: list[str] = []
         for key in needed:
