@@ -44,7 +44,9 @@ def pending_of(
         pending.digest = _digest(blueprint, id, command)
         if caused_at is not None:
             pending.caused_at = _position(caused_at)
-    pending.metadata = _encode_given(pending, correlation_id, causation_id, metadata)
+    pending.metadata = encode_metadata(
+        pending.command_id, correlation_id, causation_id, metadata, fingerprint=pending.digest
+    )
     return pending
 
 
@@ -62,11 +64,13 @@ def _position(caused_at: int) -> int:
     return caused_at
 
 
-def _encode_given(
-    pending: Pending,
+def encode_metadata(
+    command_id: str,
     correlation_id: str | None,
     causation_id: str | None,
     metadata: Mapping[str, Scalar] | None,
+    *,
+    fingerprint: str | None = None,
 ) -> bytes:
     """The metadata of the events, checked here: what was stored once can never be mended."""
     for kind, id in (("correlation id", correlation_id), ("causation id", causation_id)):
@@ -76,10 +80,10 @@ def _encode_given(
     try:
         encoded = msgspec.json.encode(
             Metadata(
-                command_id=pending.command_id,
+                command_id=command_id,
                 correlation_id=correlation_id,
                 causation_id=causation_id,
-                fingerprint=pending.digest,
+                fingerprint=fingerprint,
                 user=user,
             )
         )

@@ -9,19 +9,18 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from rehydrate.codec.aggregate import may_return_none
 from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Skip
-from rehydrate.domain.projection import RESERVED, Projection
-from rehydrate.domain.subscription import check_key
-from rehydrate.errors import ConfigurationError, InvalidIdError
+from rehydrate.domain.projection import Projection
+from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.deaths import CAREFUL, DEATHS, took_the_process
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
+from rehydrate.runtime.folding import Folding
 from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
 from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
-from rehydrate.store.port import PAGE_SIZE, LogFilter, LogPage, Store, StoredEvent, ViewChange
+from rehydrate.store.port import PAGE_SIZE, LogPage, Store, StoredEvent, ViewChange
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +48,6 @@ SAVE_EVENTS: Final = 10_000
 _NEAR: Final = 10_000
 """A projection that is no more than so many positions behind is not being built any more."""
 
-_ABSENT: Final = object()
-
 
 class _Step(NamedTuple):
     """An event, and the views that it changes."""
@@ -73,11 +70,10 @@ class Projector:
         self.name = projection.consumer
         self.projection = projection
         self._codec = codec
-        self._may_remove = may_return_none(projection.evolve)
+        self._folding = Folding(projection)
         self._envelopes = envelopes
-        self._where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
         self._views: OrderedDict[str, Any] = OrderedDict()
-        """The views that were used last; `_ABSENT` for a key that has none."""
+        """The views that were used last; None for a key that has none."""
         self._sizes: dict[str, int] = {}
         """Of the views in memory, as they were stored last."""
         self._bytes = 0
@@ -147,7 +143,7 @@ class Projector:
             await asyncio.gather(reading, return_exceptions=True)
 
     def _read(self, tenure: Tenure, after: int, limit: int = PAGE_SIZE) -> Coroutine[Any, Any, LogPage]:
-        return tenure.read(after=after, where=self._where, limit=limit)
+        return tenure.read(after=after, where=self._folding.where, limit=limit)
 
     async def _at_the_end(self, tenure: Tenure) -> None:
         """Everything is folded: wait for more."""
@@ -211,7 +207,7 @@ class Projector:
     def _prepared(self, event: StoredEvent) -> _Step:
         try:
             envelope = self._envelopes.of(event)
-            return _Step(event, envelope, self._keys(envelope))
+            return _Step(event, envelope, self._folding.keys(envelope))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
             return _Step(event, None, (), error)
 
@@ -231,7 +227,8 @@ class Projector:
             try:
                 if step.fatal is not None:
                     raise step.fatal
-                new[key] = self._evolved(key, step.envelope)
+                assert step.envelope is not None
+                new[key] = self._folding.evolved(self._views[key], step.envelope)
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises
                 self._failed(tenure, event, key, error)
         if len(new) > self._limit:
@@ -240,32 +237,11 @@ class Projector:
             )
         return new
 
-    def _keys(self, envelope: EventEnvelope[Any]) -> tuple[str, ...]:
-        keys = self.projection.key(envelope)
-        if keys is None:
-            return ()
-        if isinstance(keys, str):
-            return (_checked(keys),)
-        if not isinstance(keys, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"key gave {type(keys).__name__}; return a str, several of them, or None")
-        return tuple(dict.fromkeys(_checked(key) for key in keys))
-
-    def _evolved(self, key: str, envelope: EventEnvelope[Any] | None) -> Any:
-        assert envelope is not None
-        view = self._views[key]
-        after = self.projection.evolve(self.projection.initial if view is _ABSENT else view, envelope)
-        if after is None and not self._may_remove:
-            raise TypeError(
-                f"evolve returned None for {type(envelope.event).__name__}; return the next view, or declare "
-                "`-> ... | None` where None is to remove it"
-            )
-        return after
-
     def _take(self, new: dict[str, Any]) -> None:
         for key, view in new.items():
             if key not in self._changed:
                 self._changed_bytes += self._sizes.get(key, 0)
-            self._views[key] = self._changed[key] = _ABSENT if view is None else view
+            self._views[key] = self._changed[key] = view
 
     # ---- after holders that may have died of an event
 
@@ -316,14 +292,14 @@ class Projector:
                 missing.append(key)
         if self._has_all:
             for key in missing:
-                views[key] = _ABSENT
+                views[key] = None
             return
         while missing:
             lot, missing = missing[: self._lot()], missing[self._lot() :]
             found = await tenure.persist(partial(tenure.store.load_views, self.name, lot))
             for key in lot:
                 data = found.get(key)
-                views[key] = _ABSENT if data is None else self._codec.decode(data)
+                views[key] = None if data is None else self._codec.decode(data)
                 self._measure(key, data)
 
     def _lot(self) -> int:
@@ -351,7 +327,7 @@ class Projector:
 
     async def _save(self, tenure: Tenure, *, built: bool | None = None) -> None:
         changes = [
-            ViewChange(key, None if view is _ABSENT else self._encoded(key, view))
+            ViewChange(key, None if view is None else self._encoded(key, view))
             for key, view in self._changed.items()
         ]
         for change in changes:
@@ -426,7 +402,8 @@ class Projector:
         try:
             if event is None or event.id != parked.event_id:
                 raise LookupError(f"the log does not hold event {parked.event_id!r} at its position")
-            self._take({parked.key: self._evolved(parked.key, self._envelopes.of(event))})
+            envelope = self._envelopes.of(event)
+            self._take({parked.key: self._folding.evolved(self._views[parked.key], envelope)})
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
             self._parked.failed_again(parked, describe(error))
             return False
@@ -444,13 +421,6 @@ class Projector:
                     await self._save(tenure)
         await self._save(tenure)
         return done
-
-
-def _checked(key: object) -> str:
-    key = check_key(key, "key of a view")
-    if key.startswith(RESERVED):
-        raise InvalidIdError("key of a view", "it begins with U+0001, which is for Rehydrate's own")
-    return key
 
 
 def _place(event: StoredEvent) -> str:
