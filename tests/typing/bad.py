@@ -8,6 +8,7 @@ from typing import assert_never
 from rehydrate import Aggregate, App, EventEnvelope, ProcessManager, Projection, Rejected, Runtime, Send
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
+from rehydrate.testing.happened import Happened
 from tests.typing.bank import (
     Account,
     Command,
@@ -152,6 +153,22 @@ def projections() -> None:
     Projection(name="a", initial=0, key=whose, evolve=tally, sources=[bank_account, tree])  # refused: another's events
     Projection(name="a", initial="", key=whose, evolve=tally, sources=[bank_account])  # refused: views of another type
     Projection(name="a", initial=0, key=number, evolve=tally, sources=[bank_account])  # refused: a key that is no text
+
+
+def tests_of_projections() -> None:
+    given(tallies, Deposited(1))  # refused: an event without the place where it happened
+    given(tallies, Happened(bank_account, "ada", Grown()))  # refused: an event of another aggregate
+    given(bank_account, Happened(bank_account, "ada", Deposited(1)))  # refused: an aggregate has its own events only
+    given(tallies).when(Grown())  # refused: here, too
+    given(tallies).then_view("ada", "1")  # refused: a view of another type
+    given(tallies).then_view(1, 1)  # refused: a key that is no text
+    given(tallies).then_views({"ada": "1"})  # refused: views of another type
+    given(tallies).then_views({1: 1})  # refused: keys that are no text
+    given(tallies).then_state(1)  # refused: a projection has views
+    Happened(bank_account, "ada", Deposit(1))  # refused: a command in place of an event
+    Happened(bank_account, "ada")  # refused: nothing happened
+    Happened("bank_account", "ada", Deposited(1))  # refused: the name in place of the aggregate
+    Happened(bank_account, "ada", Deposited(1), metadata={"at": [1]})  # refused: no scalar
 
 
 async def views(bank: Runtime) -> str:

@@ -21,6 +21,8 @@ from rehydrate import (
 )
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
+from rehydrate.testing.given_views import GivenViews
+from rehydrate.testing.happened import Happened
 from tests.typing.bank import (
     Account,
     Command,
@@ -113,6 +115,13 @@ trees = Projection(
 )
 assert_type(tallies, Projection[int, Deposited | Withdrawn | Grown])
 assert_type(trees, Projection[int, Grown])
+
+
+def in_tests_of_projections(event: Event) -> None:
+    assert_type(given(trees), GivenViews[int])
+    given(tallies, Happened(bank_account, "ada", Deposited(1), event), Happened(tree, "oak", Grown()))
+    given(tallies).when(Happened(tree, "oak", Grown())).then_view("oak", 1).then_no_view("elm")
+    given(trees, *[Happened(tree, id, Grown()) for id in ("oak", "elm")]).then_views({"oak": 1, "elm": 1})
 
 
 async def views(bank: Runtime) -> None:

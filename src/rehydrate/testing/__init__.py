@@ -1,6 +1,7 @@
 """For tests: of a domain, of a store, of a system under faults.
 
 given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
+given_views.py  a projection, without an event loop    happened.py  the events that it is given
 clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
 servers/        real databases, started for tests      proxy.py     a network that fails when it is told to
 """
@@ -20,6 +21,7 @@ from rehydrate.testing.faults import (
     Script,
 )
 from rehydrate.testing.given import given
+from rehydrate.testing.happened import Happened
 
 __all__ = [
     "Delay",
@@ -28,6 +30,7 @@ __all__ = [
     "FaultyStore",
     "Hang",
     "HangAnswer",
+    "Happened",
     "Late",
     "Lose",
     "LoseAnswer",

@@ -11,30 +11,40 @@ to agree and leave the state that they are given alone.
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.codec.difference import difference
-from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
+from rehydrate.testing.failures import diff, diff_lines, listed, undeclared
+from rehydrate.testing.given_views import GivenViews
+from rehydrate.testing.happened import Events, Happened
 
 S = TypeVar("S")
+V = TypeVar("V")
 C = TypeVar("C")
 E = TypeVar("E")
 
 
-def given(aggregate: Aggregate[S, C, E], /, *events: E) -> Given[S, C, E]:
-    """Start from the events that an aggregate has stored; from none for a new one."""
+@overload
+def given(aggregate: Aggregate[S, C, E], /, *events: E) -> Given[S, C, E]: ...
+@overload
+def given(projection: Projection[V, Any], /, *happened: Happened) -> GivenViews[V]: ...
+def given(subject: Aggregate[Any, Any, Any] | Projection[Any, Any], /, *events: Any) -> Any:
+    """Start from what has happened: an aggregate from the events that it has stored, from none for a new one; a projection
+    from events with the places where they happened."""
     __tracebackhide__ = True
-    pure = _Pure(aggregate)
-    state = aggregate.initial
+    if isinstance(subject, Projection):
+        return GivenViews[Any].of(subject).when(*events)
+    pure = _Pure(subject)
+    state = subject.initial
     for event in events:
-        state = pure.evolve(state, pure.stored(event, "given"))
+        state = pure.evolve(state, pure.events.stored(event, "given"))
     return Given(pure, state)
 
 
@@ -76,14 +86,14 @@ class Outcome(Generic[S, C, E]):
         """Fail unless the command gave just these events, in this order; `then()` for none."""
         __tracebackhide__ = True
         for event in events:
-            self._pure.check_declared(event, "expected")
+            self._pure.events.check_declared(event, "expected")
         if self._rejection is not None:
             raise AssertionError(
-                f"{self._title('was rejected')}\n  {self._rejection!r}\nexpected were{_listed(events)}"
+                f"{self._title('was rejected')}\n  {self._rejection!r}\nexpected were{listed(events)}"
             )
         if list(events) != self._events:
             raise AssertionError(
-                f"{self._title('gave other events than expected')}\n{_diff(events, self._events)}"
+                f"{self._title('gave other events than expected')}\n{diff(events, self._events)}"
             )
         return self
 
@@ -92,14 +102,14 @@ class Outcome(Generic[S, C, E]):
         __tracebackhide__ = True
         if self._rejection is None:
             title = self._title(f"was not rejected with {rejection.__name__}, and gave")
-            raise AssertionError(title + _listed(self._events))
+            raise AssertionError(title + listed(self._events))
         if not isinstance(self._rejection, rejection):
             title = self._title(f"was not rejected with {rejection.__name__}, but with")
             raise AssertionError(f"{title}\n  {self._rejection!r}")
         actual = {name: self._rejection.facts[name] for name in facts if name in self._rejection.facts}
         if actual != facts:
             title = self._title(f"was rejected with {rejection.__name__}, and other facts than expected")
-            raise AssertionError(f"{title}\n{_diff_lines(_named(facts), _named(actual))}")
+            raise AssertionError(f"{title}\n{diff_lines(_named(facts), _named(actual))}")
         self._is_rejection_expected = True
         return self
 
@@ -132,12 +142,13 @@ class _Pure(Generic[S, C, E]):
         self.name = aggregate.name
         self._aggregate = aggregate
         self._codecs = AggregateCodecs.of(aggregate)
+        self.events = Events(aggregate.name, self._codecs.events)
 
     def decide(self, state: S, command: C) -> list[E] | Rejection:
         """The events, as they come back from the store, or the refusal."""
         __tracebackhide__ = True
         if type(command) not in self._codecs.commands.names:
-            raise AssertionError(_undeclared(self.name, "command", command, self._codecs.commands.names))
+            raise AssertionError(undeclared(self.name, "command", command, self._codecs.commands.names))
         before = copy.deepcopy(state)
         decided = self._decide_once(state, command)
         self._check_untouched("decide", before, state)
@@ -146,7 +157,7 @@ class _Pure(Generic[S, C, E]):
             raise AssertionError(
                 f"{self.name}: decide gave something else when it was asked again for {command!r}: "
                 "time, ids and randomness must come in the command\n"
-                f"{_diff(_shown(decided), _shown(again))}"
+                f"{diff(_shown(decided), _shown(again))}"
             )
         return decided
 
@@ -159,7 +170,7 @@ class _Pure(Generic[S, C, E]):
                     f"{self.name}: decide returned {decided!r} for {command!r}, which is not a sequence of events; "
                     "yield each event, or return a list, [] for none"
                 )
-            return [self.stored(event, "decided") for event in self._every(decided)]
+            return [self.events.stored(event, "decided") for event in self._every(decided)]
         except Rejection as no:
             self._check_facts(no)
             return no
@@ -195,40 +206,15 @@ class _Pure(Generic[S, C, E]):
         if _is_value(after) and difference(after, again):
             raise AssertionError(
                 f"{self.name}: evolve gave another state when it was asked again for {event!r}: it may look at "
-                f"nothing but the state and the event\n{_diff([after], [again])}"
+                f"nothing but the state and the event\n{diff([after], [again])}"
             )
         return after
-
-    def stored(self, event: Any, origin: str) -> E:
-        """An event after its way to the store and back."""
-        __tracebackhide__ = True
-        self.check_declared(event, origin)
-        codec = self._codecs.events
-        try:
-            back: E = codec.decoders[codec.names[type(event)]](codec.encode(event))
-            if isinstance(codec, JsonCodec) and (check := codec.exact.get(event.__class__)):
-                check(event)
-            why = difference(event, back)
-        except Exception as error:
-            raise AssertionError(
-                f"{self.name}: the {origin} event {event!r} cannot be stored: {type(error).__name__}: {error}"
-            ) from error
-        if why:
-            raise AssertionError(
-                f"{self.name}: the {origin} event {event!r} does not come back as it was: {why}"
-            )
-        return back
-
-    def check_declared(self, event: object, origin: str) -> None:
-        __tracebackhide__ = True
-        if type(event) not in self._codecs.events.names:
-            raise AssertionError(_undeclared(self.name, f"{origin} event", event, self._codecs.events.names))
 
     def expect_state(self, what: str, expected: S, actual: S) -> None:
         __tracebackhide__ = True
         if expected != actual:
             raise AssertionError(
-                f"{self.name}: {what} led to another state than expected\n{_diff([expected], [actual])}"
+                f"{self.name}: {what} led to another state than expected\n{diff([expected], [actual])}"
             )
 
     def _check_untouched(self, function: str, before: S, state: S) -> None:
@@ -236,7 +222,7 @@ class _Pure(Generic[S, C, E]):
         if _is_value(state) and difference(before, state):
             raise AssertionError(
                 f"{self.name}: {function} changed the state that it was given; it must leave it alone\n"
-                f"{_diff([before], [state])}"
+                f"{diff([before], [state])}"
             )
 
     def _check_facts(self, rejection: Rejection) -> None:
@@ -265,30 +251,5 @@ def _shown(decided: Sequence[object] | Rejection) -> Sequence[object]:
     return [decided] if isinstance(decided, Rejection) else decided
 
 
-def _undeclared(name: str, what: str, value: object, declared: Iterable[type]) -> str:
-    names = ", ".join(cls.__name__ for cls in declared)
-    return f"{name}: the {what} {value!r} is of type {type(value).__name__}, which the aggregate does not declare ({names})"
-
-
 def _named(facts: dict[str, object]) -> list[str]:
     return [f"{name}={value!r}" for name, value in sorted(facts.items())]
-
-
-def _listed(values: Sequence[object]) -> str:
-    return "".join(f"\n  {value!r}" for value in values) or " no events"
-
-
-def _diff(expected: Sequence[object], actual: Sequence[object]) -> str:
-    # An event that is equal to an expected one is shown in the same words, `30.0` as `30`: it is not the difference.
-    same_words = [next((wanted for wanted in expected if wanted == value), value) for value in actual]
-    return _diff_lines([repr(value) for value in expected], [repr(value) for value in same_words])
-
-
-def _diff_lines(expected: Sequence[str], actual: Sequence[str]) -> str:
-    """One value per line: `-` was expected, `+` came, and what came as expected has no sign."""
-    if list(expected) == list(actual):
-        return (
-            "\n".join(f"  {line}" for line in expected) + "\n(they read the same, and yet they are not equal)"
-        )
-    lines = [line.rstrip("\n") for line in difflib.ndiff(expected or ["no events"], actual or ["no events"])]
-    return "\n".join(line for line in lines if not line.startswith("?")) + "\n(- expected, + actual)"
