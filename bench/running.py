@@ -1,14 +1,19 @@
 """Each measurement in a process of its own, so that none inherits another's heap; contestants alternate.
 
-`python -m bench.running ROW NUMBER SIZE FOLDER` is one measurement; its sample goes to stdout.
+`python -m bench.running ROW NUMBER SIZE FOLDER` is one measurement; its sample goes to stdout. With `stock` in the place
+of the number it fills the store that those of the row read, says where that is, and drops it at the end of stdin.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter, process_time
@@ -16,13 +21,16 @@ from typing import Final
 
 import msgspec
 
-from bench.rows import ROWS, Row
+from bench.rows import ROWS, Contestant, Row
 from bench.sample import MeasurementError, Sample, Size
 from bench.servers import Server, running
+from bench.stock import STOCK, Stock
 
 _PROJECT: Final = Path(__file__).parent.parent
 _PATIENCE: Final = 1_800.0
 """Seconds after which a measurement is taken for one that never ends; ten million events have to be stored in it."""
+
+_FILL: Final = "stock"
 
 Samples = dict[str, list[Sample]]
 """Of the contestants of a row, in the order of the repetitions."""
@@ -93,19 +101,45 @@ def _run_row(
     rounds: list[dict[int, Sample]] = []
     failure = ""
     try:
-        for repetition in range(repetitions):
-            found: dict[int, Sample] = {}
-            for number in _order(numbers, repetition):
-                found[number] = run_alone(row, number, size, folder)
-                pace.done(
-                    f"{row.title}: {row.contestants[number].name}: {found[number].value:,.6g} {row.unit}"
-                )
-            rounds.append(found)
+        with _stocked(row, size, folder):
+            for repetition in range(repetitions):
+                found: dict[int, Sample] = {}
+                for number in _order(numbers, repetition):
+                    found[number] = run_alone(row, number, size, folder)
+                    pace.done(
+                        f"{row.title}: {row.contestants[number].name}: {found[number].value:,.6g} {row.unit}"
+                    )
+                rounds.append(found)
     except MeasurementError as error:
         failure = str(error)
         pace.failed(failure)
     samples = {row.contestants[number].name: [found[number] for found in rounds] for number in numbers}
     return MeasuredRow(row, samples if rounds else {}, failure, missing)
+
+
+@contextmanager
+def _stocked(row: Row, size: Size, folder: Path) -> Generator[None]:
+    """What its contestants read is there."""
+    if row.stock is None:
+        yield
+        return
+    command = _command(row, _FILL, size, folder)
+    with subprocess.Popen(
+        command, cwd=_PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as filling:
+        assert filling.stdout is not None
+        try:
+            url = filling.stdout.readline().strip()
+            if not url:
+                raise MeasurementError(f"{row.title}: its store could not be filled")
+            os.environ[STOCK] = url
+            yield
+        except KeyboardInterrupt:
+            # Nobody waits until it is filled, and it is dropped all the same.
+            filling.send_signal(signal.SIGINT)
+            raise
+        finally:
+            os.environ.pop(STOCK, None)
 
 
 def _order(numbers: list[int], repetition: int) -> list[int]:
@@ -137,11 +171,10 @@ def _duration(seconds: float) -> str:
 
 def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
     """One measurement in a fresh process; what it says on stderr is shown."""
-    arguments = [row.name, str(number), msgspec.json.encode(size).decode(), str(folder)]
     what = f"{row.title}: {row.contestants[number].name}"
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "bench.running", *arguments],
+            _command(row, str(number), size, folder),
             cwd=_PROJECT,
             check=False,
             stdout=subprocess.PIPE,
@@ -154,18 +187,38 @@ def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
     return msgspec.json.decode(ended.stdout, type=Sample)
 
 
+def _command(row: Row, what: str, size: Size, folder: Path) -> list[str]:
+    arguments = [row.name, what, msgspec.json.encode(size).decode(), str(folder)]
+    return [sys.executable, "-m", "bench.running", *arguments]
+
+
 def row_named(name: str) -> Row:
     """Raises `KeyError` where there is none."""
     return {row.name: row for row in ROWS}[name]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """One measurement, in this process."""
-    name, number, size, folder = arguments
-    contestant = row_named(name).contestants[int(number)]
+    """One measurement, in this process, or what they have in common."""
+    name, what, told, folder = arguments
+    row, size = row_named(name), msgspec.json.decode(told, type=Size)
+    if what == _FILL:
+        assert row.stock is not None
+        _fill(row.stock, size, Path(folder))
+    else:
+        _measure(row.contestants[int(what)], size, Path(folder))
+
+
+def _fill(stock: Stock, size: Size, folder: Path) -> None:
+    with suppress(KeyboardInterrupt), stock.place.url(folder) as url:
+        asyncio.run(stock.fill(url, size))
+        print(url, flush=True)
+        sys.stdin.read()
+
+
+def _measure(contestant: Contestant, size: Size, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as own:
         began, began_cpu = perf_counter(), process_time()
-        sample = contestant.measure(msgspec.json.decode(size, type=Size), Path(own))
+        sample = contestant.measure(size, Path(own))
         cpu = (process_time() - began_cpu) / (perf_counter() - began)
     # Where the work was done by a program of its own, that one knows.
     sample = Sample(sample.value, {"cpu": cpu, **sample.facts})

@@ -7,9 +7,11 @@ from typing import Final
 
 from bench import bank, dispatching, mongodb, reading
 from bench.appending import IN_FLIGHT
+from bench.places import Place
 from bench.rows.names import BARE_STORE, DRIVER, REHYDRATE
 from bench.rows.row import Contestant, Ratio, Row
 from bench.servers import Server
+from bench.stock import Stock
 
 INSERT_ONE: Final = "one insert_one a command"
 
@@ -49,10 +51,11 @@ ROWS: Final = (
         title="MongoDB, reading the log",
         unit="events/s",
         contestants=(
-            Contestant(REHYDRATE, reading.mongodb_rate),
+            Contestant(REHYDRATE, reading.store_rate),
             Contestant(DRIVER, reading.mongodb_driver_rate),
         ),
         ratios=(Ratio(REHYDRATE, DRIVER, 0.5),),
+        stock=Stock(Place.MONGODB, reading.fill_mongodb),
         server=Server.MONGODB,
     ),
 )

@@ -8,6 +8,7 @@ from typing import Final
 from bench import bank, dispatching, peer_bank, peer_rates, postgres, reading
 from bench.appending import IN_FLIGHT
 from bench.loops import on_uvloop
+from bench.places import Place
 from bench.rows.emmett import EMMETT, on_postgres
 from bench.rows.names import (
     BARE_STORE,
@@ -21,6 +22,7 @@ from bench.rows.names import (
 )
 from bench.rows.row import Contestant, Ratio, Row
 from bench.servers import Server
+from bench.stock import Stock
 
 IN_BATCHES: Final = "raw unnest, in batches"
 COPIED: Final = "raw binary COPY, in batches"
@@ -116,10 +118,11 @@ ROWS: Final = (
         title="PostgreSQL, reading the log",
         unit="events/s",
         contestants=(
-            Contestant(REHYDRATE, reading.postgres_rate),
+            Contestant(REHYDRATE, reading.store_rate),
             Contestant(DRIVER, reading.postgres_driver_rate),
         ),
         ratios=(Ratio(REHYDRATE, DRIVER, 0.5),),
+        stock=Stock(Place.POSTGRES, reading.fill_postgres),
         server=Server.POSTGRES,
     ),
 )

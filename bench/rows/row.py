@@ -10,6 +10,7 @@ import msgspec
 
 from bench.sample import Sample, Size
 from bench.servers import Server
+from bench.stock import Stock
 
 Measure: TypeAlias = Callable[[Size, Path], Sample]
 """Given the size, and an empty folder of its own."""
@@ -57,6 +58,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """It belongs to the subset that stands for all the others in a quick run."""
     is_long: bool = False
     """It is measured only where somebody asks for everything, however long it takes."""
+    stock: Stock | None = None
+    """What its contestants read, and none of them changes."""
     server: Server | None = None
     """What has to run for it."""
     also: Server | None = None

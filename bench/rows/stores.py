@@ -10,6 +10,7 @@ from bench.places import Place
 from bench.rows.names import BARE_STORE, DRIVER
 from bench.rows.row import Contestant, Ratio, Row
 from bench.servers import Server
+from bench.stock import Stock
 
 _STORE: Final = "the store"
 _PLAIN: Final = "dict and list"
@@ -29,17 +30,18 @@ ROWS: Final = (
         name="memory-read",
         title="In memory, reading the log",
         unit="events/s",
-        contestants=(Contestant(_STORE, partial(reading.preloaded_rate, Place.MEMORY)),),
+        contestants=(Contestant(_STORE, reading.memory_rate),),
     ),
     Row(
         name="sqlite-read",
         title="SQLite, reading the log",
         unit="events/s",
         contestants=(
-            Contestant(_STORE, partial(reading.preloaded_rate, Place.SQLITE)),
+            Contestant(_STORE, reading.store_rate),
             Contestant(DRIVER, reading.sqlite_driver_rate),
         ),
         ratios=(Ratio(_STORE, DRIVER),),
+        stock=Stock(Place.SQLITE, reading.fill_sqlite),
     ),
     Row(
         name="nats-read",

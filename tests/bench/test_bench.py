@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bench.rows.names import PEER, PEER_CACHED, PEER_PLAIN
 from bench.running import MeasuredRow, row_named
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
+from bench.stock import STOCK
 from bench.summary import Report, summarize
 from rehydrate.testing.clock import until
 
@@ -62,25 +64,37 @@ def _contestants() -> list[Any]:
             is_slow = lines in seen or _is_much_like_another(row, each)
             seen.add(lines)
             name, marks = f"{row.name}: {each.name}", [pytest.mark.slow] if is_slow else []
-            found.append(pytest.param(each, (row.server, row.also), id=name, marks=marks))
+            found.append(pytest.param(row, each, id=name, marks=marks))
     return found
 
 
-@pytest.mark.parametrize(("contestant", "servers"), _contestants())
+@pytest.mark.parametrize(("row", "contestant"), _contestants())
 def test_every_contestant_measures_something(
+    row: Row,
     contestant: Contestant,
-    servers: tuple[Server | None, ...],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if contestant.prepare is not None and (why := contestant.prepare(print)):
         pytest.skip(why)
-    for server in servers:
+    for server in (row.server, row.also):
         if server is not None:
             monkeypatch.setenv(server.value, _url_of(server, request))
-    sample = contestant.measure(TINY, tmp_path)
+    with _stocked(row, tmp_path) as url:
+        monkeypatch.setenv(STOCK, url)
+        sample = contestant.measure(TINY, tmp_path)
     assert sample.value > 0 or contestant.name.startswith("resident")
+
+
+@contextmanager
+def _stocked(row: Row, folder: Path) -> Iterator[str]:
+    if row.stock is None:
+        yield ""
+        return
+    with row.stock.place.url(folder) as url:
+        asyncio.run(row.stock.fill(url, TINY))
+        yield url
 
 
 def _url_of(server: Server, request: pytest.FixtureRequest) -> str:
@@ -191,6 +205,16 @@ def test_contestants_alternate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(running, "run_alone", measure)
     list(running.run_rows([row_named("rehydrate-memory")], TINY, 3, tmp_path, lambda _: None))
     assert order == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+
+
+def test_the_store_that_a_row_reads_is_filled_before_its_first_measurement_and_gone_after_the_last(
+    tmp_path: Path,
+) -> None:
+    (measured,) = running.run_rows([row_named("sqlite-read")], TINY, 1, tmp_path, lambda _: None)
+    assert [sample.facts["events"] for (sample,) in measured.samples.values()] == [19 * 128] * 2
+    assert list(tmp_path.iterdir()) == []
+    (measured,) = running.run_rows([row_named("sqlite-read")], TINY, 1, tmp_path / "nowhere", lambda _: None)
+    assert measured.failure == "SQLite, reading the log: its store could not be filled"
 
 
 def test_a_row_that_fails_is_shown_as_failed_and_the_next_one_is_measured(
@@ -333,8 +357,11 @@ def test_a_row_may_be_repeated_more_often_than_others_unless_somebody_asks_for_a
     assert repetitions(is_same_for_all=True) == [2, 2, 1]
 
 
-async def test_a_run_that_is_killed_says_what_it_has_and_leaves_no_measurement_behind(tmp_path: Path) -> None:
-    arguments = ["--quick", "--only", "sqlite-1", "--seconds", "600", "--folder", str(tmp_path)]
+@pytest.mark.parametrize("row", ["sqlite-1", "sqlite-read"])
+async def test_a_run_that_is_killed_says_what_it_has_and_leaves_no_measurement_behind(
+    row: str, tmp_path: Path
+) -> None:
+    arguments = ["--quick", "--only", row, "--seconds", "600", "--folder", str(tmp_path)]
     run = subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
