@@ -28,14 +28,17 @@ from rehydrate.codec.process import (
     SentAgain,
 )
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id
+from rehydrate.domain.subscription import check_key
 from rehydrate.errors import ConfigurationError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _read_facts = msgspec.json.Decoder(dict[str, Any]).decode
+_write_facts = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +70,26 @@ class Process:
     def command(self, aggregate: str, type: str, data: bytes) -> object:
         """A command that was stored. Raises whatever it raises where this code does not know it any more."""
         return self.codecs.targets[aggregate].codecs.commands.decoders[type](data)
+
+    # ---- what its instances are told
+
+    def instance_of(self, envelope: EventEnvelope[Any]) -> str | None:
+        """The id of the instance that an event of a source belongs to."""
+        id = self.declared.correlate(envelope)
+        return None if id is None else check_key(id, "id that correlate returned")
+
+    def react_to(self, envelope: EventEnvelope[Any]) -> React:
+        """That an event of a source has come."""
+        codec = self.codecs.sources[envelope.aggregate].events
+        return React(
+            event_id=envelope.id,
+            stream=envelope.stream,
+            version=envelope.version,
+            position=envelope.position,
+            type=codec.names[type(envelope.event)],
+            data=codec.encode(envelope.event),
+            recorded_at=(envelope.recorded_at - _EPOCH) // _MICROSECOND,
+        )
 
     # ---- the two functions of the aggregate
 
@@ -182,6 +205,20 @@ class Process:
         return Sent(
             number, target.aggregate.name, send.id, name, data, _due(send, recorded_at), send.name or ""
         )
+
+
+def refusal(sent_id: str, asked: Sent | Due, no: Rejection, now: int) -> Refuse:
+    """That what an instance asked for was refused."""
+    return Refuse(
+        sent_id=sent_id,
+        aggregate=asked.aggregate,
+        id=asked.id,
+        type=asked.type,
+        data=bytes(asked.command),
+        rejection=type(no).__name__,
+        facts=_write_facts(no.facts),
+        now=now,
+    )
 
 
 def _cancelled(timers: dict[int, PendingTimer], name: str) -> Iterator[Cancelled]:

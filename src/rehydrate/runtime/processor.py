@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from rehydrate.codec.process import React
 from rehydrate.domain.envelope import EventEnvelope
-from rehydrate.domain.subscription import Subscription, check_key
+from rehydrate.domain.subscription import Subscription
 from rehydrate.errors import (
     CommandTimeoutError,
     DuplicateCommandError,
@@ -34,7 +32,6 @@ PASSING: Final = (
     VersionConflictError,
 )
 """What a later try mends, and no user's code is the cause of."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Processor(Subscriber):
@@ -74,28 +71,18 @@ class Processor(Subscriber):
         """Nothing to fear: what is called here is pure, and no handler that may have been the end of the process."""
 
     def _key(self, envelope: EventEnvelope[Any]) -> str:
-        id = self._process.declared.correlate(envelope)
-        return envelope.stream if id is None else check_key(id, "id that correlate returned")
+        id = self._process.instance_of(envelope)
+        return envelope.stream if id is None else id
 
     async def _take_in(self, envelope: EventEnvelope[Any]) -> None:
-        id = self._process.declared.correlate(envelope)
+        id = self._process.instance_of(envelope)
         if id is None:
             return
-        codec = self._process.codecs.sources[envelope.aggregate].events
-        command = React(
-            event_id=envelope.id,
-            stream=envelope.stream,
-            version=envelope.version,
-            position=envelope.position,
-            type=codec.names[type(envelope.event)],
-            data=codec.encode(envelope.event),
-            recorded_at=(envelope.recorded_at - _EPOCH) // timedelta(microseconds=1),
-        )
         try:
             await self._runtime.dispatch(
                 self._process.instances,
                 id,
-                command,
+                self._process.react_to(envelope),
                 command_id=envelope.id,
                 caused_at=envelope.position,
                 correlation_id=envelope.metadata.correlation_id or envelope.id,

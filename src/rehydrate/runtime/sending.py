@@ -40,7 +40,7 @@ from rehydrate.errors import (
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked
-from rehydrate.runtime.process import Process
+from rehydrate.runtime.process import Process, refusal
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.searching import Search
 from rehydrate.runtime.subscriber import WINDOW, Subscriber
@@ -59,7 +59,6 @@ _IN_HAND: Final = 2 * WINDOW
 """How many commands may have been sent behind the place that was saved last."""
 
 _read_refused = msgspec.json.Decoder(Refused).decode
-_write_facts = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class Sender(Subscriber):
@@ -174,16 +173,7 @@ class Sender(Subscriber):
         return None
 
     def _refuse(self, envelope: EventEnvelope[Any], asked: Sent | Due, no: Rejection) -> Refuse:
-        return Refuse(
-            sent_id=envelope.id,
-            aggregate=asked.aggregate,
-            id=asked.id,
-            type=asked.type,
-            data=bytes(asked.command),
-            rejection=type(no).__name__,
-            facts=_write_facts(no.facts),
-            now=self._held().clock.wall(),
-        )
+        return refusal(envelope.id, asked, no, self._held().clock.wall())
 
     async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse) -> None:
         try:
