@@ -1,16 +1,14 @@
-"""Single-event appends per second into SQLite: the store without actors, and raw inserts of the same rows."""
+"""Single-event appends per second: a store without actors."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -23,11 +21,10 @@ from rehydrate.clock import unique_ids
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.errors import StoreError
 from rehydrate.store.port import Appended, NewEvent, Store
-from rehydrate.store.sqlite import schema
 from rehydrate.store.url import open_store
 
 IN_FLIGHT: Final = 64
-_MOST_PER_SECOND: Final = 150_000
+MOST_PER_SECOND: Final = 150_000
 """How many events are made before the clock runs, for each second of it."""
 
 
@@ -43,7 +40,7 @@ async def bare_store_sample(url: str, size: Size, in_flight: int = IN_FLIGHT) ->
     store = await open_store(url)
     try:
         streams = await fill(store, size)
-        events = iter(new_events(int(size.seconds * _MOST_PER_SECOND)))
+        events = iter(new_events(int(size.seconds * MOST_PER_SECOND)))
         gc.collect()
         began = perf_counter()
         flights = [
@@ -98,65 +95,6 @@ class _Flight:
         outcome = self._submit(stream, [event], self._versions[stream], self)
         if outcome is not None:
             self.ended.set_exception(MeasurementError(f"not a store whose outcomes come later: {outcome}"))
-
-
-def raw_insert_rate(rows_per_commit: int, size: Size, folder: Path) -> Sample:
-    """`executemany` of prepared rows, so many a commit, in the tables and with the durability of the store."""
-    path = folder / "bank.db"
-    asyncio.run(_create(path, size))
-    first = size.accounts * size.events
-    batches = list(_batches(first, rows_per_commit, size))
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            raise MeasurementError(f"{path} is not in WAL mode")
-        gc.collect()
-        rows = 0
-        began = perf_counter()
-        until = began + size.seconds
-        for batch in batches:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(schema.ADD_EVENT, batch)
-            connection.execute("COMMIT")
-            rows += len(batch)
-            if perf_counter() >= until:
-                break
-        seconds = perf_counter() - began
-        (stored,) = connection.execute("SELECT count(*) FROM events").fetchone()
-    require(stored=stored, expected=first + rows, what="raw inserts")
-    return Sample(rows / seconds, {"rows": rows, "seconds": seconds, "rows per commit": rows_per_commit})
-
-
-async def _create(path: Path, size: Size) -> None:
-    store = await open_store(f"sqlite:///{path}")
-    try:
-        await fill(store, size)
-    finally:
-        await store.close()
-
-
-def _batches(
-    first: int, rows: int, size: Size
-) -> Iterator[list[tuple[int, int, int, str, str, bytes, bytes, int]]]:
-    """Rows as the store writes them, in the order in which the flights over the same streams would send them."""
-    shares = [cycle(range(1 + n, 1 + size.accounts, rows)) for n in range(rows)]
-    versions = dict.fromkeys(range(1, 1 + size.accounts), size.events)
-    events = iter(new_events(int(size.seconds * _MOST_PER_SECOND)))
-    position = first
-    now = time_ns() // 1_000
-    while True:
-        batch: list[tuple[int, int, int, str, str, bytes, bytes, int]] = []
-        for share, event in zip(shares, events, strict=False):
-            stream = next(share)
-            versions[stream] += 1
-            position += 1
-            batch.append(
-                (position, stream, versions[stream], event.id, event.type, event.data, event.metadata, now)
-            )
-        if not batch:
-            return
-        yield batch
 
 
 async def fill(store: Store, size: Size) -> list[str]:

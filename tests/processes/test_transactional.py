@@ -359,7 +359,8 @@ async def test_a_handler_of_the_wrong_kind_is_refused(tables: Any) -> None:
         ("DELETE FROM checkpoints", "wrote to 'checkpoints', which is the store's"),
         ("DROP TABLE events", "which is the store's"),
         ("DROP TRIGGER events_are_never_deleted", "wrote to 'events', which is the store's"),
-        ("DROP INDEX events_stream_version", "wrote to 'events', which is the store's"),
+        ("UPDATE heads SET version = 0", "wrote to 'heads', which is the store's"),
+        ("DELETE FROM stream_index", "wrote to 'stream_index', which is the store's"),
         ("CREATE TRIGGER mine AFTER INSERT ON events BEGIN SELECT 1; END", "which is the store's"),
     ],
 )

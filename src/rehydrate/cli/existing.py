@@ -36,6 +36,7 @@ def check_exists(url: str) -> None:
 
 _MAKES_NOTHING: Final = {
     "postgresql": "migrate",
+    "sqlite": "migrate",
     "mongodb": "create",
     "mongodb+srv": "create",
     "nats": "create",

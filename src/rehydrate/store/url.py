@@ -48,7 +48,7 @@ BACKENDS: Final[dict[str, Backend]] = {
     "postgresql": Backend(
         "rehydrate.store.postgres", "open_postgres", extra="postgres", migrate="migrate_postgres"
     ),
-    "sqlite": Backend("rehydrate.store.sqlite", "open_sqlite"),
+    "sqlite": Backend("rehydrate.store.sqlite", "open_sqlite", migrate="migrate_sqlite"),
 }
 
 

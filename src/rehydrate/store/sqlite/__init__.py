@@ -1,5 +1,5 @@
 """The SQLite store: `sqlite:///bank.db`."""
 
-from rehydrate.store.sqlite.store import SqliteStore, open_sqlite
+from rehydrate.store.sqlite.store import SqliteStore, migrate_sqlite, open_sqlite
 
-__all__ = ["SqliteStore", "open_sqlite"]
+__all__ = ["SqliteStore", "migrate_sqlite", "open_sqlite"]

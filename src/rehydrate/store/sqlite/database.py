@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,6 +21,7 @@ from rehydrate.errors import (
 )
 from rehydrate.fork import no_fork
 from rehydrate.store.sqlite import schema
+from rehydrate.store.sqlite.migration import bring_up_to_date, check_schema, schema_of
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class DatabaseFile(msgspec.Struct, frozen=True):
     """Absolute."""
     busy_timeout: float
     synchronous: str
+    migrate: bool = True
+    """Whether tables that are not there, or are of an older version, are made."""
 
     def identity(self) -> Identity:
         """What stands at the path now."""
@@ -153,7 +157,16 @@ class DatabaseFile(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{self.path} is a directory, and must be a file")
         if not has_parent:
             raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
+        if not (self.migrate or self.is_there()):
+            check_schema(0, self.path)
         return self._open("rwc")
+
+    def schema(self) -> int:
+        """The version of the tables that are there, 0 where there are none."""
+        if not self.is_there():
+            return 0
+        with no_fork(), closing(self._handle("ro")) as connection:
+            return schema_of(connection, self.path)
 
     def open_writer(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing to the database that must be there."""
@@ -183,17 +196,20 @@ class DatabaseFile(msgspec.Struct, frozen=True):
                 connection.close()
         raise StoreUnavailableError(f"{self.path} was replaced while it was being opened")
 
-    def _connect(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
-        connection = sqlite3.connect(
+    def _handle(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,
             timeout=self.busy_timeout,
             isolation_level=None,
             check_same_thread=False,
         )
+
+    def _connect(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
+        connection = self._handle(mode)
         try:
             if mode == "ro":
-                connection.execute(schema.READ_SCHEMA).fetchone()
+                check_schema(schema_of(connection, self.path), self.path)
             else:
                 _prepare(connection, self, create=mode == "rwc")
             return connection, self.identity()
@@ -218,9 +234,11 @@ def _inode(path: str) -> int:
 
 
 def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool) -> None:
-    is_new = _is_new(connection, file)
-    if is_new and not create:
+    version = schema_of(connection, file.path)
+    if version == 0 and not create:
         raise StoreUnavailableError(f"{file.path} was emptied, under a store that is open")
+    if not file.migrate:
+        check_schema(version, file.path)
     _use_log_of_writes(connection, file)
     synchronous = SYNCHRONOUS[file.synchronous]
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -231,30 +249,10 @@ def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool
     connection.execute(f"PRAGMA checkpoint_fullfsync = {int(file.synchronous == 'full')}")
     # It is done earlier, and beside the commits.
     connection.execute(f"PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES}")
-    if is_new:
-        _create_tables(connection, file)
+    if version != schema.SCHEMA_VERSION:
+        bring_up_to_date(connection, file.path)
     # From now on it is the writer thread that waits for locks, and answers questions meanwhile.
     connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP}")
-
-
-def _is_new(connection: sqlite3.Connection, file: DatabaseFile) -> bool:
-    """Whether the database is empty; raises if it is another program's, or newer than this one.
-
-    Nothing is written before this is known.
-    """
-    (tables,) = connection.execute(schema.HAS_TABLES).fetchone()
-    if tables == 0:
-        return True
-    (columns,) = connection.execute(schema.HAS_META).fetchone()
-    row = connection.execute(schema.READ_SCHEMA).fetchone() if columns == 2 else None
-    if row is None:
-        raise ConfigurationError(f"{file.path} is a database of another program: choose another file")
-    if row[0] != str(schema.SCHEMA_VERSION):
-        raise ConfigurationError(
-            f"{file.path} was written by a newer Rehydrate (schema {row[0]}, this one knows {schema.SCHEMA_VERSION}): "
-            "upgrade Rehydrate"
-        )
-    return False
 
 
 def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> None:
@@ -271,19 +269,6 @@ def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> No
         time.sleep(_BUSY_PAUSE)
     if mode != "wal":
         raise ConfigurationError(f"{file.path}: SQLite cannot keep a log of writes (WAL) there, but {mode!r}")
-
-
-def _create_tables(connection: sqlite3.Connection, file: DatabaseFile) -> None:
-    connection.execute(schema.BEGIN_WRITE)
-    try:
-        if _is_new(connection, file):  # Another process may have been faster.
-            for statement in schema.CREATE:
-                connection.execute(statement)
-        connection.execute(schema.COMMIT)
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute(schema.ROLLBACK)
-        raise
 
 
 def code_of(error: sqlite3.Error) -> int:
@@ -308,6 +293,9 @@ def as_store_error(error: sqlite3.Error, path: Path, *, committing: bool = False
     code = code_of(error)
     if code == sqlite3.SQLITE_BUSY:
         return StoreUnavailableError(f"{path} is locked by another process")
+    if str(error).removeprefix("no such table: ") in schema.ADDED_TABLES:
+        reason = f"{path} was replaced by one of an older Rehydrate: run `rehydrate migrate --store URL`"
+        return StoreUnavailableError(reason, stored=False)
     reason = f"{path}: {error}"
     if code in _CORRUPT:
         return CorruptStoreError(f"{reason}; nothing was stored")

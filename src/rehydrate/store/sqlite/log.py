@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rehydrate.errors import StoreError, StoreSealedError, VersionConflictError
 from rehydrate.store.group_commit import Group, Outcome, PendingAppend
@@ -13,9 +14,14 @@ from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Appended, StreamEnd
 from rehydrate.store.sqlite import schema
 
-_StreamAt: TypeAlias = tuple[int, int, str]
-"""The key and the version of a stream, and the id of its last event; (0, 0, "") for one that is not there."""
-_Row: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int]
+_StreamAt: TypeAlias = "tuple[int, int, str, array[int]]"
+"""The key and the version of a stream, the id of its last event, and the positions of those that are not in the index of
+streams yet; (0, 0, "", []) for one that is not there."""
+_EventRow: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int, int]
+_IndexRow: TypeAlias = tuple[int, int, int]
+
+INDEXED_AT_ONCE: Final = 16
+"""So many events of a stream are put into the index together. Who reads a stream steps through fewer."""
 
 
 class Log:
@@ -54,7 +60,7 @@ class Log:
         """The last event of each stream, as of now."""
         self.refresh(connection)
         found = [self._heads.get(stream) or self._find(connection, stream) for stream in streams]
-        return [StreamEnd(version, event_id) for _, version, event_id in found]
+        return [StreamEnd(version, event_id) for _, version, event_id, _ in found]
 
     def append(self, connection: sqlite3.Connection, group: Group, now: int) -> list[Outcome]:
         """Insert what may be inserted of a group; the caller holds the lock, and commits."""
@@ -66,14 +72,15 @@ class Log:
             self._ends_known = True
         heads = self._heads
         outcomes: list[Outcome] = []
-        rows: list[_Row] = []
+        rows: list[_EventRow] = []
         new_streams: list[tuple[int, str]] = []
+        to_index: dict[int, tuple[int, array[int]]] = {}
         for append in group:
             stream = append.stream
-            key, version, event_id = heads.get(stream) or self._find(connection, stream)
+            key, version, event_id, behind = heads.get(stream) or self._find(connection, stream)
             if version != append.expected_version:
                 outcomes.append(
-                    _repeated(connection, append, key, version)
+                    _repeated(connection, append, version)
                     or self._refusal(VersionConflictError(stream, append.expected_version, version))
                 )
                 continue
@@ -87,18 +94,34 @@ class Log:
                 self._stream = key = self._stream + 1
                 new_streams.append((key, stream))
             position = self._position
+            previous = behind[-1] if behind else 0
             for event in append.events:
                 version += 1
                 position += 1
                 recorded_at = now if event.recorded_at is None else event.recorded_at
                 rows.append(
-                    (position, key, version, event.id, event.type, event.data, event.metadata, recorded_at)
+                    (
+                        position,
+                        key,
+                        version,
+                        event.id,
+                        event.type,
+                        event.data,
+                        event.metadata,
+                        recorded_at,
+                        previous,
+                    )
                 )
+                behind.append(position)
+                previous = position
             self._position = position
-            heads.put(stream, (key, version, append.events[-1].id))
+            heads.put(stream, (key, version, append.events[-1].id, behind))
+            if len(behind) >= INDEXED_AT_ONCE:
+                to_index[key] = version, behind
             outcomes.append(Appended(version, position))
         _add(connection, schema.ADD_STREAM, new_streams)
         _add(connection, schema.ADD_EVENT, rows)
+        _add(connection, schema.ADD_INDEXED, _index_rows(to_index))
         return outcomes
 
     def _refusal(self, conflict: VersionConflictError) -> StoreError:
@@ -108,9 +131,11 @@ class Log:
     def _find(self, connection: sqlite3.Connection, stream: str) -> _StreamAt:
         """Read a head, and know it from now on."""
         try:
-            head: _StreamAt = connection.execute(schema.FIND_STREAM, (stream,)).fetchone() or (0, 0, "")
+            found = connection.execute(schema.FIND_STREAM, {"stream": stream}).fetchone()
         except UnicodeEncodeError:
-            return 0, 0, ""  # Nothing can be called that.
+            return 0, 0, "", array("q")  # Nothing can be called that.
+        key, version, event_id, behind = found or (0, 0, "", None)
+        head = key, version, event_id, array("q", map(int, behind.split(",")) if behind else ())
         self._heads.put(stream, head)
         return head
 
@@ -124,13 +149,21 @@ def _add(
         connection.execute(schema.add_rows(statement, len(some)), tuple(chain.from_iterable(some)))
 
 
-def _repeated(
-    connection: sqlite3.Connection, append: PendingAppend, key: int, version: int
-) -> Appended | None:
+def _index_rows(streams: dict[int, tuple[int, array[int]]]) -> list[_IndexRow]:
+    """The rows for what is behind the index, which from then on is nothing."""
+    rows: list[_IndexRow] = []
+    for key, (version, behind) in streams.items():
+        rows += [(key, indexed, at) for indexed, at in enumerate(behind, version - len(behind) + 1)]
+        del behind[:]
+    return rows
+
+
+def _repeated(connection: sqlite3.Connection, append: PendingAppend, version: int) -> Appended | None:
     """The first result of an append that stands where it expects to stand."""
     expected = append.expected_version
     if 0 <= expected < version:
-        there = connection.execute(schema.IDS_OF_STREAM, (key, expected, len(append.events))).fetchall()
+        asked = {"stream": append.stream, "after": expected, "limit": len(append.events)}
+        there = connection.execute(schema.IDS_OF_STREAM, asked).fetchall()
         if [id for id, _ in there] == [event.id for event in append.events]:
             return Appended(expected + len(there), there[-1][1])
     return None

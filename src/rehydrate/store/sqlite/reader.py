@@ -108,9 +108,8 @@ class Readers:
 def read_stream(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> StreamPage:
     """A page of a stream."""
     limit = max(limit, 0)  # To SQLite a negative one means all.
-    rows, is_last = rows_within(
-        connection.execute(schema.READ_STREAM, (stream, after, limit + 1)), limit, data=4, metadata=5
-    )
+    asked = {"stream": stream, "after": after, "limit": limit + 1}
+    rows, is_last = rows_within(connection.execute(schema.READ_STREAM, asked), limit, data=4, metadata=5)
     return StreamPage([StoredEvent(stream, *row) for row in rows], is_last)
 
 

@@ -107,7 +107,7 @@ def _joined(
     limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, room)
     try:
         found = connection.execute(
-            schema.REPLAY_JOINED, (stream, after, stream, after, PAGE_SIZE, after + 1, after)
+            schema.REPLAY_JOINED, {"stream": stream, "after": after, "limit": PAGE_SIZE}
         ).fetchone()
     except sqlite3.DataError as error:
         if code_of(error) != sqlite3.SQLITE_TOOBIG:
@@ -129,9 +129,11 @@ def _joined(
 
 def _row_by_row(connection: sqlite3.Connection, stream: str, after: int) -> tuple[ReplayPage, int]:
     """A page that may have all the bytes there is room for."""
-    found = connection.execute(schema.REPLAY, (stream, after, PAGE_SIZE + 1))
-    rows, is_last = rows_within(found, PAGE_SIZE, data=2)
+    asked = {"stream": stream, "after": after, "limit": PAGE_SIZE + 1}
+    rows, is_last = rows_within(connection.execute(schema.REPLAY, asked), PAGE_SIZE, data=2)
     if not rows:
         return ReplayPage(rows, "", "", 0, is_last), MAX_PAGE_BYTES
-    ends = connection.execute(schema.ENDS_OF_REPLAY, (stream, rows[0][0], rows[-1][0])).fetchall()
-    return ReplayPage(rows, ends[0][0], ends[-1][0], ends[-1][1], is_last), MAX_PAGE_BYTES
+    *_, first_id = rows[0]
+    *_, last_position, last_id = rows[-1]
+    page = ReplayPage([row[:3] for row in rows], first_id, last_id, last_position, is_last)
+    return page, MAX_PAGE_BYTES

@@ -1,7 +1,11 @@
 """Every table, index and statement of the SQLite store.
 
 Positions and versions are given by the writer, in commit order and without gaps; a stream is an integer, for half the
-rows of an index would otherwise be its name. An event, once written, is refused every change by the database itself.
+rows of an index would otherwise be its name. An event, once written, is refused every change by the database itself, and
+so is one that does not come right behind the last of its stream.
+
+The index of streams is written late, and many events of a stream at a time. An index changes a page for each stream
+that goes on, a head a fourth of that, and an event leads to the one before it in its stream, until that is in the index.
 """
 
 from __future__ import annotations
@@ -11,8 +15,43 @@ from typing import Final
 
 from rehydrate.store.event_rows import BETWEEN_DATA
 
-SCHEMA_VERSION: Final = 1
-TABLES: Final = frozenset({"meta", "streams", "events", "snapshots", "checkpoints", "views"})
+SCHEMA_VERSION: Final = 2
+TABLES: Final = frozenset(
+    {"meta", "streams", "events", "heads", "stream_index", "snapshots", "checkpoints", "views"}
+)
+ADDED_TABLES: Final = frozenset({"heads", "stream_index"})
+"""What an older version does not have."""
+
+# The stream to its last event.
+_HEADS: Final = """
+    CREATE TABLE heads (stream INTEGER PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL)
+"""
+_STREAM_INDEX: Final = """
+    CREATE TABLE stream_index (
+        stream INTEGER NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (stream, version)
+    ) WITHOUT ROWID
+"""
+# FAIL, because a statement that may have to be undone by itself keeps a journal; BEFORE, so that FAIL leaves nothing.
+_FIRST_EVENT: Final = """
+    CREATE TRIGGER events_begin_a_stream BEFORE INSERT ON events WHEN NEW.version = 1
+    BEGIN
+        INSERT INTO heads VALUES (NEW.stream, 1, NEW.position);
+        SELECT RAISE(FAIL, 'there is nothing before the first event of a stream') WHERE NEW.previous <> 0;
+    END
+"""
+_NEXT_EVENT: Final = """
+    CREATE TRIGGER events_follow_each_other BEFORE INSERT ON events WHEN NEW.version <> 1
+    BEGIN
+        UPDATE heads SET version = NEW.version, position = NEW.position
+        WHERE stream = NEW.stream AND version = NEW.version - 1 AND CASE NEW.previous
+            WHEN 0 THEN EXISTS (
+                SELECT 1 FROM stream_index WHERE stream = NEW.stream AND version = NEW.version - 1
+            )
+            ELSE position = NEW.previous
+        END;
+        SELECT RAISE(FAIL, 'an event comes right behind the last one of its stream') WHERE changes() = 0;
+    END
+"""
 
 CREATE: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -26,10 +65,14 @@ CREATE: Final = (
         type TEXT NOT NULL,
         data BLOB NOT NULL,
         metadata BLOB NOT NULL,
-        recorded_at INTEGER NOT NULL
+        recorded_at INTEGER NOT NULL,
+        previous INTEGER NOT NULL DEFAULT 0
     )
     """,
-    "CREATE UNIQUE INDEX events_stream_version ON events (stream, version)",
+    _HEADS,
+    _STREAM_INDEX,
+    _FIRST_EVENT,
+    _NEXT_EVENT,
     """
     CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
     BEGIN SELECT RAISE(ABORT, 'an event is never changed'); END
@@ -64,6 +107,21 @@ CREATE: Final = (
     f"INSERT INTO meta VALUES ('rehydrate schema', '{SCHEMA_VERSION}')",
 )
 
+MIGRATIONS: Final = (
+    (
+        "ALTER TABLE events ADD COLUMN previous INTEGER NOT NULL DEFAULT 0",
+        _STREAM_INDEX,
+        "INSERT INTO stream_index SELECT stream, version, position FROM events ORDER BY stream, version",
+        _HEADS,
+        "INSERT INTO heads SELECT stream, max(version), max(position) FROM stream_index GROUP BY stream",
+        "DROP INDEX events_stream_version",
+        _FIRST_EVENT,
+        _NEXT_EVENT,
+        "UPDATE meta SET value = '2' WHERE name = 'rehydrate schema'",
+    ),
+)
+"""From each version to the next, beginning with 1."""
+
 # ---- opening
 
 HAS_TABLES: Final = "SELECT count(*) FROM sqlite_master"
@@ -88,16 +146,13 @@ FORGET_PAGES: Final = "PRAGMA shrink_memory"
 
 LAST_POSITION: Final = "SELECT coalesce(max(position), 0) FROM events"
 LAST_STREAM: Final = "SELECT coalesce(max(id), 0) FROM streams"
-FIND_STREAM: Final = """
-    SELECT streams.id, coalesce(version, 0), coalesce(events.id, '')
-    FROM streams LEFT JOIN events ON events.stream = streams.id WHERE name = ? ORDER BY version DESC LIMIT 1
-"""
+ADD_INDEXED: Final = "INSERT OR FAIL INTO stream_index (stream, version, position) VALUES (?, ?, ?)"
 # OR FAIL: what was added before an error stays there, and goes with the transaction. By itself SQLite would keep a journal
 # for each statement of several rows, and beyond 64 KiB in a file.
 ADD_STREAM: Final = "INSERT OR FAIL INTO streams (id, name) VALUES (?, ?)"
 ADD_EVENT: Final = """
-    INSERT OR FAIL INTO events (position, stream, version, id, type, data, metadata, recorded_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT OR FAIL INTO events (position, stream, version, id, type, data, metadata, recorded_at, previous)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 MAX_ROWS: Final = 32
 """How many a statement adds at once: each statement gives the interpreter's lock away, and has to wait for it again."""
@@ -110,10 +165,6 @@ def add_rows(statement: str, count: int) -> str:
     return statement + f", {row.strip()}" * (count - 1)
 
 
-IDS_OF_STREAM: Final = """
-    SELECT id, position FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?
-"""
-
 SEAL: Final = """
     CREATE TRIGGER IF NOT EXISTS events_are_sealed BEFORE INSERT ON events
     BEGIN SELECT RAISE(ABORT, 'the store is sealed'); END
@@ -123,33 +174,57 @@ IS_SEALED: Final = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AN
 
 # ---- reading
 
-READ_STREAM: Final = """
-    SELECT version, position, id, type, data, metadata, recorded_at
-    FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
-"""
-REPLAY: Final = """
-    SELECT version, type, data
-    FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ? ORDER BY version LIMIT ?
-"""
-# SQLite hands on a subquery with a limit in its order; the versions show that it has.
-REPLAY_JOINED: Final = f"""
-    SELECT page.*, first.id, last.id, last.position, last.type, length(last.data)
-    FROM (SELECT id FROM streams WHERE name = ?) AS asked
-    JOIN (
-        SELECT count(*) AS events, group_concat(version - ?), group_concat(type, char(10)),
-               CAST(group_concat(data, x'{BETWEEN_DATA.hex()}') AS BLOB)
-        FROM (
-            SELECT version, type, data
-            FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ?
-            ORDER BY version LIMIT ?
+# What is not in the index is found from the head of a stream backwards. A place that nothing leads on from is 0, where
+# no event is. SQLite hands on a subquery with a limit in its order, and what it joins to each row after the other.
+_ASKED: Final = """
+    WITH RECURSIVE asked (stream, version, head) AS (
+        SELECT id, coalesce(version, 0), position
+        FROM streams LEFT JOIN heads ON heads.stream = streams.id WHERE name = :stream
+    ),
+    behind_the_index (position, previous) AS (
+        SELECT events.position, previous FROM asked CROSS JOIN events ON events.position = head
+        WHERE NOT EXISTS (
+            SELECT 1 FROM stream_index AS indexed
+            WHERE indexed.stream = asked.stream AND indexed.version = asked.version
         )
-    ) AS page
-    LEFT JOIN events AS first ON first.stream = asked.id AND first.version = ?
-    LEFT JOIN events AS last ON last.stream = asked.id AND last.version = ? + page.events
+        UNION ALL
+        SELECT events.position, events.previous
+        FROM behind_the_index AS one CROSS JOIN events ON events.position = one.previous
+    )
 """
-ENDS_OF_REPLAY: Final = """
-    SELECT id, position
-    FROM events WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version IN (?, ?) ORDER BY version
+_PAGE: Final = f"""
+    {_ASKED},
+    page (place) AS (
+        SELECT * FROM (
+            SELECT position FROM stream_index WHERE stream = (SELECT stream FROM asked) AND version > :after
+            ORDER BY version LIMIT :limit
+        )
+        UNION ALL
+        SELECT * FROM (SELECT position FROM behind_the_index ORDER BY position LIMIT -1)
+    )
+"""
+_ROWS: Final = "FROM page CROSS JOIN events ON position = place WHERE version > :after LIMIT :limit"
+FIND_STREAM: Final = f"""
+    {_ASKED}
+    SELECT asked.stream, asked.version, coalesce(events.id, ''), (
+        SELECT group_concat(position) FROM (SELECT position FROM behind_the_index ORDER BY position LIMIT -1)
+    )
+    FROM asked LEFT JOIN events ON events.position = head
+"""
+READ_STREAM: Final = f"{_PAGE} SELECT version, position, id, type, data, metadata, recorded_at {_ROWS}"
+IDS_OF_STREAM: Final = f"{_PAGE} SELECT id, position {_ROWS}"
+REPLAY: Final = f"{_PAGE} SELECT version, type, data, position, id {_ROWS}"
+REPLAY_JOINED: Final = f"""
+    {_PAGE}
+    SELECT joined.events, versions, types, joined.data, first.id, last.id, last.position, last.type, length(last.data)
+    FROM (
+        SELECT count(*) AS events, group_concat(version - :after) AS versions, group_concat(type, char(10)) AS types,
+               CAST(group_concat(data, x'{BETWEEN_DATA.hex()}') AS BLOB) AS data,
+               min(position) AS begins, max(position) AS ends
+        FROM (SELECT version, type, data, position {_ROWS})
+    ) AS joined
+    LEFT JOIN events AS first ON first.position = begins
+    LEFT JOIN events AS last ON last.position = ends
 """
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"
 EVENT_ID: Final = "SELECT id FROM events WHERE position = ?"
@@ -175,8 +250,8 @@ def read_all(filters: tuple[str, ...]) -> str:
 
 
 LIST_STREAMS: Final = """
-    SELECT name, (SELECT max(version) FROM events WHERE stream = streams.id)
-    FROM streams WHERE name >= ? AND name < ? ORDER BY name LIMIT ?
+    SELECT name, version FROM streams CROSS JOIN heads ON heads.stream = streams.id
+    WHERE name >= ? AND name < ? ORDER BY name LIMIT ?
 """
 
 # ---- snapshots

@@ -8,6 +8,7 @@ synchronous=full    a commit is on the disk before it is acknowledged; with `nor
                     when the power fails, though not when the process is killed
 readers=2           threads that read
 poll=0.05           seconds between two looks for events of other processes, while anybody waits for them
+migrate=true        with `false` a file without tables, or with older ones, is refused, and `rehydrate migrate` makes them
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
@@ -47,10 +51,11 @@ from rehydrate.store.port import (
     check_save,
 )
 from rehydrate.store.sqlite import consumers, reader
-from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile
+from rehydrate.store.sqlite.database import SYNCHRONOUS, DatabaseFile, raise_at_open
 from rehydrate.store.sqlite.groups import TwoGroups
 from rehydrate.store.sqlite.reader import Readers
 from rehydrate.store.sqlite.replay import replays
+from rehydrate.store.sqlite.schema import SCHEMA_VERSION
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.together import all_at_once
 from rehydrate.store_url import StoreUrl
@@ -72,24 +77,53 @@ CAPABILITIES: Final = Capabilities(
 
 async def open_sqlite(url: StoreUrl, clock: Clock) -> SqliteStore:
     """Open `sqlite:///PATH`; the file is created if it is not there."""
-    path = _path(url)
+    settings = _settings(url)
+    store = SqliteStore(url.shown, settings, clock)
+    await store.open()
+    if settings.file.synchronous != "full":
+        logger.warning(
+            "%s: with synchronous=%s the last commits may be lost when the power fails",
+            settings.file.path,
+            settings.file.synchronous,
+        )
+    return store
+
+
+async def migrate_sqlite(url: StoreUrl) -> str:
+    """Bring the tables of a store up to date, and say what was done.
+
+    Raises:
+        ConfigurationError: the file is another program's, or a newer version's; nothing was changed.
+        StoreUnavailableError: it cannot be reached or used now; nothing was changed.
+    """
+    file = replace(_settings(url).file, migrate=True)
+    try:
+        before = file.schema()
+        file.close(*file.create())
+    except sqlite3.Error as error:
+        raise_at_open(error, file.path)
+    if before == SCHEMA_VERSION:
+        return f"it is at schema {before}, as it should be"
+    return f"it was brought from schema {before} to {SCHEMA_VERSION}"
+
+
+class _Settings(Struct, frozen=True):
+    file: DatabaseFile
+    readers: int
+    poll: float
+
+
+def _settings(url: StoreUrl) -> _Settings:
     file = DatabaseFile(
-        path,
+        _path(url),
         busy_timeout=url.seconds("busy_timeout", default=5.0),
         synchronous=url.choice("synchronous", tuple(SYNCHRONOUS), default="full"),
+        migrate=url.choice("migrate", ("true", "false"), default="true") == "true",
     )
     readers = url.number("readers", default=2, at_least=1)
     poll = url.seconds("poll", default=0.05)
     url.refuse_the_rest()
-    store = SqliteStore(url.shown, file, clock, readers=readers, poll=poll)
-    await store.open()
-    if file.synchronous != "full":
-        logger.warning(
-            "%s: with synchronous=%s the last commits may be lost when the power fails",
-            path,
-            file.synchronous,
-        )
-    return store
+    return _Settings(file, readers, poll)
 
 
 def _path(url: StoreUrl) -> Path:
@@ -112,15 +146,15 @@ class SqliteStore:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, url: str, file: DatabaseFile, clock: Clock, *, readers: int, poll: float) -> None:
+    def __init__(self, url: str, settings: _Settings, clock: Clock) -> None:
         self.url = url
-        self._writer = Writer(file, clock.wall, self._completed)
+        self._writer = Writer(settings.file, clock.wall, self._completed)
         self._groups = TwoGroups(self._writer.send, commit_time=self._writer.commit_time)
-        self._readers = Readers(file, readers)
+        self._readers = Readers(settings.file, settings.readers)
         self._replays = replays(self._readers)
         self._snapshots = all_at_once(self._load_snapshots, most=8)
         self._ends = EndQuestions(self._writer.ends)
-        self._watch = LogWatch(partial(self._readers.read, reader.read_position), poll)
+        self._watch = LogWatch(partial(self._readers.read, reader.read_position), settings.poll)
         self._closed: str | None = None
         self._closing: asyncio.Task[None] | None = None
 

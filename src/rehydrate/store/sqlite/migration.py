@@ -1,0 +1,67 @@
+"""Making the tables, and bringing those of an older version up to date: one process does it, the others wait."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+from rehydrate.errors import ConfigurationError
+from rehydrate.store.sqlite import schema
+
+logger = logging.getLogger(__name__)
+
+
+def schema_of(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the tables that are there, 0 where there are none.
+
+    Raises `ConfigurationError` if they are another program's, or of a newer version. Nothing is written for this.
+    """
+    (tables,) = connection.execute(schema.HAS_TABLES).fetchone()
+    if tables == 0:
+        return 0
+    (columns,) = connection.execute(schema.HAS_META).fetchone()
+    row = connection.execute(schema.READ_SCHEMA).fetchone() if columns == 2 else None
+    if row is None:
+        raise ConfigurationError(f"{path} is a database of another program: choose another file")
+    known = map(str, range(1, schema.SCHEMA_VERSION + 1))
+    if row[0] not in known:
+        raise ConfigurationError(
+            f"{path} was written by a newer Rehydrate (schema {row[0]}, this one knows {schema.SCHEMA_VERSION}): "
+            "upgrade Rehydrate"
+        )
+    return int(row[0])
+
+
+def check_schema(version: int, path: Path) -> None:
+    """Raise `ConfigurationError` unless the tables are as this program needs them."""
+    if version == 0:
+        raise ConfigurationError(
+            f"{path}: there is no store in this file; if it should be there, run `rehydrate migrate --store URL` first"
+        )
+    if version != schema.SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path} is at schema {version}, and this program needs {schema.SCHEMA_VERSION}: run `rehydrate migrate "
+            "--store URL` first"
+        )
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or those that an older version has not, all or nothing."""
+    connection.execute(schema.BEGIN_WRITE)
+    try:
+        version = schema_of(connection, path)  # Another process may have been faster.
+        if version == 0:
+            for statement in schema.CREATE:
+                connection.execute(statement)
+        elif version < schema.SCHEMA_VERSION:
+            (events,) = connection.execute(schema.LAST_POSITION).fetchone()
+            logger.warning("%s: bringing %d events to schema %d", path, events, schema.SCHEMA_VERSION)
+            for statements in schema.MIGRATIONS[version - 1 :]:
+                for statement in statements:
+                    connection.execute(statement)
+        connection.execute(schema.COMMIT)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute(schema.ROLLBACK)
+        raise
