@@ -4,8 +4,9 @@
     dispatching, rehydrating, ...      what is measured of Rehydrate, one module per noun
     places, preloading                 the stores that rows have in common, and what is in them before the clock runs
     peer_*, floor                      what stands beside it: another library, raw SQLite, a loop that does no work
-    rows                               which of them stand in one row, and the ratios that were aimed at
-    running, summary, report           each measurement in a process of its own, medians, the table
+    stock                              a store that is filled once, for a row whose contestants only read it
+    rows, families                     which of them stand in one row, and the ratios that were aimed at
+    running, alone, summary, report    each measurement in a process of its own, medians, the table
 
 `docs/performance.md` says exactly what each of them does.
 """

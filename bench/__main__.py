@@ -14,11 +14,12 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
+from bench.families import ROWS, row_named
 from bench.machine import load, this_machine
 from bench.options import parser, refuse_what_would_fail_at_the_end
 from bench.report import markdown, show
-from bench.rows import ROWS, Row
-from bench.running import row_named, run_rows
+from bench.rows import Row
+from bench.running import run_rows
 from bench.sample import FULL, LONG, QUICK, Size
 from bench.summary import Report, RowSummary, joined, summarize
 

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from bench import plots
+from bench.families import ROWS
 from bench.report import markdown
-from bench.rows import ROWS
 from bench.summary import Report
 
 PROJECT: Final = Path(__file__).parent.parent

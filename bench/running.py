@@ -1,36 +1,30 @@
-"""Each measurement in a process of its own, so that none inherits another's heap; contestants alternate.
-
-`python -m bench.running ROW NUMBER SIZE FOLDER` is one measurement; its sample goes to stdout. With `stock` in the place
-of the number it fills the store that those of the row read, says where that is, and drops it at the end of stdin.
-"""
+"""Each measurement in a process of its own, so that none inherits another's heap; contestants alternate."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Final
 
 import msgspec
 
-from bench.rows import ROWS, Contestant, Row
+from bench.alone import FILL
+from bench.families import module_of
+from bench.rows import Row
 from bench.sample import MeasurementError, Sample, Size
 from bench.servers import Server, running
-from bench.stock import STOCK, Stock
+from bench.stock import STOCK
 
 _PROJECT: Final = Path(__file__).parent.parent
 _PATIENCE: Final = 1_800.0
 """Seconds after which a measurement is taken for one that never ends; ten million events have to be stored in it."""
-
-_FILL: Final = "stock"
 
 Samples = dict[str, list[Sample]]
 """Of the contestants of a row, in the order of the repetitions."""
@@ -123,7 +117,7 @@ def _stocked(row: Row, size: Size, folder: Path) -> Generator[None]:
     if row.stock is None:
         yield
         return
-    command = _command(row, _FILL, size, folder)
+    command = _command(row, FILL, size, folder)
     with subprocess.Popen(
         command, cwd=_PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as filling:
@@ -188,42 +182,5 @@ def run_alone(row: Row, number: int, size: Size, folder: Path) -> Sample:
 
 
 def _command(row: Row, what: str, size: Size, folder: Path) -> list[str]:
-    arguments = [row.name, what, msgspec.json.encode(size).decode(), str(folder)]
-    return [sys.executable, "-m", "bench.running", *arguments]
-
-
-def row_named(name: str) -> Row:
-    """Raises `KeyError` where there is none."""
-    return {row.name: row for row in ROWS}[name]
-
-
-def main(arguments: Sequence[str]) -> None:
-    """One measurement, in this process, or what they have in common."""
-    name, what, told, folder = arguments
-    row, size = row_named(name), msgspec.json.decode(told, type=Size)
-    if what == _FILL:
-        assert row.stock is not None
-        _fill(row.stock, size, Path(folder))
-    else:
-        _measure(row.contestants[int(what)], size, Path(folder))
-
-
-def _fill(stock: Stock, size: Size, folder: Path) -> None:
-    with suppress(KeyboardInterrupt), stock.place.url(folder) as url:
-        asyncio.run(stock.fill(url, size))
-        print(url, flush=True)
-        sys.stdin.read()
-
-
-def _measure(contestant: Contestant, size: Size, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        began, began_cpu = perf_counter(), process_time()
-        sample = contestant.measure(size, Path(own))
-        cpu = (process_time() - began_cpu) / (perf_counter() - began)
-    # Where the work was done by a program of its own, that one knows.
-    sample = Sample(sample.value, {"cpu": cpu, **sample.facts})
-    sys.stdout.write(msgspec.json.encode(sample).decode())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    arguments = [module_of(row), row.name, what, msgspec.json.encode(size).decode(), str(folder)]
+    return [sys.executable, "-m", "bench.alone", *arguments]

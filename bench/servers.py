@@ -12,16 +12,18 @@ from enum import Enum
 from typing import assert_never
 
 from bench.sample import MeasurementError
-from rehydrate.testing.plugin import MONGODB_URL, NATS_URL, POSTGRES_URL
 from rehydrate.testing.servers import ServerRoom, database_on
 
 
 class Server(Enum):
-    """A kind of server; its value is the variable that names one."""
+    """A kind of server; its value is the variable that names one.
 
-    POSTGRES = POSTGRES_URL
-    MONGODB = MONGODB_URL
-    NATS = NATS_URL
+    They are written out, for the plugin that knows them takes pytest with it, and every measurement would wait for that.
+    """
+
+    POSTGRES = "REHYDRATE_TEST_POSTGRES_URL"
+    MONGODB = "REHYDRATE_TEST_MONGODB_URL"
+    NATS = "REHYDRATE_TEST_NATS_URL"
     """Three nodes, each of which writes to the disk before it acknowledges."""
 
     @contextmanager

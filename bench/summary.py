@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from bench.families import FAMILIES, ROWS
 from bench.machine import Machine
-from bench.rows import FAMILIES, Contestant, Row
+from bench.rows import Contestant, Row
 from bench.running import MeasuredRow, Samples
 from bench.sample import Fact, Sample, Size
 
@@ -170,7 +171,7 @@ def joined(reports: Sequence[Report]) -> Report:
             )
     seconds = sorted({report.size.seconds for report in reports})
     rows = {row.name: row for report in reports for row in report.rows}
-    order = {row.name: number for number, row in enumerate(row for rows in FAMILIES.values() for row in rows)}
+    order = {row.name: number for number, row in enumerate(ROWS)}
     return msgspec.structs.replace(
         first,
         load_after=max(report.load_after for report in reports),

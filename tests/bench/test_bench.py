@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,17 @@ from eventsourcing.sqlite import SQLiteFactory
 
 from bench import peer_bank, peer_structs, running
 from bench.__main__ import main
+from bench.families import ROWS, row_named
 from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
-from bench.rows import ROWS, Contestant, Measure, Row
+from bench.rows import Contestant, Measure, Row
 from bench.rows.names import PEER, PEER_CACHED, PEER_PLAIN
-from bench.running import MeasuredRow, row_named
+from bench.running import MeasuredRow
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
 from bench.stock import STOCK
 from bench.summary import Report, summarize
 from rehydrate.testing.clock import until
+from rehydrate.testing.plugin import MONGODB_URL, NATS_URL, POSTGRES_URL
 
 TINY = Size(seconds=0.02, accounts=128, events=3, live=70, windows=2, log=2_500, most=600)
 
@@ -88,7 +90,7 @@ def test_every_contestant_measures_something(
 
 
 @contextmanager
-def _stocked(row: Row, folder: Path) -> Iterator[str]:
+def _stocked(row: Row, folder: Path) -> Generator[str]:
     if row.stock is None:
         yield ""
         return
@@ -107,6 +109,19 @@ def _url_of(server: Server, request: pytest.FixtureRequest) -> str:
         case Server.NATS:
             url = request.getfixturevalue("three_nats_url").rpartition("/")[0]
     return url
+
+
+def test_servers_of_your_own_are_named_as_for_the_tests() -> None:
+    assert [server.value for server in Server] == [POSTGRES_URL, MONGODB_URL, NATS_URL]
+
+
+def test_a_measurement_loads_no_other_rows_than_those_of_its_family() -> None:
+    code = "import sys, bench.alone, bench.rows.memory; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert {name for name in run.stdout.split() if name.startswith("bench.rows.")} == {
+        f"bench.rows.{name}" for name in ("memory", "emmett", "names", "row")
+    }
+    assert not {"pytest", "asyncpg", "pymongo", "nats"} & set(run.stdout.split())
 
 
 def test_the_command_measures_in_processes_of_their_own_and_writes_json(
