@@ -21,6 +21,7 @@ from rehydrate.codec.difference import difference
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
+from rehydrate.testing.checks import check_untouched, is_value
 from rehydrate.testing.failures import diff, diff_lines, listed, undeclared
 from rehydrate.testing.given_views import GivenViews
 from rehydrate.testing.happened import Events, Happened
@@ -151,7 +152,7 @@ class _Pure(Generic[S, C, E]):
             raise AssertionError(undeclared(self.name, "command", command, self._codecs.commands.names))
         before = copy.deepcopy(state)
         decided = self._decide_once(state, command)
-        self._check_untouched("decide", before, state)
+        check_untouched(self.name, "decide", "state", before, state)
         again = self._decide_once(before, command)
         if _told(decided) != _told(again):
             raise AssertionError(
@@ -199,11 +200,11 @@ class _Pure(Generic[S, C, E]):
             raise AssertionError(
                 f"{self.name}: evolve refused {event!r} with {no!r}; what has happened cannot be refused: do it in decide"
             ) from no
-        self._check_untouched("evolve", before, state)
+        check_untouched(self.name, "evolve", "state", before, state)
         if after is None and not self._codecs.none_is_a_state:
             raise AssertionError(f"{self.name}: evolve returned None for {event!r}; return the next state")
         again = self._aggregate.evolve(before, event)
-        if _is_value(after) and difference(after, again):
+        if is_value(after) and difference(after, again):
             raise AssertionError(
                 f"{self.name}: evolve gave another state when it was asked again for {event!r}: it may look at "
                 f"nothing but the state and the event\n{diff([after], [again])}"
@@ -217,14 +218,6 @@ class _Pure(Generic[S, C, E]):
                 f"{self.name}: {what} led to another state than expected\n{diff([expected], [actual])}"
             )
 
-    def _check_untouched(self, function: str, before: S, state: S) -> None:
-        __tracebackhide__ = True
-        if _is_value(state) and difference(before, state):
-            raise AssertionError(
-                f"{self.name}: {function} changed the state that it was given; it must leave it alone\n"
-                f"{diff([before], [state])}"
-            )
-
     def _check_facts(self, rejection: Rejection) -> None:
         __tracebackhide__ = True
         for name, value in rejection.facts.items():
@@ -234,11 +227,6 @@ class _Pure(Generic[S, C, E]):
                 raise AssertionError(
                     f"{self.name}: {rejection!r} cannot cross a process: its fact {name!r} cannot be encoded: {error}"
                 ) from error
-
-
-def _is_value(state: object) -> bool:
-    """Whether states of this class can be compared; those that equal only themselves are taken on trust."""
-    return type(state).__eq__ is not object.__eq__
 
 
 def _told(decided: Sequence[object] | Rejection) -> object:

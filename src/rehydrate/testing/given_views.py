@@ -21,6 +21,7 @@ from rehydrate.domain.streams import plain_id
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.folding import Folding
 from rehydrate.store.port import StoredEvent
+from rehydrate.testing.checks import check_untouched, come_back
 from rehydrate.testing.failures import diff, diff_lines
 from rehydrate.testing.happened import Happened, Log
 
@@ -49,8 +50,7 @@ class GivenViews(Generic[V]):
         __tracebackhide__ = True
         log, views = self._log.copy(), dict(self._views)
         for one in happened:
-            self._watched.check_happened(one)
-            for event in log.append(one):
+            for event in log.append(self._name, one):
                 self._watched.fold(views, event)
         return GivenViews(self._watched, log, views)
 
@@ -113,7 +113,7 @@ class _Watched:
     def __init__(self, projection: Projection[Any, Any], log: Log) -> None:
         # That they are aggregates was checked when the projection was declared.
         sources = cast("Sequence[Aggregate[Any, Any, Any]]", projection.sources)
-        codecs = {source.name: log.events_of(source).codec for source in sources}
+        codecs = {source.name: log.codecs_of(source).events for source in sources}
         self.name = projection.name
         self.sources = codecs.keys()
         self._initial = projection.initial
@@ -122,14 +122,6 @@ class _Watched:
         self._codec = check_projections([projection], {source.name: source for source in sources})[
             projection.name
         ]
-
-    def check_happened(self, given: object) -> None:
-        """Not every test is type-checked."""
-        __tracebackhide__ = True
-        if not isinstance(given, Happened):
-            raise AssertionError(
-                f"{self.name}: {given!r} does not say where it happened; write Happened(aggregate, id, event)"
-            )
 
     def fold(self, views: dict[str, Any], event: StoredEvent) -> None:
         """Change the views that an event changes."""
@@ -148,7 +140,7 @@ class _Watched:
         __tracebackhide__ = True
         before = copy.deepcopy(envelope)
         keys = self._keys_once(envelope)
-        self._check_untouched("key", "envelope", before, envelope)
+        check_untouched(self.name, "key", "envelope", before, envelope)
         again = self._keys_once(before)
         if set(keys) != set(again):
             raise AssertionError(
@@ -170,8 +162,8 @@ class _Watched:
         held = self._initial if view is None else view
         before = copy.deepcopy(held), copy.deepcopy(envelope)
         after = self._evolved_once(key, held, envelope)
-        self._check_untouched("evolve", "view", before[0], held)
-        self._check_untouched("evolve", "envelope", before[1], envelope)
+        check_untouched(self.name, "evolve", "view", before[0], held)
+        check_untouched(self.name, "evolve", "envelope", before[1], envelope)
         again = self._evolved_once(key, *before)
         if difference(after, again):
             raise AssertionError(
@@ -191,26 +183,8 @@ class _Watched:
     def _stored(self, key: str, view: Any) -> Any:
         """A view as a later event, or a reader, finds it."""
         __tracebackhide__ = True
-        try:
-            back = self._codec.decode(self._codec.encode(view))
-            why = difference(view, back)
-        except Exception as error:
-            raise AssertionError(
-                f"{self.name}: the view {view!r} of {key!r} cannot be stored: {type(error).__name__}: {error}"
-            ) from error
-        if why:
-            raise AssertionError(
-                f"{self.name}: the view {view!r} of {key!r} does not come back as it was: {why}"
-            )
-        return back
-
-    def _check_untouched(self, function: str, what: str, before: object, after: object) -> None:
-        __tracebackhide__ = True
-        if difference(before, after):
-            raise AssertionError(
-                f"{self.name}: {function} changed the {what} that it was given; it must leave it alone\n"
-                f"{diff([before], [after])}"
-            )
+        what = f"{self.name}: the view {view!r} of {key!r}"
+        return come_back(what, view, self._codec.encode, self._codec.decode)
 
 
 def _place(envelope: EventEnvelope[Any]) -> str:

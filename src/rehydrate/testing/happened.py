@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from rehydrate.codec.aggregate import AggregateCodecs
-from rehydrate.codec.difference import difference
 from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate, check_is_aggregate
 from rehydrate.domain.codec import Codec
@@ -18,6 +17,7 @@ from rehydrate.domain.streams import check_id
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.given import encode_metadata
 from rehydrate.store.port import StoredEvent
+from rehydrate.testing.checks import come_back
 from rehydrate.testing.clock import FakeClock
 from rehydrate.testing.failures import undeclared
 
@@ -102,20 +102,16 @@ class Events:
         __tracebackhide__ = True
         self.check_declared(event, origin)
         codec = self.codec
-        try:
-            back = codec.decoders[codec.names[type(event)]](codec.encode(event))
+
+        def encode(event: Any) -> bytes:
+            data = codec.encode(event)
             if isinstance(codec, JsonCodec) and (check := codec.exact.get(event.__class__)):
+                # Raises for what comes back equal, and still is not what the class declares.
                 check(event)
-            why = difference(event, back)
-        except Exception as error:
-            raise AssertionError(
-                f"{self._name}: the {origin} event {event!r} cannot be stored: {type(error).__name__}: {error}"
-            ) from error
-        if why:
-            raise AssertionError(
-                f"{self._name}: the {origin} event {event!r} does not come back as it was: {why}"
-            )
-        return back
+            return data
+
+        what = f"{self._name}: the {origin} event {event!r}"
+        return come_back(what, event, encode, codec.decoders[codec.names[type(event)]])
 
     def check_declared(self, event: object, origin: str) -> None:
         __tracebackhide__ = True
@@ -127,7 +123,7 @@ class Log:
     """The events of all streams so far, counted as a store counts them."""
 
     def __init__(self) -> None:
-        self._aggregates: dict[str, tuple[Aggregate[Any, Any, Any], Events]] = {}
+        self._aggregates: dict[str, tuple[Aggregate[Any, Any, Any], AggregateCodecs]] = {}
         self._versions: dict[str, int] = {}
         self._position = 0
         self._commands = 0
@@ -144,22 +140,32 @@ class Log:
         """The names of those that have events."""
         return {stream.partition("-")[0] for stream in self._versions}
 
-    def events_of(self, aggregate: Aggregate[Any, Any, Any]) -> Events:
-        """What an aggregate stores its events with. Raises `ConfigurationError` where another one has its name."""
+    @property
+    def now(self) -> int:
+        """When the last event was recorded, in microseconds since 1970."""
+        return self._recorded_at
+
+    def codecs_of(self, aggregate: Aggregate[Any, Any, Any]) -> AggregateCodecs:
+        """The codecs of an aggregate. Raises `ConfigurationError` where another one has its name."""
         if aggregate.name not in self._aggregates:
-            codec = AggregateCodecs.of(aggregate).events
-            self._aggregates[aggregate.name] = aggregate, Events(aggregate.name, codec)
-        known, events = self._aggregates[aggregate.name]
+            self._aggregates[aggregate.name] = aggregate, AggregateCodecs.of(aggregate)
+        known, codecs = self._aggregates[aggregate.name]
         if known is not aggregate:
             raise ConfigurationError(
                 f"two aggregates are named {aggregate.name!r}: a name is the key to its streams"
             )
-        return events
+        return codecs
 
-    def append(self, happened: Happened) -> Iterable[StoredEvent]:
-        """Store what happened, in order."""
+    def append(self, reader: str, happened: Happened) -> Iterable[StoredEvent]:
+        """Store what happened, in order, for a projection or process manager of that name."""
         __tracebackhide__ = True
-        events, stream = self.events_of(happened.aggregate), happened.stream
+        # Not every test is type-checked.
+        if not isinstance(happened, Happened):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AssertionError(
+                f"{reader}: {happened!r} does not say where it happened; write Happened(aggregate, id, event)"
+            )
+        name, stream = happened.aggregate.name, happened.stream
+        events = Events(name, self.codecs_of(happened.aggregate).events)
         self._commands += 1
         metadata = encode_metadata(
             happened.command_id or f"command-{self._commands}",
