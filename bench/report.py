@@ -158,8 +158,11 @@ def _how_often(row: RowSummary, report: Report) -> str:
     """Only what differs from the rest of the run."""
     if row.failure:
         return f"failed: {row.failure}"
-    times = "once" if row.repetitions == 1 else f"{row.repetitions} times"
-    return times if row.repetitions != report.repetitions else ""
+    return _times(row.repetitions) if row.repetitions != report.repetitions else ""
+
+
+def _times(repetitions: int) -> str:
+    return "once" if repetitions == 1 else f"{repetitions} times"
 
 
 def _loud(verdict: str) -> str:
@@ -167,7 +170,7 @@ def _loud(verdict: str) -> str:
 
 
 def _lines(row: RowSummary) -> list[_Line]:
-    figures = [_figure(figure, row.unit) for figure in row.figures]
+    figures = [_figure(figure, row) for figure in row.figures]
     return [
         *figures,
         *(_comparison(comparison) for comparison in row.comparisons),
@@ -175,15 +178,16 @@ def _lines(row: RowSummary) -> list[_Line]:
     ]
 
 
-def _figure(figure: Figure, unit: str) -> _Line:
-    value = figure.value
+def _figure(figure: Figure, row: RowSummary) -> _Line:
+    value, unit = figure.value, row.unit
+    fewer = [_times(len(figure.samples))] if len(figure.samples) < row.repetitions else []
     return _Line(
         figure.contestant,
         number(value.median, unit),
         f"{number(value.least, unit)} - {number(value.most, unit)}",
         "" if figure.at_most is None else f"<= {number(figure.at_most, unit)}",
         _verdict(figure.is_met),
-        ", ".join(f"{name} {_fact(figure.facts[name])}" for name in _SHOWN if name in figure.facts),
+        ", ".join(fewer + [f"{name} {_fact(figure.facts[name])}" for name in _SHOWN if name in figure.facts]),
     )
 
 

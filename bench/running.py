@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -52,14 +52,15 @@ def run_rows(
 ) -> Iterator[MeasuredRow]:
     """Measure the rows one after the other; `progress` gets a line for each measurement.
 
-    There are so many repetitions where the row has no number of its own, or `is_same_for_all`.
+    There are so many repetitions where the row has no number of its own, or `is_same_for_all`, and one less of contestants
+    whom no goal is about.
 
     Where a measurement fails, its row ends there, with the repetitions that were complete, and the next row comes.
     Servers run for as long as rows that follow each other need them.
     """
-    counts = {row.name: _repetitions(row, repetitions, is_same_for_all) for row in rows}
     missing = {row.name: _missing(row, progress) for row in rows}
-    total = sum((len(row.contestants) - len(missing[row.name])) * counts[row.name] for row in rows)
+    rounds = {row.name: _rounds(row, missing[row.name], repetitions, is_same_for_all) for row in rows}
+    total = sum(sum(each.values()) for each in rounds.values())
     pace = _Pace(total, progress)
     for servers, group in groupby(rows, key=_servers):
         some = list(group)
@@ -67,7 +68,7 @@ def run_rows(
             with running(servers):
                 while some:
                     row = some.pop(0)
-                    yield _run_row(row, missing[row.name], size, counts[row.name], folder, pace)
+                    yield _run_row(row, missing[row.name], size, rounds[row.name], folder, pace)
         except MeasurementError as error:
             yield from (MeasuredRow(row, {}, str(error), missing[row.name]) for row in some)
 
@@ -76,10 +77,17 @@ def _servers(row: Row) -> frozenset[Server]:
     return frozenset(server for server in (row.server, row.also) if server is not None)
 
 
-def _repetitions(row: Row, repetitions: int, is_same_for_all: bool) -> int:
-    if row.repetitions is None or (is_same_for_all and row.repetitions > 1):
-        return repetitions
-    return row.repetitions
+def _rounds(row: Row, missing: Container[str], repetitions: int, is_same_for_all: bool) -> dict[int, int]:
+    """In how many rounds, by their numbers, those contestants are measured that are there."""
+    if row.repetitions == 1 or (row.repetitions is not None and not is_same_for_all):
+        most = least = row.repetitions
+    else:
+        most, least = repetitions, repetitions if is_same_for_all else max(1, repetitions - 1)
+    return {
+        number: most if row.is_aimed_at(each.name) else least
+        for number, each in enumerate(row.contestants)
+        if each.name not in missing
+    }
 
 
 def _missing(row: Row, progress: Callable[[str], None]) -> dict[str, str]:
@@ -89,26 +97,30 @@ def _missing(row: Row, progress: Callable[[str], None]) -> dict[str, str]:
 
 
 def _run_row(
-    row: Row, missing: dict[str, str], size: Size, repetitions: int, folder: Path, pace: _Pace
+    row: Row, missing: dict[str, str], size: Size, rounds: dict[int, int], folder: Path, pace: _Pace
 ) -> MeasuredRow:
-    numbers = [number for number, each in enumerate(row.contestants) if each.name not in missing]
-    rounds: list[dict[int, Sample]] = []
+    complete: list[dict[int, Sample]] = []
     failure = ""
     try:
         with _stocked(row, size, folder):
-            for repetition in range(repetitions):
+            for repetition in range(max(rounds.values(), default=0)):
                 found: dict[int, Sample] = {}
-                for number in _order(numbers, repetition):
+                for number in _order(
+                    [one for one, count in rounds.items() if repetition < count], repetition
+                ):
                     found[number] = run_alone(row, number, size, folder)
                     pace.done(
                         f"{row.title}: {row.contestants[number].name}: {found[number].value:,.6g} {row.unit}"
                     )
-                rounds.append(found)
+                complete.append(found)
     except MeasurementError as error:
         failure = str(error)
         pace.failed(failure)
-    samples = {row.contestants[number].name: [found[number] for found in rounds] for number in numbers}
-    return MeasuredRow(row, samples if rounds else {}, failure, missing)
+    samples = {
+        row.contestants[number].name: [found[number] for found in complete if number in found]
+        for number in rounds
+    }
+    return MeasuredRow(row, samples if complete else {}, failure, missing)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def summarize(measured: MeasuredRow) -> RowSummary:
         unit=row.unit,
         axis=row.axis,
         failure=measured.failure,
-        repetitions=min(map(len, samples.values()), default=0),
+        repetitions=max(map(len, samples.values()), default=0),
         figures=[
             _figure(row, each, samples[each.name], has_failed=bool(measured.failure))
             for each in row.contestants
@@ -143,7 +143,8 @@ def _comparisons(row: Row, samples: Samples, *, has_failed: bool) -> list[Compar
     for ratio in row.ratios:
         if ratio.of not in samples or ratio.to not in samples:
             continue
-        pairs = zip(samples[ratio.of], samples[ratio.to], strict=True)
+        # Who is measured in fewer rounds is so in the first ones.
+        pairs = zip(samples[ratio.of], samples[ratio.to], strict=False)
         value = spread([of.value / to.value for of, to in pairs])
         comparisons.append(
             Comparison(

@@ -51,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     at_most: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """Limits by contestant, in the row's unit."""
     repetitions: int | None = None
-    """Where more or fewer are called for than elsewhere; one where nothing in it depends on time."""
+    """Of all in it, where more or fewer are called for than elsewhere; one where nothing in it depends on time."""
     axis: str = ""
     """What grows in it, from contestant to contestant: it is drawn as curves over that."""
     is_quick: bool = False
@@ -64,3 +64,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What has to run for it."""
     also: Server | None = None
     """What has to run beside that."""
+
+    def is_aimed_at(self, contestant: str) -> bool:
+        """Whether a goal is about it, and not only about others in the row."""
+        aims = {name for ratio in self.ratios if ratio.goal is not None for name in (ratio.of, ratio.to)}
+        return contestant in aims | set(self.at_most)

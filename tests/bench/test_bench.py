@@ -23,6 +23,7 @@ from bench.families import ROWS, row_named
 from bench.peer_rates import FASTEST, AnyBank, require_durable, sqlite_settings
 from bench.rows import Contestant, Measure, Row
 from bench.rows.names import PEER, PEER_CACHED, PEER_PLAIN
+from bench.rows.sqlite import RAW_INSERTS
 from bench.running import MeasuredRow
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
@@ -178,7 +179,8 @@ def test_both_sides_of_the_row_on_sqlite_leave_their_events_in_the_file(tmp_path
         folder.mkdir()
         contestant.measure(TINY, folder)
         is_peer = contestant.name.startswith("eventsourcing")
-        file, table = ("peer.db", "stored_events") if is_peer else ("bank.db", "events")
+        file = "peer.db" if is_peer else "plain.db" if contestant.name == RAW_INSERTS else "bank.db"
+        table = "stored_events" if is_peer else "events"
         with closing(sqlite3.connect(folder / file)) as connection:
             (stored,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert stored > TINY.accounts * TINY.events
@@ -351,25 +353,35 @@ def test_no_name_of_a_row_or_of_a_contestant_is_there_twice() -> None:
         assert names >= {name for ratio in row.ratios for name in (ratio.of, ratio.to)} | set(row.at_most)
 
 
-def test_a_row_may_be_repeated_more_often_than_others_unless_somebody_asks_for_a_number(
+def test_goals_and_some_rows_are_repeated_more_often_than_the_rest_unless_somebody_asks_for_a_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = Counter[str]()
 
-    def measure(row: Row, _number: int, _size: Size, _folder: Path) -> Sample:
-        asked[row.name] += 1
-        return Sample(1.0, {})
+    def measure(row: Row, number: int, _size: Size, _folder: Path) -> Sample:
+        asked[row.contestants[number].name] += 1
+        return Sample(float(asked.total()), {})
 
     monkeypatch.setattr(running, "run_alone", measure)
-    rows = [row_named(name) for name in ("ticker", "events-memory", "live")]
 
-    def repetitions(*, is_same_for_all: bool) -> list[float]:
+    def repetitions(name: str, *, is_same_for_all: bool) -> list[int]:
         asked.clear()
-        list(running.run_rows(rows, TINY, 2, tmp_path, lambda _: None, is_same_for_all=is_same_for_all))
-        return [asked[row.name] / len(row.contestants) for row in rows]
+        row = row_named(name)
+        (measured,) = running.run_rows(
+            [row], TINY, 3, tmp_path, lambda _: None, is_same_for_all=is_same_for_all
+        )
+        counts = [len(samples) for samples in measured.samples.values()]
+        assert counts == [asked[each.name] for each in row.contestants]
+        assert summarize(measured).repetitions == max(counts)
+        return counts
 
-    assert repetitions(is_same_for_all=False) == [2, 5, 1]
-    assert repetitions(is_same_for_all=True) == [2, 2, 1]
+    assert repetitions("ticker", is_same_for_all=False) == [2, 2, 2]
+    assert repetitions("sqlite-64", is_same_for_all=False) == [3, 3, 3, 3, 2, 2, 2]
+    assert repetitions("events-memory", is_same_for_all=False) == [5, 5, 5]
+    assert set(repetitions("live", is_same_for_all=False)) == {1}
+    assert repetitions("sqlite-64", is_same_for_all=True) == [3] * 7
+    assert repetitions("events-memory", is_same_for_all=True) == [3, 3, 3]
+    assert set(repetitions("live", is_same_for_all=True)) == {1}
 
 
 @pytest.mark.parametrize("row", ["sqlite-1", "sqlite-read"])

@@ -109,6 +109,23 @@ def test_the_page_gets_tables_and_plots_between_its_marks_and_keeps_the_rest(tmp
     assert text.index("| What broke | failed: it broke | | | | **failed** |") < text.index("### In memory")
 
 
+def test_who_is_measured_in_fewer_rounds_is_compared_in_those_and_says_so() -> None:
+    measured = _measured(
+        Row(
+            name="memory-1",
+            title="In memory, 1 caller",
+            unit="commands/s",
+            contestants=(Contestant("Rehydrate", _measure), Contestant("beside it", _measure)),
+            ratios=(Ratio("Rehydrate", "beside it"),),
+        ),
+        {"Rehydrate": (100.0, 200.0, 400.0), "beside it": (10.0, 10.0)},
+    )
+    text = markdown(_report(measured))
+    assert "| Rehydrate : beside it | 15.00 x | 10.00 - 20.00 |  |  |" in text
+    assert "| Rehydrate | 200 | 100 - 400 |  |  |" in text
+    assert "| beside it | 10 | 10 - 10 |  | 2 times |" in text
+
+
 def test_a_row_that_failed_in_a_later_round_has_met_nothing() -> None:
     for row, met in ((RATES, [True, False]), (LATENCY, [True])):
         for failure in ("", "it broke"):
