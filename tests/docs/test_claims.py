@@ -155,7 +155,7 @@ def test_each_public_name_is_on_some_page(module: ModuleType) -> None:
     assert [name for name in module.__all__ if not _is_on_some_page(name)] == []
 
 
-@pytest.mark.parametrize("name", ["given", "given_views", "clock", "faults"])
+@pytest.mark.parametrize("name", ["given", "given_views", "given_process", "clock", "faults"])
 def test_each_public_name_for_tests_is_on_some_page(name: str) -> None:
     module = importlib.import_module(f"rehydrate.testing.{name}")
     names = [

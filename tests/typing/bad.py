@@ -196,6 +196,20 @@ def follow_with_commands(count: int, event: Event | Rejected) -> list[Deposit]:
     return [Deposit(1)]
 
 
+fees = ProcessManager(name="fees", initial=0, correlate=correlate, evolve=progress, react=follow, sources=[bank_account])
+
+
+def tests_of_processes() -> None:
+    given(fees, Deposited(1))  # refused: an event without the place where it happened
+    given(fees).then(Deposit(1))  # refused: a command without a receiver
+    given(fees).then_state("ada", "1")  # refused: a state of another type
+    given(fees).then_state(1)  # refused: of which instance
+    given(fees).then_timers("ada", "time-out")  # refused: a name in place of what is to be sent
+    given(fees).when_refused(Deposit(1), InsufficientFunds())  # refused: a command without a receiver
+    given(fees).when_refused(Send(bank_account, "ada", Deposit(1)), InsufficientFunds)  # refused: the class
+    given(fees).then_view("ada", 1)  # refused: a process manager has states
+
+
 class Processes:
     deaf = ProcessManager(name="p", initial=0, correlate=correlate, evolve=progress_without_refusals, react=follow, sources=[bank_account])  # refused: refusals come back, too
     bare = ProcessManager(name="p", initial=0, correlate=correlate, evolve=progress, react=follow_with_commands, sources=[bank_account])  # refused: a command without a receiver

@@ -21,6 +21,7 @@ from rehydrate import (
 )
 from rehydrate.codec import JsonCodec
 from rehydrate.testing.given import given
+from rehydrate.testing.given_process import GivenProcess
 from rehydrate.testing.given_views import GivenViews
 from rehydrate.testing.happened import Happened
 from tests.typing.bank import (
@@ -156,6 +157,11 @@ fees = ProcessManager(
     name="fees", initial=0, correlate=correlate, evolve=progress, react=follow, sources=[bank_account]
 )
 assert_type(fees, ProcessManager[int, Event])
+assert_type(given(fees), GivenProcess[int])
+given(fees, Happened(bank_account, "ada", Deposited(1))).then(Cancel("time-out")).then_state("ada", 1)
+fee = Send(bank_account, "fees", Deposit(1))
+given(fees).when(*[Happened(bank_account, "ada", Deposited(1))]).when_refused(fee, InsufficientFunds()).then()
+given(fees).then_timers("ada", fee).then_timers("bob")
 App(
     aggregates=[bank_account, tree],
     processes=[

@@ -1,7 +1,8 @@
 """For tests: of a domain, of a store, of a system under faults.
 
 given.py        a domain, without an event loop        faults.py    a store that fails when it is told to
-given_views.py  a projection, without an event loop    happened.py  the events that it is given
+given_views.py  a projection, in the same way          given_process.py  a process manager, in the same way
+happened.py     the events that these two are given
 clock.py        time that a test moves by hand         conformance/ the laws that every store must pass
 servers/        real databases, started for tests      proxy.py     a network that fails when it is told to
 """

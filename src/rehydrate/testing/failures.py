@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def undeclared(name: str, what: str, value: object, declared: Iterable[type]) -> str:
@@ -17,11 +17,17 @@ def listed(values: Sequence[object]) -> str:
     return "".join(f"\n  {value!r}" for value in values) or " no events"
 
 
-def diff(expected: Sequence[object], actual: Sequence[object]) -> str:
+def diff(
+    expected: Sequence[object],
+    actual: Sequence[object],
+    *,
+    show: Callable[[object], str] = repr,
+    none: str = "no events",
+) -> str:
     """One value per line, as `diff_lines` has them."""
     # An event that is equal to an expected one is shown in the same words, `30.0` as `30`: it is not the difference.
     same_words = [next((wanted for wanted in expected if wanted == value), value) for value in actual]
-    return diff_lines([repr(value) for value in expected], [repr(value) for value in same_words])
+    return diff_lines([show(value) for value in expected], [show(value) for value in same_words], none)
 
 
 def diff_lines(expected: Sequence[str], actual: Sequence[str], none: str = "no events") -> str:

@@ -19,10 +19,12 @@ import msgspec
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.codec.difference import difference
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import Projection
 from rehydrate.domain.rejection import Rejection
 from rehydrate.testing.checks import check_untouched, is_value
 from rehydrate.testing.failures import diff, diff_lines, listed, undeclared
+from rehydrate.testing.given_process import GivenProcess
 from rehydrate.testing.given_views import GivenViews
 from rehydrate.testing.happened import Events, Happened
 
@@ -36,10 +38,16 @@ E = TypeVar("E")
 def given(aggregate: Aggregate[S, C, E], /, *events: E) -> Given[S, C, E]: ...
 @overload
 def given(projection: Projection[V, Any], /, *happened: Happened) -> GivenViews[V]: ...
-def given(subject: Aggregate[Any, Any, Any] | Projection[Any, Any], /, *events: Any) -> Any:
+@overload
+def given(process: ProcessManager[S, Any], /, *happened: Happened) -> GivenProcess[S]: ...
+def given(
+    subject: Aggregate[Any, Any, Any] | Projection[Any, Any] | ProcessManager[Any, Any], /, *events: Any
+) -> Any:
     """Start from what has happened: an aggregate from the events that it has stored, from none for a new one; a projection
-    from events with the places where they happened."""
+    or a process manager from events with the places where they happened."""
     __tracebackhide__ = True
+    if isinstance(subject, ProcessManager):
+        return GivenProcess[Any].of(subject).when(*events)
     if isinstance(subject, Projection):
         return GivenViews[Any].of(subject).when(*events)
     pure = _Pure(subject)
