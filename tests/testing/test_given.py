@@ -262,7 +262,7 @@ def test_a_state_after_an_unexpected_rejection_fails_also_where_it_is_the_same()
 
 
 def test_undeclared_commands_and_events_are_named() -> None:
-    wrong: Any = account
+    wrong: Aggregate[Any, Any, Any] = account
     told = failure(lambda: given(wrong).when(Deposited(1)))
     assert told == (
         "account: the command Deposited(amount=1) is of type Deposited, which the aggregate does not declare (Deposit, Withdraw)"

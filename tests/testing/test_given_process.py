@@ -33,6 +33,7 @@ from rehydrate import (
     ProcessManager,
     Rejected,
     Send,
+    Snapshot,
 )
 from rehydrate.testing import Happened, given
 
@@ -213,6 +214,21 @@ def test_what_nobody_has_sent_cannot_be_refused() -> None:
     )
     begun = given(transfers, REQUESTED).when_refused(TAKE, AccountClosed())
     assert "or it was already" in failure(lambda: begun.when_refused(TAKE, AccountClosed()))
+    cancelled = given(transfers, REQUESTED, SENT, ACCEPTED)
+    assert "no instance has sent it" in failure(lambda: cancelled.when_refused(TIMER, AccountClosed()))
+
+
+def test_a_command_that_two_instances_have_sent_is_refused_to_the_later_one_first() -> None:
+    send = Send(bank_account, "bob", Deposit(1))
+    follows = managed(react=lambda count, event: [] if isinstance(event, Rejected) else [send])
+    begun = given(follows, deposited("x"), deposited("y")).when_refused(send, AccountClosed())
+    begun.then_state("x", 1).then_state("y", 2)
+    begun.when_refused(send, AccountClosed()).then_state("x", 2).then_state("y", 2)
+
+
+def test_a_state_that_needs_snapshots_and_cannot_be_stored_is_refused_as_an_app_refuses_it() -> None:
+    with pytest.raises(ConfigurationError, match="process manager 'followers': its state cannot be stored"):
+        given(managed(initial=object(), snapshot=Snapshot(every=2)))
 
 
 # ------------------------------------------------------------------------------------------------------- what is wrong

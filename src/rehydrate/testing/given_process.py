@@ -83,7 +83,14 @@ class GivenProcess(Generic[S]):
         """Tell the instance that has sent this command last that it was refused; a timer is due then."""
         __tracebackhide__ = True
         past = self._past.next()
-        asked = next((one for one in reversed(past.asked) if _is_same_command(one.send, send)), None)
+        asked = next(
+            (
+                one
+                for one in reversed(past.asked)
+                if _is_same_command(one.send, send) and not self._watched.is_cancelled(past, one)
+            ),
+            None,
+        )
         if asked is None:
             raise AssertionError(
                 f"{self._name}: {_shown(send)} cannot be refused: no instance has sent it, or it was already"
@@ -115,9 +122,8 @@ class GivenProcess(Generic[S]):
         """Fail unless just these timers of this instance are pending, in the order in which it has asked for them."""
         __tracebackhide__ = True
         instance = self._watched.instance(self._past, plain_id(id))
-        pending = [
-            one.send for one in self._past.asked if one.by == id and one.sent.number in instance.timers
-        ]
+        asked = [one for one in self._past.asked if one.by == id]
+        pending = [one.send for one in asked if one.sent.number in instance.timers]
         if list(timers) != pending:
             raise AssertionError(
                 f"{self._name}: other timers of {id!r} are pending than expected\n{_diff(timers, pending)}"
@@ -159,6 +165,10 @@ class _Watched:
 
     def instance(self, past: _Past, id: str) -> Instance:
         return past.instances.get(id, self._process.instances.initial)
+
+    def is_cancelled(self, past: _Past, asked: _Asked) -> bool:
+        """Whether this is a timer that was given up."""
+        return asked.sent.due is not None and asked.sent.number not in self.instance(past, asked.by).timers
 
     def take_in(self, past: _Past, event: StoredEvent) -> None:
         """Have an event taken in by the instance that it belongs to, if there is one."""
