@@ -20,7 +20,9 @@ from bench.servers import Server
 from rehydrate.store.url import open_store
 
 CONNECTIONS: Final = 64
-_MOST_PER_SECOND: Final = 150_000
+_MOST_PER_SECOND: Final = 50_000
+_MOST_IN_BATCHES: Final = 150_000
+"""How many rows are made before the clock runs, for each second of it."""
 _SCHEMA: Final = "rehydrate"
 
 _Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
@@ -116,7 +118,7 @@ async def _copied(url: str, count: int, size: Size) -> Sample:
 
 
 def _in_batches(streams: Sequence[str], count: int, size: Size) -> Iterator[list[_Row]]:
-    rows = _rows(streams, size.events, int(size.seconds * _MOST_PER_SECOND))
+    rows = _rows(streams, size.events, int(size.seconds * _MOST_IN_BATCHES))
     while batch := list(itertools.islice(rows, count)):
         yield batch
 
