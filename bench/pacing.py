@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -30,22 +29,8 @@ PERCENTS: Final = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 
 def latency(place: Place, share: float, size: Size, folder: Path) -> Sample:
     """Milliseconds that 99 of 100 commands stay below, at this share of the rate that 64 callers reach before."""
-    with place.url(folder) as url, _without_the_harness(), asyncio.Runner(loop_factory=_loop) as runner:
+    with place.url(folder) as url, asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(_latency(place, url, share, size))
-
-
-@contextmanager
-def _without_the_harness() -> Generator[None]:
-    """The garbage collector looks at what is made from here on, and not at the peers and drivers that a run imports.
-
-    One full collection of those, which no program has beside each other, takes 20 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
