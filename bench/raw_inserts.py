@@ -37,13 +37,17 @@ _PLAIN_TABLE: Final = (
     SELECT position, stream, version, id, type, data, metadata, recorded_at FROM main.events ORDER BY position
     """,
 )
+_NOT_INDEXED: Final = """
+    SELECT stream, version, position FROM events
+    WHERE (stream, version) NOT IN (SELECT stream, version FROM stream_index) ORDER BY position
+"""
 _ADD_PLAIN: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def store_tables_rate(rows_per_commit: int, size: Size, folder: Path) -> Sample:
     """So many events a commit, in the tables of the store, with the rows of their index."""
     path = asyncio.run(_filled(folder / "bank.db", size))
-    return _rate(path, _store_batches(rows_per_commit, size), rows_per_commit, size)
+    return _rate(path, _store_batches(path, rows_per_commit, size), rows_per_commit, size)
 
 
 def plain_table_rate(rows_per_commit: int, size: Size, folder: Path) -> Sample:
@@ -97,9 +101,12 @@ async def _filled(path: Path, size: Size) -> Path:
     return path
 
 
-def _store_batches(rows_per_commit: int, size: Size) -> Iterator[_Batch]:
+def _store_batches(path: Path, rows_per_commit: int, size: Size) -> Iterator[_Batch]:
     """With the rows of the index as the store writes them: those of a stream when there are enough."""
     behind: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    with closing(sqlite3.connect(path)) as connection:
+        for row in connection.execute(_NOT_INDEXED):
+            behind[row[0]].append(row)
     for rows in _batches(rows_per_commit, size):
         events: list[tuple[int | str | bytes, ...]] = []
         indexed: list[tuple[int, int, int]] = []
