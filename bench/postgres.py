@@ -21,7 +21,7 @@ from rehydrate.store.url import open_store
 
 CONNECTIONS: Final = 64
 _MOST_PER_SECOND: Final = 50_000
-_MOST_IN_BATCHES: Final = 150_000
+_MOST_IN_BATCHES: Final = 250_000
 """How many rows are made before the clock runs, for each second of it."""
 _SCHEMA: Final = "rehydrate"
 
