@@ -217,7 +217,7 @@ ON_SQLITE: dict[str, tuple[Laws, Laws]] = {
         {
             *(BEHIND_A_READER, BEHIND_A_READER_OF_ANOTHER, NO_HOLE, HEAD_WHOLE, WAITER),
             *(CANCELLED_AMONG_MANY, REPEATS_AMONG_OTHERS, RESTORED_UNDER_APPENDS, EVERYTHING_AT_ONCE),
-            *(WAITING_READER_OF_ANOTHER, SEALED_UNDER_APPENDS, IN_ONE_TURN),
+            *(WAITING_READER, WAITING_READER_OF_ANOTHER, SEALED_UNDER_APPENDS, IN_ONE_TURN),
             "more_appends_than_fit_into_one_commit_are_all_stored",
         },
     ),
