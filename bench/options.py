@@ -38,7 +38,7 @@ def parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
         "--repetitions",
         metavar="N",
         type=_count,
-        help="of each row (default 3, growth 5; with --quick 2, with --long 5)",
+        help="of each row (default 3, growth 5, without a goal one less; with --quick 2, with --long 5)",
     )
     options.add_argument(
         "--seconds",
