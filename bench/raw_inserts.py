@@ -115,7 +115,7 @@ def _store_batches(path: Path, rows_per_commit: int, size: Size) -> Iterator[_Ba
             waiting = behind[stream]
             events.append((*row, waiting[-1][2] if waiting else 0))
             waiting.append((stream, version, position))
-            if len(waiting) == INDEXED_AT_ONCE:
+            if version % INDEXED_AT_ONCE == 0:
                 indexed += behind.pop(stream)
         yield [(schema.ADD_EVENT, events), (schema.ADD_INDEXED, indexed)]
 

@@ -1,8 +1,9 @@
 """In a SQLite file a stream is found by its head, by an index that is written late, and from event to event between them."""
 
 import asyncio
+import gc
+import re
 import sqlite3
-from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rehydrate.errors import StoreError, VersionConflictError
 from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import PAGE_SIZE, NewEvent
-from rehydrate.store.sqlite import SqliteStore
+from rehydrate.store.sqlite import SqliteStore, schema
 from rehydrate.store.sqlite.log import INDEXED_AT_ONCE, Log
 from rehydrate.store.sqlite.writer import Writer
 from rehydrate.store.url import open_store
@@ -60,7 +61,7 @@ def check_the_index(path: Path) -> dict[str, int]:
             for stream, version, position in connection.execute("SELECT * FROM stream_index")
         }
         heads = connection.execute(
-            "SELECT name, stream, version, position FROM heads JOIN streams ON id = stream"
+            "SELECT name, stream, version, position FROM stream_heads JOIN streams ON id = stream"
         )
         found = dict(indexed)
         counts: dict[str, int] = {}
@@ -145,7 +146,7 @@ async def test_a_writer_that_knows_a_wrong_head_stores_nothing(path: Path, store
     await appended(store, "account-1", 0, 3)
     writer: Writer = vars(store)["_writer"]
     log: Log = vars(writer)["_log"]
-    heads: KnownHeads[tuple[int, int, str, array[int]]] = vars(log)["_heads"]
+    heads: KnownHeads[tuple[int, int, str, tuple[int, ...]]] = vars(log)["_heads"]
     known = heads.get("account-1")
     assert known is not None
     key, _, _, behind = known
@@ -164,7 +165,7 @@ async def test_a_writer_that_knows_a_wrong_head_stores_nothing(path: Path, store
 @pytest.mark.parametrize(
     ("version", "previous", "said"),
     [
-        (1, 0, "UNIQUE constraint failed: heads.stream"),
+        (1, 0, "there is nothing before the first event"),
         (17, 16, "an event comes right behind the last one of its stream"),
         (18, 16, "an event comes right behind the last one of its stream"),
         (18, 0, "an event comes right behind the last one of its stream"),
@@ -178,13 +179,95 @@ async def test_whoever_inserts_an_event_that_does_not_follow_is_refused(
     for n in range(17):
         await appended(store, "account-1", n, 1)
     with closing(sqlite3.connect(path)) as anybody:
-        statement = "INSERT INTO events VALUES (18, 1, ?, 'x', 'Happened', x'', x'', 0, ?)"
+        statement = "INSERT INTO events VALUES (18, 1, ?, ?, 'x', 'Happened', x'', x'', 0)"
         with pytest.raises(sqlite3.IntegrityError, match=said):
             anybody.execute(statement, (version, previous))
         anybody.rollback()
         anybody.execute(statement, (18, 17))
         anybody.rollback()
         with pytest.raises(sqlite3.IntegrityError, match="nothing before the first event"):
-            anybody.execute("INSERT INTO events VALUES (18, 2, 1, 'x', 'Happened', x'', x'', 0, 17)")
+            anybody.execute("INSERT INTO events VALUES (18, 2, 1, 17, 'x', 'Happened', x'', x'', 0)")
     await appended(store, "account-1", 17, 1)
     check_the_index(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO events SELECT NULL, 1, 4, 3, 'x', type, data, metadata, 0 FROM events LIMIT 1",
+        "INSERT OR IGNORE INTO events VALUES (4, 1, 1, 0, 'x', 'Happened', x'', x'', 0)",
+        "INSERT OR REPLACE INTO events VALUES (4, 1, 1, 0, 'x', 'Happened', x'', x'', 0)",
+        "INSERT OR FAIL INTO events VALUES (3, 1, 4, 3, 'x', 'Happened', x'', x'', 0)",
+        "INSERT OR IGNORE INTO events VALUES (2, 2, 1, 0, 'x', 'Happened', x'', x'', 0)",
+        "INSERT OR FAIL INTO events VALUES (4, 2, 1, 3, 'x', 'Happened', x'', x'', 0)",
+    ],
+)
+async def test_what_is_refused_leaves_nothing_behind(path: Path, store: SqliteStore, statement: str) -> None:
+    await appended(store, "account-1", 0, 3)
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as anybody,
+        pytest.raises(sqlite3.IntegrityError),
+    ):
+        anybody.execute(statement)
+    check_the_index(path)
+    await appended(store, "account-1", 3, 1)
+    await appended(store, "account-2", 0, 1)
+
+
+# ---- what it costs
+
+
+@pytest.mark.parametrize("analyzed", [0, 1, 2, 100, 1_000])
+async def test_a_page_of_a_stream_is_never_a_look_at_the_whole_log(path: Path, analyzed: int) -> None:
+    """Whatever was found when somebody had the file analysed, which may be long ago."""
+    store = await opened(path)
+    for n in range(analyzed):
+        await appended(store, f"account-{n % 5}", n // 5, 1)
+    await store.close()
+    with closing(sqlite3.connect(path)) as anybody:
+        anybody.execute("ANALYZE")
+        if analyzed >= 100:
+            assert looked_through(anybody) == []
+        else:
+            anybody.execute("CREATE TABLE mine AS SELECT 1 AS one")
+            anybody.execute("ANALYZE mine")
+        anybody.commit()
+    await (await opened(path)).close()
+    with closing(sqlite3.connect(path)) as anybody:
+        assert looked_through(anybody) == []
+        if analyzed in {1, 2}:
+            assert anybody.execute("SELECT DISTINCT tbl FROM sqlite_stat1").fetchall() == [("mine",)]
+
+
+def looked_through(connection: sqlite3.Connection) -> list[str]:
+    """The steps of plans that take a table from its beginning to its end."""
+    asked = {"stream": "account-1", "after": 3, "limit": 10}
+    statements = (schema.READ_STREAM, schema.REPLAY, schema.REPLAY_JOINED, schema.IDS_OF_STREAM)
+    plans = [
+        connection.execute(f"EXPLAIN QUERY PLAN {statement}", asked).fetchall() for statement in statements
+    ]
+    plans += [connection.execute(f"EXPLAIN QUERY PLAN {schema.FIND_STREAM}", ("account-1",)).fetchall()]
+    steps = [step for plan in plans for *_, step in plan]
+    return [step for step in steps if re.search(r"BLOOM|SCAN (events|stream|head|first|last)", step)]
+
+
+async def test_the_garbage_collector_does_not_look_at_what_is_known_of_streams(store: SqliteStore) -> None:
+    for n in range(50):
+        await appended(store, f"account-{n % 3}", n // 3, 1)
+    for _ in range(3):  # What is within must be known before.
+        gc.collect()
+    writer: Writer = vars(store)["_writer"]
+    log: Log = vars(writer)["_log"]
+    heads: KnownHeads[object] = vars(log)["_heads"]
+    assert [gc.is_tracked(heads.get(f"account-{n}")) for n in range(3)] == [False] * 3
+
+
+async def test_a_head_that_was_found_again_leads_to_all_that_is_to_be_indexed(
+    path: Path, store: SqliteStore
+) -> None:
+    other = await opened(path)
+    for n in range(0, 40, 2):
+        await appended(store, "account-1", n, 1)
+        await appended(other, "account-1", n + 1, 1)
+    await other.close()
+    assert check_the_index(path) == {"account-1": 32}

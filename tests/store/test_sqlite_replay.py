@@ -118,9 +118,9 @@ async def test_a_gap_in_the_versions_is_seen(path: Path, store: SqliteStore) -> 
     with closing(sqlite3.connect(path)) as stranger:
         stranger.execute("DROP TRIGGER events_follow_each_other")
         stranger.execute(
-            "INSERT INTO events SELECT 2, stream, 3, 'b', type, data, metadata, recorded_at, 1 FROM events"
+            "INSERT INTO events SELECT 2, stream, 3, 1, 'b', type, data, metadata, recorded_at FROM events"
         )
-        stranger.execute("UPDATE heads SET version = 3, position = 2")
+        stranger.execute("UPDATE stream_heads SET version = 3, position = 2")
         stranger.commit()
     assert [version for version, _, _ in (await store.replay(stream)).rows] == [1, 3]
     async with App(aggregates=[account]).open(store) as bank:

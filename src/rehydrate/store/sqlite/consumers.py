@@ -20,6 +20,9 @@ _WRITES: Final = frozenset(
         sqlite3.SQLITE_DELETE,
         sqlite3.SQLITE_DROP_TABLE,
         sqlite3.SQLITE_ALTER_TABLE,
+        # They would stand before the store's own.
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
     }
 )
 _BESIDE: Final = frozenset(

@@ -149,24 +149,18 @@ class DatabaseFile(msgspec.Struct, frozen=True):
 
     def create(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing, at the first time: the database is created if there is none."""
-        try:
-            is_directory, has_parent = self.path.is_dir(), self.path.parent.is_dir()
-        except OSError as error:  # The name is too long, or on the way there is what we may not enter.
-            raise ConfigurationError(f"{self.path} cannot be opened: {error.strerror}") from error
-        if is_directory:
-            raise ConfigurationError(f"{self.path} is a directory, and must be a file")
-        if not has_parent:
-            raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
+        self._check_place()
         if not (self.migrate or self.is_there()):
             check_schema(0, self.path)
         return self._open("rwc")
 
-    def schema(self) -> int:
-        """The version of the tables that are there, 0 where there are none."""
-        if not self.is_there():
-            return 0
-        with no_fork(), closing(self._handle("ro")) as connection:
-            return schema_of(connection, self.path)
+    def migrate_tables(self) -> int:
+        """Make the tables, or bring those of an older version up to date; the version that was there, or 0."""
+        self._check_place()
+        with no_fork(), closing(self._handle("rwc")) as connection:
+            if schema_of(connection, self.path) != schema.SCHEMA_VERSION:
+                _use_log_of_writes(connection, self)
+            return bring_up_to_date(connection, self.path)
 
     def open_writer(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection for writing to the database that must be there."""
@@ -175,6 +169,16 @@ class DatabaseFile(msgspec.Struct, frozen=True):
     def open_reader(self) -> tuple[sqlite3.Connection, Identity]:
         """A connection that can only read."""
         return self._open_again("ro")
+
+    def _check_place(self) -> None:
+        try:
+            is_directory, has_parent = self.path.is_dir(), self.path.parent.is_dir()
+        except OSError as error:  # The name is too long, or on the way there is what we may not enter.
+            raise ConfigurationError(f"{self.path} cannot be opened: {error.strerror}") from error
+        if is_directory:
+            raise ConfigurationError(f"{self.path} is a directory, and must be a file")
+        if not has_parent:
+            raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
 
     def _open_again(self, mode: str) -> tuple[sqlite3.Connection, Identity]:
         try:
@@ -251,8 +255,17 @@ def _prepare(connection: sqlite3.Connection, file: DatabaseFile, *, create: bool
     connection.execute(f"PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES}")
     if version != schema.SCHEMA_VERSION:
         bring_up_to_date(connection, file.path)
+    _forget_statistics(connection)
     # From now on it is the writer thread that waits for locks, and answers questions meanwhile.
     connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP}")
+
+
+def _forget_statistics(connection: sqlite3.Connection) -> None:
+    """Of a log that was small when somebody had it analysed, SQLite would look at all events, instead of one, for ever."""
+    (there,) = connection.execute(schema.HAS_STATISTICS).fetchone()
+    if there and connection.execute(schema.COUNT_STATISTICS).fetchone() != (0,):
+        connection.execute(schema.FORGET_STATISTICS)
+        connection.execute(schema.READ_STATISTICS)
 
 
 def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> None:
@@ -267,6 +280,8 @@ def _use_log_of_writes(connection: sqlite3.Connection, file: DatabaseFile) -> No
                 raise
         no_fork().let_fork()
         time.sleep(_BUSY_PAUSE)
+    # Where it was another mode, as in a copy by VACUUM INTO, the next statement makes the log of writes.
+    connection.execute(schema.HAS_TABLES).fetchone()
     if mode != "wal":
         raise ConfigurationError(f"{file.path}: SQLite cannot keep a log of writes (WAL) there, but {mode!r}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from array import array
 from collections.abc import Sequence
 from itertools import chain
 from typing import Final, TypeAlias
@@ -14,14 +13,16 @@ from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Appended, StreamEnd
 from rehydrate.store.sqlite import schema
 
-_StreamAt: TypeAlias = "tuple[int, int, str, array[int]]"
+_StreamAt: TypeAlias = tuple[int, int, str, tuple[int, ...]]
 """The key and the version of a stream, the id of its last event, and the positions of those that are not in the index of
-streams yet; (0, 0, "", []) for one that is not there."""
+streams yet, after a 0 if there are others before them; (0, 0, "", ()) for one that is not there.
+
+Of nothing else, so that the garbage collector does not look at what is known of hundreds of thousands of streams."""
 _EventRow: TypeAlias = tuple[int, int, int, str, str, bytes, bytes, int, int]
 _IndexRow: TypeAlias = tuple[int, int, int]
 
 INDEXED_AT_ONCE: Final = 16
-"""So many events of a stream are put into the index together. Who reads a stream steps through fewer."""
+"""When so many more events have come, all of a stream are put into the index. Who reads a stream steps through fewer."""
 
 
 class Log:
@@ -74,14 +75,15 @@ class Log:
         outcomes: list[Outcome] = []
         rows: list[_EventRow] = []
         new_streams: list[tuple[int, str]] = []
-        to_index: dict[int, tuple[int, array[int]]] = {}
+        to_index: dict[str, list[int]] = {}
         for append in group:
             stream = append.stream
             key, version, event_id, behind = heads.get(stream) or self._find(connection, stream)
-            if version != append.expected_version:
+            expected = append.expected_version
+            if version != expected:
                 outcomes.append(
                     _repeated(connection, append, version)
-                    or self._refusal(VersionConflictError(stream, append.expected_version, version))
+                    or self._refusal(VersionConflictError(stream, expected, version))
                 )
                 continue
             if self._sealed:
@@ -112,17 +114,35 @@ class Log:
                         previous,
                     )
                 )
-                behind.append(position)
                 previous = position
-            self._position = position
+            new = range(self._position + 1, position + 1)
+            if stream in to_index:
+                to_index[stream] += new
+                behind = (position,)
+            elif version // INDEXED_AT_ONCE > expected // INDEXED_AT_ONCE:
+                to_index[stream] = [*behind, *new]
+                behind = (position,)
+            else:
+                behind = (*behind, *new)
             heads.put(stream, (key, version, append.events[-1].id, behind))
-            if len(behind) >= INDEXED_AT_ONCE:
-                to_index[key] = version, behind
+            self._position = position
             outcomes.append(Appended(version, position))
         _add(connection, schema.ADD_STREAM, new_streams)
         _add(connection, schema.ADD_EVENT, rows)
-        _add(connection, schema.ADD_INDEXED, _index_rows(to_index))
+        self._index(connection, to_index)
         return outcomes
+
+    def _index(self, connection: sqlite3.Connection, streams: dict[str, list[int]]) -> None:
+        """Put these positions into the index, with all that lead to them: what is behind the index of these streams."""
+        rows: list[_IndexRow] = []
+        for stream, positions in streams.items():
+            if positions[0] == 0:
+                first = positions[1]
+                positions[:2] = [at for (at,) in connection.execute(schema.LEADING_TO, (first,))]
+            key, version, event_id, _ = self._heads.get(stream) or self._find(connection, stream)
+            rows += [(key, indexed, at) for indexed, at in enumerate(positions, version - len(positions) + 1)]
+            self._heads.put(stream, (key, version, event_id, ()))
+        _add(connection, schema.ADD_INDEXED, rows)
 
     def _refusal(self, conflict: VersionConflictError) -> StoreError:
         """Whoever is told of a conflict decides again, which a sealed store makes pointless."""
@@ -131,11 +151,11 @@ class Log:
     def _find(self, connection: sqlite3.Connection, stream: str) -> _StreamAt:
         """Read a head, and know it from now on."""
         try:
-            found = connection.execute(schema.FIND_STREAM, {"stream": stream}).fetchone()
+            found = connection.execute(schema.FIND_STREAM, (stream,)).fetchone()
         except UnicodeEncodeError:
-            return 0, 0, "", array("q")  # Nothing can be called that.
-        key, version, event_id, behind = found or (0, 0, "", None)
-        head = key, version, event_id, array("q", map(int, behind.split(",")) if behind else ())
+            return 0, 0, "", ()  # Nothing can be called that.
+        key, version, event_id, last = found or (0, 0, "", 0)
+        head = key, version, event_id, (0, last) if last else ()
         self._heads.put(stream, head)
         return head
 
@@ -147,15 +167,6 @@ def _add(
     for start in range(0, len(rows), schema.MAX_ROWS):
         some = rows[start : start + schema.MAX_ROWS]
         connection.execute(schema.add_rows(statement, len(some)), tuple(chain.from_iterable(some)))
-
-
-def _index_rows(streams: dict[int, tuple[int, array[int]]]) -> list[_IndexRow]:
-    """The rows for what is behind the index, which from then on is nothing."""
-    rows: list[_IndexRow] = []
-    for key, (version, behind) in streams.items():
-        rows += [(key, indexed, at) for indexed, at in enumerate(behind, version - len(behind) + 1)]
-        del behind[:]
-    return rows
 
 
 def _repeated(connection: sqlite3.Connection, append: PendingAppend, version: int) -> Appended | None:

@@ -46,8 +46,8 @@ def check_schema(version: int, path: Path) -> None:
         )
 
 
-def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, or those that an older version has not, all or nothing."""
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> int:
+    """Make the tables, or those that an older version has not, all or nothing; the version that was there, or 0."""
     connection.execute(schema.BEGIN_WRITE)
     try:
         version = schema_of(connection, path)  # Another process may have been faster.
@@ -55,6 +55,10 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
             for statement in schema.CREATE:
                 connection.execute(statement)
         elif version < schema.SCHEMA_VERSION:
+            for (name,) in connection.execute(schema.OWN_NAMES).fetchall():
+                raise ConfigurationError(
+                    f"{path} has a table or index {name!r} that is not Rehydrate's, which needs the name: rename it"
+                )
             (events,) = connection.execute(schema.LAST_POSITION).fetchone()
             logger.warning("%s: bringing %d events to schema %d", path, events, schema.SCHEMA_VERSION)
             for statements in schema.MIGRATIONS[version - 1 :]:
@@ -65,3 +69,4 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute(schema.ROLLBACK)
         raise
+    return version

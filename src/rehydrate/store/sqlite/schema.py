@@ -4,8 +4,9 @@ Positions and versions are given by the writer, in commit order and without gaps
 rows of an index would otherwise be its name. An event, once written, is refused every change by the database itself, and
 so is one that does not come right behind the last of its stream.
 
-The index of streams is written late, and many events of a stream at a time. An index changes a page for each stream
-that goes on, a head a fourth of that, and an event leads to the one before it in its stream, until that is in the index.
+Each stream has a head, which leads to its last event. Each event leads to the one before it in its stream, as long as
+that is not in the index; there they are put many at a time. So a commit changes few pages: heads lie close together, and
+an index into which each event is put has a page for each stream.
 """
 
 from __future__ import annotations
@@ -17,33 +18,35 @@ from rehydrate.store.event_rows import BETWEEN_DATA
 
 SCHEMA_VERSION: Final = 2
 TABLES: Final = frozenset(
-    {"meta", "streams", "events", "heads", "stream_index", "snapshots", "checkpoints", "views"}
+    {"meta", "streams", "events", "stream_heads", "stream_index", "snapshots", "checkpoints", "views"}
 )
-ADDED_TABLES: Final = frozenset({"heads", "stream_index"})
+ADDED_TABLES: Final = frozenset({"stream_heads", "stream_index"})
 """What an older version does not have."""
 
-# The stream to its last event.
 _HEADS: Final = """
-    CREATE TABLE heads (stream INTEGER PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL)
+    CREATE TABLE stream_heads (stream INTEGER PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL)
 """
 _STREAM_INDEX: Final = """
     CREATE TABLE stream_index (
         stream INTEGER NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (stream, version)
     ) WITHOUT ROWID
 """
-# FAIL, because a statement that may have to be undone by itself keeps a journal; BEFORE, so that FAIL leaves nothing.
+# FAIL, because a statement that may have to be undone by itself keeps a journal. So whatever may fail comes first.
 _FIRST_EVENT: Final = """
     CREATE TRIGGER events_begin_a_stream BEFORE INSERT ON events WHEN NEW.version = 1
     BEGIN
-        INSERT INTO heads VALUES (NEW.stream, 1, NEW.position);
-        SELECT RAISE(FAIL, 'there is nothing before the first event of a stream') WHERE NEW.previous <> 0;
+        SELECT RAISE(FAIL, 'there is nothing before the first event of a stream')
+        WHERE NEW.previous <> 0 OR EXISTS (SELECT 1 FROM stream_heads WHERE stream = NEW.stream);
+        SELECT RAISE(FAIL, 'an event comes behind the last one of the log')
+        WHERE NEW.position <= coalesce((SELECT max(position) FROM events), 0);
+        INSERT INTO stream_heads VALUES (NEW.stream, 1, NEW.position);
     END
 """
 _NEXT_EVENT: Final = """
     CREATE TRIGGER events_follow_each_other BEFORE INSERT ON events WHEN NEW.version <> 1
     BEGIN
-        UPDATE heads SET version = NEW.version, position = NEW.position
-        WHERE stream = NEW.stream AND version = NEW.version - 1 AND CASE NEW.previous
+        UPDATE stream_heads SET version = NEW.version, position = NEW.position
+        WHERE stream = NEW.stream AND version = NEW.version - 1 AND position < NEW.position AND CASE NEW.previous
             WHEN 0 THEN EXISTS (
                 SELECT 1 FROM stream_index WHERE stream = NEW.stream AND version = NEW.version - 1
             )
@@ -61,12 +64,12 @@ CREATE: Final = (
         position INTEGER PRIMARY KEY,
         stream INTEGER NOT NULL,
         version INTEGER NOT NULL,
+        previous INTEGER NOT NULL,
         id TEXT NOT NULL,
         type TEXT NOT NULL,
         data BLOB NOT NULL,
         metadata BLOB NOT NULL,
-        recorded_at INTEGER NOT NULL,
-        previous INTEGER NOT NULL DEFAULT 0
+        recorded_at INTEGER NOT NULL
     )
     """,
     _HEADS,
@@ -109,11 +112,12 @@ CREATE: Final = (
 
 MIGRATIONS: Final = (
     (
-        "ALTER TABLE events ADD COLUMN previous INTEGER NOT NULL DEFAULT 0",
+        # What a program that still runs inserts without it is refused.
+        "ALTER TABLE events ADD COLUMN previous INTEGER NOT NULL DEFAULT -1",
         _STREAM_INDEX,
         "INSERT INTO stream_index SELECT stream, version, position FROM events ORDER BY stream, version",
         _HEADS,
-        "INSERT INTO heads SELECT stream, max(version), max(position) FROM stream_index GROUP BY stream",
+        "INSERT INTO stream_heads SELECT stream, max(version), max(position) FROM stream_index GROUP BY stream",
         "DROP INDEX events_stream_version",
         _FIRST_EVENT,
         _NEXT_EVENT,
@@ -126,7 +130,14 @@ MIGRATIONS: Final = (
 
 HAS_TABLES: Final = "SELECT count(*) FROM sqlite_master"
 HAS_META: Final = "SELECT count(*) FROM pragma_table_info('meta') WHERE name IN ('name', 'value')"
+OWN_NAMES: Final = f"SELECT name FROM sqlite_master WHERE name IN {tuple(sorted(ADDED_TABLES))}"
 READ_SCHEMA: Final = "SELECT value FROM meta WHERE name = 'rehydrate schema'"
+
+HAS_STATISTICS: Final = "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'"
+_OF_OURS: Final = f"FROM sqlite_stat1 WHERE tbl IN {tuple(sorted(TABLES))}"
+COUNT_STATISTICS: Final = f"SELECT count(*) {_OF_OURS}"
+FORGET_STATISTICS: Final = f"DELETE {_OF_OURS}"
+READ_STATISTICS: Final = "ANALYZE sqlite_master"
 
 # ---- transactions
 
@@ -146,7 +157,26 @@ FORGET_PAGES: Final = "PRAGMA shrink_memory"
 
 LAST_POSITION: Final = "SELECT coalesce(max(position), 0) FROM events"
 LAST_STREAM: Final = "SELECT coalesce(max(id), 0) FROM streams"
-ADD_INDEXED: Final = "INSERT OR FAIL INTO stream_index (stream, version, position) VALUES (?, ?, ?)"
+FIND_STREAM: Final = """
+    SELECT streams.id, coalesce(head.version, 0), coalesce(events.id, ''), CASE
+        WHEN EXISTS (
+            SELECT 1 FROM stream_index AS indexed WHERE indexed.stream = streams.id AND indexed.version = head.version
+        )
+        THEN 0 ELSE coalesce(head.position, 0)
+    END
+    FROM streams
+    LEFT JOIN stream_heads AS head ON head.stream = streams.id
+    LEFT JOIN events ON events.position = head.position
+    WHERE name = ?
+"""
+LEADING_TO: Final = """
+    WITH RECURSIVE one (position, previous) AS (
+        SELECT position, previous FROM events WHERE position = ?
+        UNION ALL
+        SELECT events.position, events.previous FROM one CROSS JOIN events ON events.position = one.previous
+    )
+    SELECT position FROM one ORDER BY position
+"""
 # OR FAIL: what was added before an error stays there, and goes with the transaction. By itself SQLite would keep a journal
 # for each statement of several rows, and beyond 64 KiB in a file.
 ADD_STREAM: Final = "INSERT OR FAIL INTO streams (id, name) VALUES (?, ?)"
@@ -154,6 +184,7 @@ ADD_EVENT: Final = """
     INSERT OR FAIL INTO events (position, stream, version, id, type, data, metadata, recorded_at, previous)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+ADD_INDEXED: Final = "INSERT OR FAIL INTO stream_index (stream, version, position) VALUES (?, ?, ?)"
 MAX_ROWS: Final = 32
 """How many a statement adds at once: each statement gives the interpreter's lock away, and has to wait for it again."""
 
@@ -175,25 +206,23 @@ IS_SEALED: Final = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AN
 # ---- reading
 
 # What is not in the index is found from the head of a stream backwards. A place that nothing leads on from is 0, where
-# no event is. SQLite hands on a subquery with a limit in its order, and what it joins to each row after the other.
-_ASKED: Final = """
+# no event is. SQLite hands on a subquery with a limit in its order, and what it joins to each row after the other. No
+# version is compared in the last join: for that SQLite may look at all events first.
+_PAGE: Final = """
     WITH RECURSIVE asked (stream, version, head) AS (
-        SELECT id, coalesce(version, 0), position
-        FROM streams LEFT JOIN heads ON heads.stream = streams.id WHERE name = :stream
+        SELECT id, version, position FROM streams CROSS JOIN stream_heads ON stream = id WHERE name = :stream
     ),
-    behind_the_index (position, previous) AS (
-        SELECT events.position, previous FROM asked CROSS JOIN events ON events.position = head
-        WHERE NOT EXISTS (
+    behind_the_index (position, previous, version) AS (
+        SELECT events.position, previous, events.version FROM asked CROSS JOIN events ON events.position = head
+        WHERE asked.version > :after AND NOT EXISTS (
             SELECT 1 FROM stream_index AS indexed
             WHERE indexed.stream = asked.stream AND indexed.version = asked.version
         )
         UNION ALL
-        SELECT events.position, events.previous
+        SELECT events.position, events.previous, events.version
         FROM behind_the_index AS one CROSS JOIN events ON events.position = one.previous
-    )
-"""
-_PAGE: Final = f"""
-    {_ASKED},
+        WHERE one.version > :after + 1
+    ),
     page (place) AS (
         SELECT * FROM (
             SELECT position FROM stream_index WHERE stream = (SELECT stream FROM asked) AND version > :after
@@ -203,14 +232,7 @@ _PAGE: Final = f"""
         SELECT * FROM (SELECT position FROM behind_the_index ORDER BY position LIMIT -1)
     )
 """
-_ROWS: Final = "FROM page CROSS JOIN events ON position = place WHERE version > :after LIMIT :limit"
-FIND_STREAM: Final = f"""
-    {_ASKED}
-    SELECT asked.stream, asked.version, coalesce(events.id, ''), (
-        SELECT group_concat(position) FROM (SELECT position FROM behind_the_index ORDER BY position LIMIT -1)
-    )
-    FROM asked LEFT JOIN events ON events.position = head
-"""
+_ROWS: Final = "FROM page CROSS JOIN events ON position = place LIMIT :limit"
 READ_STREAM: Final = f"{_PAGE} SELECT version, position, id, type, data, metadata, recorded_at {_ROWS}"
 IDS_OF_STREAM: Final = f"{_PAGE} SELECT id, position {_ROWS}"
 REPLAY: Final = f"{_PAGE} SELECT version, type, data, position, id {_ROWS}"
@@ -250,7 +272,7 @@ def read_all(filters: tuple[str, ...]) -> str:
 
 
 LIST_STREAMS: Final = """
-    SELECT name, version FROM streams CROSS JOIN heads ON heads.stream = streams.id
+    SELECT name, version FROM streams CROSS JOIN stream_heads ON stream = id
     WHERE name >= ? AND name < ? ORDER BY name LIMIT ?
 """
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from rehydrate.clock import Clock
 from rehydrate.errors import ConfigurationError, StoreClosedError, StoreError
@@ -96,10 +95,9 @@ async def migrate_sqlite(url: StoreUrl) -> str:
         ConfigurationError: the file is another program's, or a newer version's; nothing was changed.
         StoreUnavailableError: it cannot be reached or used now; nothing was changed.
     """
-    file = replace(_settings(url).file, migrate=True)
+    file = _settings(url).file
     try:
-        before = file.schema()
-        file.close(*file.create())
+        before = file.migrate_tables()
     except sqlite3.Error as error:
         raise_at_open(error, file.path)
     if before == SCHEMA_VERSION:
