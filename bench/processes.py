@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 import msgspec
 
-from bench.bank import bank
-from bench.dispatching import caller, fill
+from bench.bank import Bank, bank
+from bench.dispatching import fill
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server
+from rehydrate.errors import VersionConflictError
+from rehydrate.runtime.runtime import Runtime
 from rehydrate.store.port import Store
 from rehydrate.store.url import open_store
 
@@ -33,6 +37,8 @@ class Reached(msgspec.Struct, frozen=True):
     commands: int
     seconds: float
     conflicts: int
+    sent_again: int
+    """Commands that were decided again as often as the defaults allow, and then sent again by their caller."""
 
 
 def rate_on_own_accounts(server: Server, size: Size, _: Path) -> Sample:
@@ -81,6 +87,7 @@ async def _rate(url: str, size: Size, *, shared: bool) -> Sample:
             "commands": commands,
             "least share": min(one.commands for one in reached) / commands,
             "conflicts": sum(one.conflicts for one in reached),
+            "sent again": sum(one.sent_again for one in reached),
             "missed by the reader": 0,
         },
     )
@@ -124,6 +131,22 @@ async def _follow(store: Store, ended: asyncio.Event) -> int:
             await asyncio.sleep(0.005)
 
 
+async def _caller(runtime: Runtime, domain: Bank, ids: Sequence[str], until: float) -> tuple[int, int]:
+    """How many events were stored, and how often a command was sent again that had met too many conflicts."""
+    answered = sent_again = 0
+    for id in cycle(ids):
+        for command in (domain.deposit(10), domain.withdraw(1)):
+            while True:
+                try:
+                    answered += len((await runtime.dispatch(domain.account, id, command)).events)
+                    break
+                except VersionConflictError:
+                    sent_again += 1
+        if perf_counter() >= until:
+            break
+    return answered, sent_again
+
+
 async def _work(url: str, first: int, step: int, seconds: float, accounts: int) -> None:
     domain = bank()
     async with domain.app.open(url) as runtime:
@@ -138,12 +161,13 @@ async def _work(url: str, first: int, step: int, seconds: float, accounts: int) 
         # Where accounts are shared, each caller begins elsewhere, so that not all want the same one at once.
         answered = await asyncio.gather(
             *[
-                caller(runtime, domain, ids[number::_CALLERS] if step > 1 else ids[number * 7 :], until)
+                _caller(runtime, domain, ids[number::_CALLERS] if step > 1 else ids[number * 7 :], until)
                 for number in range(_CALLERS)
             ]
         )
         took = perf_counter() - began
-        reached = Reached(sum(answered), took, runtime.statistics().conflicts)
+        commands, sent_again = map(sum, zip(*answered, strict=True))
+        reached = Reached(commands, took, runtime.statistics().conflicts, sent_again)
     print(msgspec.json.encode(reached).decode(), flush=True)
 
 

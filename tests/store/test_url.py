@@ -121,7 +121,10 @@ async def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("bussy=1", "there is no parameter 'bussy' (there is: busy_timeout, migrate, poll, readers, synchronous)"),
+        (
+            "bussy=1",
+            "there is no parameter 'bussy' (there is: busy_timeout, migrate, poll, readers, synchronous)",
+        ),
         ("busy_timeout=abc", "busy_timeout='abc' must be a number of seconds above 0"),
         ("busy_timeout=-1", "must be a number of seconds above 0"),
         ("busy_timeout=nan", "must be a number of seconds above 0"),
