@@ -18,8 +18,9 @@ from rehydrate.testing.proxy import Proxy
 
 pytestmark = pytest.mark.filterwarnings(
     # On Python 3.11 somebody who ends all tasks ends those in which PyMongo connects, and it leaves their sockets to
-    # the garbage collector (its PYTHON-5867).
-    r"ignore:unclosed <socket\.socket fd=\d+, family=\d+, type=1, proto=6, laddr=\('[0-9.]+', \d+\):ResourceWarning"
+    # the garbage collector (its PYTHON-5867), with their transports where they have got that far.
+    r"ignore:unclosed <socket\.socket fd=\d+, family=\d+, type=1, proto=6, laddr=\('[0-9.]+', \d+\):ResourceWarning",
+    r"ignore:unclosed transport <_SelectorSocketTransport fd=\d+:ResourceWarning",
 )
 SOON: Final = 5.0
 """Seconds; the store's patience is twice as long."""
