@@ -1,6 +1,8 @@
 """The connections that read: never more than were allowed, and nobody waits at a closed store."""
 
 import asyncio
+import gc
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -20,6 +22,7 @@ SESSIONS = """
     WHERE application_name = 'rehydrate' AND datname = current_database() AND pid <> pg_backend_pid()
 """
 LOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'rehydrate.events'::regclass"
+CHANGING = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'rehydrate.checkpoints'::regclass"
 
 
 @pytest.fixture
@@ -56,6 +59,33 @@ async def test_readers_who_are_cancelled_leave_no_more_sessions_than_the_pool_ha
     assert isinstance(answers[0], asyncio.CancelledError)
     assert [answer.position for answer in answers[1:] if not isinstance(answer, BaseException)] == [3, 3]
     assert await watcher.fetchval(SESSIONS) == 3, "the one that appends, and the pool"
+    await watcher.close()
+    await store.close()
+
+
+async def test_an_error_that_comes_when_its_caller_has_gone_is_not_told_of(
+    postgres_url: str, stranger: "asyncpg.Connection[asyncpg.Record]", caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even by asyncio, which would say that it was never retrieved."""
+    store = await open_store(f"{postgres_url}?pool=1")
+    await fill(store, "account-1", 3)
+    watcher = await asyncpg.connect(postgres_url)
+    transaction = stranger.transaction()
+    await transaction.start()
+    await stranger.execute("LOCK TABLE rehydrate.checkpoints IN ACCESS EXCLUSIVE MODE")
+    changing = asyncio.create_task(store.reset_checkpoint("balances"))
+    while not (pid := await watcher.fetchval(CHANGING)):  # noqa: ASYNC110 - the database has no event for it
+        await asyncio.sleep(0)
+    changing.cancel()
+    with suppress(asyncio.CancelledError):
+        await changing
+    assert await watcher.fetchval("SELECT pg_terminate_backend($1)", pid)
+    await transaction.rollback()
+    # There is one connection, so the question before has ended.
+    assert len((await store.read_all()).events) == 3
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     await watcher.close()
     await store.close()
 

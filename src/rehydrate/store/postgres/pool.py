@@ -84,6 +84,8 @@ class Pool:
     def _done(self, doing: asyncio.Task[Any]) -> None:
         self._doing.discard(doing)
         self._free.release()
+        if not doing.cancelled():
+            doing.exception()  # If its caller has gone, nobody else will look at it, and asyncio would tell of it.
 
     async def _ask(self, connection: Connection, question: Callable[[Connection], Awaitable[T]]) -> T:
         keep = False
