@@ -57,7 +57,7 @@ format: $(DEV_READY) ## Format the code and repair what the linter can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(BENCH_READY) ## Measure everything beside its peers, in about 42 minutes
+bench: $(BENCH_READY) ## Measure everything beside its peers, in about 40 minutes
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-quick: $(BENCH_READY) ## Measure a subset that stands for the rest, in two minutes
