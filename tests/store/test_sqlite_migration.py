@@ -176,6 +176,14 @@ async def test_a_program_of_the_older_version_that_still_runs_stores_nothing(pat
     check_the_index(path)
 
 
+async def test_where_there_is_nothing_to_migrate_nobody_is_waited_for(path: Path) -> None:
+    await (await opened(path)).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as another:
+        another.execute(schema.BEGIN_WRITE)
+        url = StoreUrl(f"sqlite:///{path}?busy_timeout=0.01")
+        assert await migrate_sqlite(url) == "it is at schema 2, as it should be"
+
+
 async def test_a_table_of_somebody_else_is_not_taken_for_its_own(path: Path) -> None:
     write_schema_1(path, STREAMS)
     with closing(sqlite3.connect(path)) as older:

@@ -158,8 +158,10 @@ class DatabaseFile(msgspec.Struct, frozen=True):
         """Make the tables, or bring those of an older version up to date; the version that was there, or 0."""
         self._check_place()
         with no_fork(), closing(self._handle("rwc")) as connection:
-            if schema_of(connection, self.path) != schema.SCHEMA_VERSION:
-                _use_log_of_writes(connection, self)
+            version = schema_of(connection, self.path)
+            if version == schema.SCHEMA_VERSION:
+                return version  # Without the lock, which a process that stands still may hold.
+            _use_log_of_writes(connection, self)
             return bring_up_to_date(connection, self.path)
 
     def open_writer(self) -> tuple[sqlite3.Connection, Identity]:

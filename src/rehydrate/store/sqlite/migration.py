@@ -55,9 +55,9 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> int:
             for statement in schema.CREATE:
                 connection.execute(statement)
         elif version < schema.SCHEMA_VERSION:
-            for (name,) in connection.execute(schema.OWN_NAMES).fetchall():
+            if (taken := connection.execute(schema.OWN_NAMES).fetchone()) is not None:
                 raise ConfigurationError(
-                    f"{path} has a table or index {name!r} that is not Rehydrate's, which needs the name: rename it"
+                    f"{path} has a table or index {taken[0]!r} that is not Rehydrate's, which needs the name: rename it"
                 )
             (events,) = connection.execute(schema.LAST_POSITION).fetchone()
             logger.warning("%s: bringing %d events to schema %d", path, events, schema.SCHEMA_VERSION)
