@@ -73,3 +73,8 @@ def moment(microseconds: int) -> datetime:
     except OverflowError:
         nearest = datetime.max if microseconds > 0 else datetime.min  # noqa: DTZ901 - it gets its zone below
         return nearest.replace(tzinfo=UTC)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """How long after 1970 a moment is that has a time zone: the other way."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)

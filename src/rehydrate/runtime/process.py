@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -28,14 +28,13 @@ from rehydrate.codec.process import (
     SentAgain,
 )
 from rehydrate.domain.aggregate import Aggregate
-from rehydrate.domain.envelope import EventEnvelope
+from rehydrate.domain.envelope import EventEnvelope, microseconds_of
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id
 from rehydrate.domain.subscription import check_key
 from rehydrate.errors import ConfigurationError
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _read_facts = msgspec.json.Decoder(dict[str, Any]).decode
 _write_facts = msgspec.json.Encoder(enc_hook=repr).encode
@@ -88,7 +87,7 @@ class Process:
             position=envelope.position,
             type=codec.names[type(envelope.event)],
             data=codec.encode(envelope.event),
-            recorded_at=(envelope.recorded_at - _EPOCH) // _MICROSECOND,
+            recorded_at=microseconds_of(envelope.recorded_at),
         )
 
     # ---- the two functions of the aggregate
@@ -228,7 +227,7 @@ def _cancelled(timers: dict[int, PendingTimer], name: str) -> Iterator[Cancelled
 
 def _due(send: Send, recorded_at: int) -> int | None:
     if send.at is not None:
-        return (send.at - _EPOCH) // _MICROSECOND
+        return microseconds_of(send.at)
     return None if send.after is None else recorded_at + send.after // _MICROSECOND
 
 

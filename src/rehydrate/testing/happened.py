@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate, check_is_aggregate
 from rehydrate.domain.codec import Codec
-from rehydrate.domain.envelope import Scalar
+from rehydrate.domain.envelope import Scalar, microseconds_of
 from rehydrate.domain.streams import check_id
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.given import encode_metadata
@@ -22,9 +22,6 @@ from rehydrate.testing.clock import FakeClock
 from rehydrate.testing.failures import undeclared
 
 E = TypeVar("E")
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, init=False, eq=False)
@@ -174,7 +171,7 @@ class Log:
             happened.metadata,
         )
         if happened.recorded_at is not None:
-            self._recorded_at = (happened.recorded_at - _EPOCH) // _MICROSECOND
+            self._recorded_at = microseconds_of(happened.recorded_at)
         for event in happened.events:
             events.stored(event, "given")
             self._position += 1
