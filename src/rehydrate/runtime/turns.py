@@ -11,6 +11,9 @@ _CALLERS = 4
 """How many of those who wait share a round: a wake-up for every fifteenth dispatch costs little."""
 _ROUND = TURN_DISPATCHES - _CALLERS
 """Whoever is served may be back from a dispatch that had to suspend, which is one more in that turn."""
+_UNWATCHED = 4
+"""Dispatches before a round begins. On a store that has to be waited for hardly any completes without suspending, and a look
+that finds nothing costs a turn of the loop, in which the store's thread waits for the interpreter's lock."""
 
 
 class Turns:
@@ -32,8 +35,8 @@ class Turns:
         self._waiting: deque[asyncio.Future[int]] = deque()
         self.at_once = 0
         """Commands that had their result in the stack of their caller."""
-        self.until = 0
-        """Where `at_once` ends the round; there already where no round has begun."""
+        self.until = _UNWATCHED
+        """Where `at_once` ends the round, or what is not watched where no round has begun."""
         self._without_result = 0
         self._looked_at = 0
         """How many dispatches of both kinds there had been at the last look."""
@@ -46,7 +49,7 @@ class Turns:
     async def wait(self) -> None:
         """Give way until it is this caller's turn; at once, if it is the first in this turn of the loop."""
         if not self._is_scheduled:
-            self._begin_round(_ROUND)
+            self._begin_round(_ROUND - _UNWATCHED)
             return
         waiting: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(waiting)
@@ -75,4 +78,4 @@ class Turns:
             self._begin_round(_ROUND - completed)
         else:
             self._is_scheduled = False
-            self.until = self.at_once
+            self.until = self.at_once + _UNWATCHED

@@ -139,9 +139,7 @@ class GroupCommit:
             size += len(event.data) + len(event.metadata)
         self._enqueue(PendingAppend(stream, events, expected_version, waiter, size, last_id))
         if not self._busy:
-            # In this order: if the call fails, as it does where the stack has no room, the next append makes it.
-            self._begin(self._go_on)
-            self._busy = True
+            self._begin_later()
         return None
 
     def completed(self, group: Group, outcomes: Sequence[Outcome]) -> None:
@@ -188,6 +186,12 @@ class GroupCommit:
     def abandon(self, reason: str) -> None:
         """Refuse every new append, and forget those taken: their process is another one."""
         self._closed = reason
+
+    def _begin_later(self) -> None:
+        # In this order: if the call fails, as it does where the stack has no room, the next append makes it.
+        self._busy = False
+        self._begin(self._go_on)
+        self._busy = True
 
     def _enqueue(self, append: PendingAppend) -> None:
         if append.stream not in self._pending:
@@ -334,8 +338,8 @@ class GroupCommit:
             self._make_ready(list(self._pending.values()))
 
     def _delivered(self) -> None:
-        """Send what has collected, or have it sent."""
-        if self._gathers and self._pending:
-            self._loop.call_soon(self._go_on)
-        else:
+        """Send what has collected; or have that sent, later in the next turn, which those submit who have just been told."""
+        if self._under_way or self._alone or (self._pending and not self._gathers):
             self._go_on()
+        else:
+            self._begin_later()

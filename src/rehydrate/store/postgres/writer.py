@@ -12,7 +12,6 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Final
 
 import asyncpg
@@ -86,6 +85,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         """Writes one group after the other, as long as there are any."""
         self._next: Group | None = None
+        self._go_on: Callable[[], None] | None = None
+        """Called in the next turn, to `send` what there is by then."""
         self._connection: Connection | None = None
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         """What this connection was asked before."""
@@ -122,7 +123,10 @@ class Writer:
 
     def begin(self, go_on: Callable[[], None]) -> None:
         """Call this in a moment, and `send` from within it: then the group need not wait for another turn."""
-        self._start(go_on)
+        if self._task is None:
+            self._start(go_on)
+        else:
+            self._go_on = go_on
 
     def send(self, group: Group) -> None:
         """Begin to commit a group."""
@@ -157,36 +161,46 @@ class Writer:
     # ---- one group after the other
 
     def _start(self, go_on: Callable[[], None] | None = None) -> None:
-        work = self._work(go_on)
+        work = self._work()
         try:
             self._task = self._loop.create_task(work)
         except BaseException:
             # The stack has no room.
             work.close()
             raise
-        self._task.add_done_callback(partial(self._ended, go_on))
+        self._go_on = go_on
+        self._task.add_done_callback(self._ended)
 
-    def _ended(self, go_on: Callable[[], None] | None, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         if self._task is not task:
             return  # It has seen to what comes next by itself.
         # Somebody has ended all tasks of this loop, this one before its first step: nothing of it was done.
         self._task = None
-        if go_on is not None:
-            go_on()
+        if self._go_on is not None:
+            self._called()
         elif self._next is not None:
             self._start()
 
-    async def _work(self, go_on: Callable[[], None] | None = None) -> None:
+    def _called(self) -> None:
+        go_on, self._go_on = self._go_on, None
+        if go_on is not None:
+            go_on()
+
+    async def _work(self) -> None:
         try:
-            if go_on is not None:
-                go_on()
-            while self._next is not None:
-                group, self._next = self._next, None
-                await self._commit(group)
+            while True:
+                self._called()
+                while self._next is not None:
+                    group, self._next = self._next, None
+                    await self._commit(group)
+                if self._go_on is None:
+                    return
+                # Whoever was told of a group just now submits in the next turn, before this goes on.
+                await asyncio.sleep(0)
         finally:
             self._task = None
-            if self._next is not None:
-                self._start()
+            if self._next is not None or self._go_on is not None:
+                self._start(self._go_on)
 
     async def _commit(self, group: Group) -> None:
         try:
