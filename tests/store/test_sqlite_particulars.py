@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import sqlite3
 import subprocess
@@ -71,6 +72,12 @@ async def test_a_directory_is_no_file(tmp_path: Path) -> None:
     assert f"{tmp_path} is a directory" in await refusal(tmp_path)
 
 
+async def test_a_pipe_or_a_device_is_no_file(path: Path) -> None:
+    os.mkfifo(path)
+    for special in (path, Path(os.devnull)):
+        assert f"{special} is a pipe, a socket or a device, and must be a file" in await refusal(special)
+
+
 @pytest.mark.parametrize("content", [b"not a database", b"x" * 10_000])
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -96,6 +103,21 @@ async def test_a_database_of_a_newer_rehydrate_is_refused_and_left_alone(path: P
     content = path.read_bytes()
     said = await refusal(path)
     assert said == f"{path} was written by a newer Rehydrate (schema 3, this one knows 2): upgrade Rehydrate"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("schema", ["x", "", "0", "-1", "2.0", "\u0662"])
+async def test_a_schema_that_nobody_writes_is_refused_and_left_alone(path: Path, schema: str) -> None:
+    await (await open_sqlite(path)).close()
+    with closing(sqlite3.connect(path)) as damaged:
+        damaged.execute("UPDATE meta SET value = ? WHERE name = 'rehydrate schema'", (schema,))
+        damaged.commit()
+    content = path.read_bytes()
+    said = await refusal(path)
+    assert (
+        said
+        == f"{path} says that its schema is {schema!r}, which no Rehydrate writes: bring it back from a copy"
+    )
     assert path.read_bytes() == content
 
 

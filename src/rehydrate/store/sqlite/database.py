@@ -175,10 +175,13 @@ class DatabaseFile(msgspec.Struct, frozen=True):
     def _check_place(self) -> None:
         try:
             is_directory, has_parent = self.path.is_dir(), self.path.parent.is_dir()
+            is_special = self.path.exists() and not is_directory and not self.path.is_file()
         except OSError as error:  # The name is too long, or on the way there is what we may not enter.
             raise ConfigurationError(f"{self.path} cannot be opened: {error.strerror}") from error
         if is_directory:
             raise ConfigurationError(f"{self.path} is a directory, and must be a file")
+        if is_special:
+            raise ConfigurationError(f"{self.path} is a pipe, a socket or a device, and must be a file")
         if not has_parent:
             raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
 

@@ -24,13 +24,17 @@ def schema_of(connection: sqlite3.Connection, path: Path) -> int:
     row = connection.execute(schema.READ_SCHEMA).fetchone() if columns == 2 else None
     if row is None:
         raise ConfigurationError(f"{path} is a database of another program: choose another file")
-    known = map(str, range(1, schema.SCHEMA_VERSION + 1))
-    if row[0] not in known:
+    version = str(row[0])
+    if not (version.isascii() and version.isdecimal() and int(version) > 0):
         raise ConfigurationError(
-            f"{path} was written by a newer Rehydrate (schema {row[0]}, this one knows {schema.SCHEMA_VERSION}): "
+            f"{path} says that its schema is {version!r}, which no Rehydrate writes: bring it back from a copy"
+        )
+    if int(version) > schema.SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path} was written by a newer Rehydrate (schema {version}, this one knows {schema.SCHEMA_VERSION}): "
             "upgrade Rehydrate"
         )
-    return int(row[0])
+    return int(version)
 
 
 def check_schema(version: int, path: Path) -> None:
