@@ -3,70 +3,14 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from rehydrate.errors import StoreClosedError, StoreError, StoreUnavailableError
-from rehydrate.store.group_commit import MAX_TURN_APPENDS, Group, GroupCommit, Outcome
-from rehydrate.store.port import Appended, NewEvent
-
-
-class Waiter:
-    def __init__(self, then: Callable[[], object] | None = None) -> None:
-        self.outcomes: list[Outcome] = []
-        self._then = then
-
-    def append_done(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        if self._then is not None:
-            self._then()
-
-
-class Disk:
-    """What the groups are sent to; a test completes them by hand."""
-
-    def __init__(
-        self,
-        *,
-        gathers: bool = False,
-        begin: Callable[[Callable[[], None]], object] | None = None,
-        make_ready: Callable[[Group], object] | None = None,
-        **options: int,
-    ) -> None:
-        self.sent: list[Group] = []
-        self.now = 0.0
-        self.groups = GroupCommit(
-            self.sent.append,
-            monotonic=lambda: self.now,
-            gathers=gathers,
-            begin=begin,
-            make_ready=make_ready,
-            **options,
-        )
-        self.position = 0
-
-    def submit(self, stream: str, waiter: Waiter | None = None, *, size: int = 1) -> Waiter:
-        waiter = waiter or Waiter()
-        event = NewEvent("id", "T", b"x" * size, b"")
-        assert self.groups.submit(stream, (event,), 0, waiter) is None
-        return waiter
-
-    def streams(self) -> list[list[str]]:
-        return [[append.stream for append in group] for group in self.sent]
-
-    def complete(self) -> None:
-        group = self.sent[-1]
-        outcomes: list[Outcome] = []
-        for _ in group:
-            self.position += 1
-            outcomes.append(Appended(1, self.position))
-        self.groups.completed(group, outcomes)
-
-
-async def turn() -> None:
-    await asyncio.sleep(0)
+from rehydrate.store.group_commit import MAX_TURN_APPENDS, Group
+from rehydrate.store.port import Appended
+from tests.store.groups_by_hand import Disk, Waiter, turn
 
 
 async def test_appends_of_one_turn_share_a_group() -> None:
@@ -100,81 +44,6 @@ async def test_what_a_completion_submits_goes_out_before_anybody_else_has_a_turn
     await turn()
     disk.complete()
     assert disk.streams() == [["a", "b"], ["a", "b"]]
-
-
-async def test_an_idle_store_may_be_begun_with_in_its_own_way() -> None:
-    begun: list[Callable[[], None]] = []
-    disk = Disk(begin=begun.append)
-    disk.submit("a")
-    disk.submit("b")
-    await turn()
-    assert disk.sent == []
-    (go_on,) = begun
-    go_on()
-    assert disk.streams() == [["a", "b"]]
-    disk.submit("c")
-    disk.complete()
-    disk.complete()
-    assert disk.streams() == [["a", "b"], ["c"]]
-    assert len(begun) == 2
-    begun[1]()
-    disk.submit("d")
-    assert len(begun) == 3
-    begun[2]()
-    assert disk.streams() == [["a", "b"], ["c"], ["d"]]
-
-
-@pytest.mark.parametrize("gathers", [False, True])
-async def test_what_is_submitted_in_the_turn_after_a_group_goes_out_in_that_turn(gathers: bool) -> None:
-    disk = Disk(gathers=gathers)
-    loop = asyncio.get_running_loop()
-    disk.submit("a", Waiter(lambda: loop.call_soon(disk.submit, "b")))
-    await turn()
-    disk.complete()
-    assert disk.streams() == [["a"]]
-    await turn()
-    assert disk.streams() == [["a"], ["b"]]
-
-
-async def test_an_idle_store_can_be_closed_in_the_turn_after_its_last_group() -> None:
-    disk = Disk()
-    disk.submit("a")
-    await turn()
-    disk.complete()
-    await disk.groups.close()
-    assert disk.streams() == [["a"]]
-
-
-async def test_where_no_turn_can_be_had_the_next_append_asks_for_one() -> None:
-    begun: list[Callable[[], None]] = []
-    is_full = False
-
-    def begin(go_on: Callable[[], None]) -> None:
-        if is_full:
-            raise RecursionError
-        begun.append(go_on)
-
-    disk = Disk(begin=begin)
-    disk.submit("a")
-    begun[0]()
-    is_full = True
-    with pytest.raises(RecursionError):
-        disk.complete()
-    is_full = False
-    disk.submit("b")
-    begun[1]()
-    assert disk.streams() == [["a"], ["b"]]
-
-
-async def test_an_idle_store_waits_for_the_end_of_the_turn_again() -> None:
-    disk = Disk()
-    disk.submit("a")
-    await turn()
-    disk.complete()
-    disk.submit("b")
-    assert disk.streams() == [["a"]]
-    await turn()
-    assert disk.streams() == [["a"], ["b"]]
 
 
 async def test_a_group_holds_one_append_of_a_stream_and_the_next_ones_keep_their_order() -> None:
@@ -499,25 +368,3 @@ async def test_split_or_not_everybody_hears_once_and_a_stream_keeps_its_order(se
     await disk.groups.close()
     for stream, count in sent.items():
         assert [number for one, number in heard if one == stream] == list(range(1, count + 1))
-
-
-@pytest.mark.parametrize(
-    ("gathers", "sent"), [(False, [["a"], ["b"], ["a again"]]), (True, [["a"], ["b", "a again"]])]
-)
-async def test_after_a_commit_the_next_group_goes_out_at_once_or_waits_for_those_whom_it_has_woken(
-    gathers: bool, sent: list[list[str]]
-) -> None:
-    """A caller that is woken runs in the next turn, and two halves of the callers would take turns for ever."""
-    disk = Disk(gathers=gathers)
-    loop = asyncio.get_running_loop()
-    disk.submit("a", Waiter(lambda: loop.call_soon(disk.submit, "a again")))
-    await turn()
-    disk.submit("b")
-    disk.complete()
-    await turn()
-    if not gathers:
-        disk.complete()
-        await turn()
-    assert disk.streams() == sent
-    disk.complete()
-    await disk.groups.close()

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,12 @@ from typing import Any
 import pytest
 
 from rehydrate.errors import StoreError, StoreUnavailableError
-from rehydrate.store.group_commit import Group, Outcome
+from rehydrate.store.group_commit import Group
 from rehydrate.store.port import Appended, NewEvent, Store
 from rehydrate.store.sqlite.groups import HALVES_FROM, TwoGroups
 from rehydrate.store.url import open_store
 from rehydrate.testing.clock import until
-
-
-class Waiter:
-    def __init__(self, then: Callable[[], object] | None = None) -> None:
-        self.outcomes: list[Outcome] = []
-        self._then = then
-
-    def append_done(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        if self._then is not None:
-            self._then()
+from tests.store.groups_by_hand import Waiter, turn
 
 
 class Thread:
@@ -60,10 +49,6 @@ class Thread:
         group = self.sent[self.ended]
         self.ended += 1
         self.groups.completed(group, [Appended(1, n + 1) for n in range(len(group))])
-
-
-async def turn() -> None:
-    await asyncio.sleep(0)
 
 
 async def test_many_that_wait_for_an_idle_store_are_two_groups_and_take_turns() -> None:
