@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import uuid
@@ -259,6 +260,14 @@ def test_a_command_after_an_unexpected_rejection_fails() -> None:
 def test_a_state_after_an_unexpected_rejection_fails_also_where_it_is_the_same() -> None:
     assert "was rejected" in failure(lambda: given(account).when(Withdraw(1)).then_state(Account()))
     given(account).when(Withdraw(1)).then_rejected(InsufficientFunds).then_state(Account())
+
+
+@pytest.mark.parametrize("subject", ["bank_account", Account, Deposited(1)])
+def test_what_is_no_aggregate_is_named(subject: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"given begins with an Aggregate.* and was given {re.escape(repr(subject))}: "
+    ):
+        given(subject, Deposited(1))
 
 
 def test_undeclared_commands_and_events_are_named() -> None:

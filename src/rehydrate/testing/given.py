@@ -50,6 +50,11 @@ def given(
         return GivenProcess[Any].of(subject).when(*events)
     if isinstance(subject, Projection):
         return GivenViews[Any].of(subject).when(*events)
+    if not isinstance(subject, Aggregate):
+        raise TypeError(
+            f"given begins with an Aggregate, a Projection or a ProcessManager, and was given {subject!r}: "
+            "given(aggregate, *events).when(command)"
+        )
     pure = _Pure(subject)
     state = subject.initial
     for event in events:
