@@ -50,7 +50,7 @@ def given(
         return GivenProcess[Any].of(subject).when(*events)
     if isinstance(subject, Projection):
         return GivenViews[Any].of(subject).when(*events)
-    if not isinstance(subject, Aggregate):
+    if not isinstance(subject, Aggregate):  # pyright: ignore[reportUnnecessaryIsInstance]  # Tests are often not checked.
         raise TypeError(
             f"given begins with an Aggregate, a Projection or a ProcessManager, and was given {subject!r}: "
             "given(aggregate, *events).when(command)"
