@@ -7,7 +7,7 @@ clock.py        time that a test moves by hand         conformance/ the laws tha
 servers/        real databases, started for tests      proxy.py     a network that fails when it is told to
 """
 
-from rehydrate.testing.clock import FakeClock
+from rehydrate.testing.clock import FakeClock, settle, until
 from rehydrate.testing.faults import (
     Delay,
     DelayAnswer,
@@ -39,4 +39,6 @@ __all__ = [
     "Refuse",
     "Script",
     "given",
+    "settle",
+    "until",
 ]
