@@ -23,8 +23,12 @@ WHERE = {
     "streams": LogFilter(streams=frozenset({"account-7", "account-none"})),
     "aggregates": LogFilter(aggregates=frozenset({"account", "order"})),
     "types": LogFilter(types=frozenset({"Happened"})),
+    "without": LogFilter(without=frozenset({("account", "Happened"), ("order", "Rare")})),
     "all": LogFilter(
-        streams=frozenset({"account-7"}), aggregates=frozenset({"account"}), types=frozenset({"Rare"})
+        streams=frozenset({"account-7"}),
+        aggregates=frozenset({"account"}),
+        types=frozenset({"Rare"}),
+        without=frozenset({("account", "Happened")}),
     ),
 }
 READ: dict[str, tuple[Command, int]] = {

@@ -25,13 +25,18 @@ FILL = """
     INSERT INTO views SELECT 'consumer ' || n % 3, 'key ' || n, '' FROM generate_series(1, 3000) AS n;
 """
 NAMES = json.dumps(["account-1", "account-2"])
+UNWANTED = json.dumps([["account", "Type2"], ["account", "Type3"]])
 READ = {
     "READ_STREAM": ("account-7", 3, 101, 1_000_000),
     "REPLAY": ('[["account-7", 3], ["account-8", 0]]', 101, 1_000_000),
     "READ_ON": ('[["account-7", 3]]', 101, 1_000_000),
     "READ_ALL": (10_000, 101, 1_000_000),
-    "READ_FILTERED": (10_000, 101, 1_000_000, 20_000, NAMES, None, None),
-    "READ_FILTERED, all filters": (10_000, 101, 1_000_000, 20_000, NAMES, '["account"]', '["Type1"]'),
+    "READ_FILTERED": (10_000, 101, 1_000_000, 20_000, NAMES, None, None, None),
+    "READ_FILTERED, without types": (10_000, 101, 1_000_000, 20_000, None, '["account"]', None, UNWANTED),
+    "READ_FILTERED, all filters": (
+        *(10_000, 101, 1_000_000, 20_000),
+        *(NAMES, '["account"]', '["Type1"]', UNWANTED),
+    ),
     "HEAD": (),
     "ENDS": (NAMES,),
     "LIST_STREAMS": ("", "account-1", "account-2", 100),

@@ -173,6 +173,7 @@ def statements() -> dict[str, str]:
         "READ_ALL": schema.read_all(()),
         "READ_ALL of streams": schema.read_all(("streams",)),
         "READ_ALL of aggregates and types": schema.read_all(("aggregates", "types")),
+        "READ_ALL without types": schema.read_all(("aggregates", "without")),
     }
 
 

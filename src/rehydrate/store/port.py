@@ -33,7 +33,6 @@ MAX_TIME: Final = 2**63 - 1
 
 ExpectedVersion: TypeAlias = int | Literal["any version", "stream exists"]
 
-
 NO_LIMIT: Final = 2**63 - 1
 """For what a store takes any number of."""
 
@@ -113,6 +112,8 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     streams: frozenset[str] = frozenset()
     aggregates: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
+    without: frozenset[tuple[str, str]] = frozenset()
+    """Not these: an aggregate, and a type of its events. What nobody has named is handed out."""
 
     def matches(self, stream: str, type: str) -> bool:
         """Whether to hand out an event of this type in this stream."""
@@ -120,6 +121,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
             (not self.streams or stream in self.streams)
             and (not self.aggregates or stream.partition("-")[0] in self.aggregates)
             and (not self.types or type in self.types)
+            and (not self.without or (stream.partition("-")[0], type) not in self.without)
         )
 
 

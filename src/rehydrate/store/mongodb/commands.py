@@ -12,6 +12,7 @@ changed and never removed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -445,7 +446,21 @@ def _matching(where: LogFilter | None) -> Command:
         every.append({"$or": names or [{"stream": {"$in": []}}]})
     if where.types and _fits(where.types):
         every.append({"events.type": {"$in": _texts(where.types)}})
+    if _fits([*itertools.chain(*where.without)]):
+        every += _others(where.without)
     return {"$and": every} if every else {}
+
+
+def _others(without: Collection[tuple[str, str]]) -> list[Command]:
+    """For each aggregate: that a document is not of it, or has an event of another type than these."""
+    types: dict[str, list[str]] = {}
+    for aggregate, type in sorted(without):
+        if is_text(aggregate) and is_text(type):
+            types.setdefault(aggregate, []).append(type)
+    return [
+        {"$or": [{"$nor": _of_aggregate(name)}, {"events": {"$elemMatch": {"type": {"$nin": its}}}}]}
+        for name, its in types.items()
+    ]
 
 
 def _texts(names: Collection[str]) -> list[str]:

@@ -138,7 +138,7 @@ class Reader:
     # ---- the log
 
     async def read_all(self, after: int, limit: int, where: LogFilter | None) -> LogPage:
-        if where is not None and (where.streams or where.aggregates or where.types):
+        if where is not None and where != LogFilter():
             return await self._read_filtered(after, limit, where)
         if after == MAX_NUMBER:
             return LogPage([], after, "", is_last=True)

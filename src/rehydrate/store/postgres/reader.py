@@ -234,10 +234,12 @@ async def _events(rows: list[asyncpg.Record]) -> list[StoredEvent]:
 
 
 def _filters(where: LogFilter | None) -> tuple[str | None, ...]:
-    """Streams, aggregates, types: the names that are wanted, or None if all are."""
+    """Streams, aggregates, types that are wanted, or None if all are; what is not wanted, or None if nothing."""
     if where is None:
-        return None, None, None
-    return tuple(
-        json_text([name for name in wanted if is_storable(name)]) if wanted else None
-        for wanted in (where.streams, where.aggregates, where.types)
+        return None, None, None, None
+    wanted = (
+        json_text([name for name in names if is_storable(name)]) if names else None
+        for names in (where.streams, where.aggregates, where.types)
     )
+    unwanted = [pair for pair in where.without if all(map(is_storable, pair))]
+    return *wanted, json_text(unwanted) if unwanted else None

@@ -120,6 +120,9 @@ READ_FILTERED: Final = """
                 AND ($5::jsonb IS NULL OR stream IN (SELECT jsonb_array_elements_text($5)))
                 AND ($6::jsonb IS NULL OR split_part(stream, '-', 1) IN (SELECT jsonb_array_elements_text($6)))
                 AND ($7::jsonb IS NULL OR type IN (SELECT jsonb_array_elements_text($7)))
+                AND ($8::jsonb IS NULL OR (split_part(stream, '-', 1), type) NOT IN (
+                    SELECT pair ->> 0, pair ->> 1 FROM jsonb_array_elements($8) AS pair
+                ))
             ORDER BY position LIMIT $2
         ) AS page WHERE bytes - size < $3
     ) AS found ON true

@@ -119,9 +119,7 @@ def read_all(connection: sqlite3.Connection, after: int, limit: int, where: LogF
     end = read_head(connection).position
     upto = min(end, after + MAX_SCAN)
     filters = _filters(where)
-    found = connection.execute(
-        schema.read_all(tuple(filters)), (after, upto, *map(_json, filters.values()), limit + 1)
-    )
+    found = connection.execute(schema.read_all(tuple(filters)), (after, upto, *filters.values(), limit + 1))
     rows, is_whole = rows_within(found, limit, data=5, metadata=6)
     events = [StoredEvent(*row) for row in rows]
     if events and not is_whole:
@@ -172,12 +170,14 @@ def rows_within(found: sqlite3.Cursor, limit: int, *, data: int, metadata: int =
     return rows, True
 
 
-def _filters(where: LogFilter | None) -> dict[str, frozenset[str]]:
+def _filters(where: LogFilter | None) -> dict[str, str]:
+    """The parameter of each filter that is set."""
     if where is None:
         return {}
-    filters = {"streams": where.streams, "aggregates": where.aggregates, "types": where.types}
-    return {name: wanted for name, wanted in filters.items() if wanted}
-
-
-def _json(wanted: frozenset[str]) -> str:
-    return json.dumps(sorted(wanted))
+    filters = {
+        "streams": where.streams,
+        "aggregates": where.aggregates,
+        "types": where.types,
+        "without": where.without,
+    }
+    return {name: json.dumps(sorted(names)) for name, names in filters.items() if names}

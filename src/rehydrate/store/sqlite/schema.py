@@ -257,12 +257,14 @@ _READ_ALL: Final = """
     FROM events CROSS JOIN streams ON streams.id = events.stream
     WHERE position > ? AND position <= ? {filters} ORDER BY position LIMIT ?
 """
+_AGGREGATE: Final = "substr(streams.name, 1, instr(streams.name || '-', '-') - 1)"
 _FILTERS: Final = {
     "streams": "AND +events.stream IN (SELECT id FROM streams WHERE name IN (SELECT value FROM json_each(?)))",
-    "aggregates": (
-        "AND substr(streams.name, 1, instr(streams.name || '-', '-') - 1) IN (SELECT value FROM json_each(?))"
-    ),
+    "aggregates": f"AND {_AGGREGATE} IN (SELECT value FROM json_each(?))",
     "types": "AND type IN (SELECT value FROM json_each(?))",
+    "without": (
+        f"AND ({_AGGREGATE}, type) NOT IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+    ),
 }
 
 

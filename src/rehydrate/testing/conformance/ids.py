@@ -149,6 +149,7 @@ class IdLaws(StoreUnderTest):
             lambda: store.read_all(where=LogFilter(streams=frozenset({bad}))),
             lambda: store.read_all(where=LogFilter(aggregates=frozenset({bad}))),
             lambda: store.read_all(where=LogFilter(types=frozenset({bad}))),
+            lambda: store.read_all(where=LogFilter(without=frozenset({(bad, bad), ("account", bad)}))),
             lambda: store.streams(prefix=bad, after=bad),
             lambda: store.load_snapshot(bad),
             lambda: store.save_snapshot(snapshot(bad, 1), keep=1),

@@ -15,7 +15,13 @@ from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
 
 def _shown(where: LogFilter) -> str:
     """A filter as the name of a test, which is the same in every process."""
-    parts = (("streams", where.streams), ("aggregates", where.aggregates), ("types", where.types))
+    without = {f"{aggregate}/{type}" for aggregate, type in where.without}
+    parts = (
+        ("streams", where.streams),
+        ("aggregates", where.aggregates),
+        ("types", where.types),
+        ("without", without),
+    )
     return ", ".join(f"{name}: {' '.join(sorted(names))}" for name, names in parts if names) or "all"
 
 
@@ -83,6 +89,17 @@ class LogLaws(StoreUnderTest):
             LogFilter(streams=frozenset({"account-1"}), types=frozenset({"Closed"})),
             LogFilter(streams=frozenset({"account-1"}), aggregates=frozenset({"order"})),
             LogFilter(aggregates=frozenset({"acc"})),
+            LogFilter(without=frozenset({("account", "Opened"), ("savings_account", "Closed")})),
+            LogFilter(without=frozenset({("account", "Unheard"), ("acc", "Opened"), ("account_", "Opened")})),
+            LogFilter(
+                aggregates=frozenset({"account", "order"}),
+                without=frozenset({("account", "Opened"), ("account", "Closed"), ("order", "Deposited")}),
+            ),
+            LogFilter(
+                streams=frozenset({"account-1", "order-1"}),
+                types=frozenset({"Opened", "Closed"}),
+                without=frozenset({("account", "Closed")}),
+            ),
             LogFilter(),
         ],
         ids=_shown,
@@ -121,6 +138,7 @@ class LogLaws(StoreUnderTest):
             LogFilter(types=frozenset({"Rare"})),
             LogFilter(aggregates=frozenset({"account"})),
             LogFilter(streams=frozenset({"account-1"})),
+            LogFilter(without=frozenset({("order", "Happened")})),
         ):
             (rare,) = await log_events(store, limit=10, where=where)
             assert rare.position == found.position
@@ -208,16 +226,16 @@ _TYPES = ("Opened", "Deposited", "Closed")
 
 
 async def _mixed(store: Store) -> None:
-    """Events of three types in streams of aggregates whose names are each other's beginnings and ends."""
+    """Events of three types, two in each append, in streams of aggregates whose names are each other's beginnings and ends."""
     streams = [
         f"{aggregate}-{n}"
         for aggregate in ("account", "savings_account", "account_2", "order")
         for n in ("1", "2", "account-1", "10")
     ]
-    for type in _TYPES:
+    for type, other in zip(_TYPES, (*_TYPES[1:], _TYPES[0]), strict=True):
         for stream in streams:
             (version,) = await store.versions([stream])
-            await store.append(stream, [event(type), event(type)], expected_version=version)
+            await store.append(stream, [event(type), event(other)], expected_version=version)
 
 
 def _matches(stored: StoredEvent, where: LogFilter) -> bool:
@@ -226,4 +244,5 @@ def _matches(stored: StoredEvent, where: LogFilter) -> bool:
         (not where.streams or stored.stream in where.streams)
         and (not where.aggregates or aggregate in where.aggregates)
         and (not where.types or stored.type in where.types)
+        and not any(stored.type == type and aggregate == of for of, type in where.without)
     )
