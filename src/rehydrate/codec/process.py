@@ -44,6 +44,13 @@ class Refuse(msgspec.Struct, frozen=True):
     now: int
 
 
+class Confirm(msgspec.Struct, frozen=True):
+    """What was sent is accepted, and changed nothing."""
+
+    sent_id: str
+    """Of the event that asked for the sending."""
+
+
 class Fire(msgspec.Struct, frozen=True):
     """The time of a timer has come."""
 
@@ -60,7 +67,7 @@ class SendAgain(msgspec.Struct, frozen=True):
     sent_id: str
 
 
-InstanceCommand: TypeAlias = React | Refuse | Fire | SendAgain
+InstanceCommand: TypeAlias = React | Refuse | Confirm | Fire | SendAgain
 
 
 class Handled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,18 +129,25 @@ class Refused(msgspec.Struct, frozen=True):
     facts: msgspec.Raw
 
 
-class SentAgain(msgspec.Struct, frozen=True):
-    """What was asked for is sent by another process than before: a refusal that the one before met counts no more."""
+class Unchanged(msgspec.Struct, frozen=True):
+    """What was sent was accepted without events: its target has nothing to recognise it by."""
 
     sent_id: str
 
 
-InstanceEvent: TypeAlias = Handled | Sent | Cancelled | Due | Refused | SentAgain
+class SentAgain(msgspec.Struct, frozen=True):
+    """What was asked for is sent by another process than before: an answer that the one before met counts no more."""
+
+    sent_id: str
+
+
+InstanceEvent: TypeAlias = Handled | Sent | Cancelled | Due | Refused | Unchanged | SentAgain
 
 SENT: Final = "rehydrate.Sent"
 CANCELLED: Final = "rehydrate.Cancelled"
 DUE: Final = "rehydrate.Due"
 REFUSED: Final = "rehydrate.Rejected"
+UNCHANGED: Final = "rehydrate.Unchanged"
 
 _NAMES: Final[dict[type, str]] = {
     Handled: "rehydrate.Handled",
@@ -141,6 +155,7 @@ _NAMES: Final[dict[type, str]] = {
     Cancelled: CANCELLED,
     Due: DUE,
     Refused: REFUSED,
+    Unchanged: UNCHANGED,
     SentAgain: "rehydrate.SentAgain",
 }
 

@@ -12,6 +12,7 @@ import msgspec
 from rehydrate.codec.json import JsonCodec
 from rehydrate.codec.process import (
     Cancelled,
+    Confirm,
     Due,
     Fire,
     Handled,
@@ -26,6 +27,7 @@ from rehydrate.codec.process import (
     SendAgain,
     Sent,
     SentAgain,
+    Unchanged,
 )
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.envelope import EventEnvelope, microseconds_of
@@ -110,6 +112,8 @@ class Process:
                 )
                 yield refused
                 yield from self._reactions(instance, refused, command.now)
+            case Confirm(sent_id=sent_id):
+                yield Unchanged(sent_id)
             case SendAgain(sent_id=sent_id):
                 yield SentAgain(sent_id)
             case Fire():
@@ -128,7 +132,7 @@ class Process:
                 if due is not None:
                     timers = {**timers, number: PendingTimer(due, name)}
                 return msgspec.structs.replace(instance, sent=number, timers=timers)
-            case SentAgain():
+            case Unchanged() | SentAgain():
                 return instance
             case Cancelled(number=number) | Due(number=number):
                 timers = {other: timer for other, timer in instance.timers.items() if other != number}

@@ -1,9 +1,10 @@
-"""What sends the commands of a process manager, each until it has an answer, and tells the instance of a refusal.
+"""What sends the commands of a process manager, each until it has an answer, and tells the instance of some.
 
 Sent twice is stored once: the id of a command is that of the event that asks for it, and with `caused_at` its target
-recognises it however late it is repeated. A refusal leaves no trace at the target. So that a command which was refused
-is not sent again and then taken, one that may have been sent before is looked for in the stream of its instance first;
-and nothing is sent that could be decided after another process may have begun to send. Where the target has no time to
+recognises it however late it is repeated. A command that was refused, or accepted without events, leaves no trace at the
+target. So that it is not sent again and then changes something, its instance is told before anything else is sent to
+that target; a command that may have been sent before is looked for in the stream of its instance first; and nothing is
+sent that could be decided after another process may have begun to send. Where the target has no time to
 search its stream for a command before that, the sender does, and the next try begins where the search before has ended.
 """
 
@@ -18,12 +19,15 @@ from rehydrate.codec.process import (
     DUE,
     REFUSED,
     SENT,
+    UNCHANGED,
+    Confirm,
     Due,
     InstanceCodec,
     Refuse,
     Refused,
     SendAgain,
     Sent,
+    Unchanged,
 )
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Retry
@@ -58,7 +62,11 @@ _AGAIN_FIRST: Final = 8
 _IN_HAND: Final = 2 * WINDOW
 """How many commands may have been sent behind the place that was saved last."""
 
-_read_refused = msgspec.json.Decoder(Refused).decode
+_answers: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    REFUSED: msgspec.json.Decoder(Refused),
+    UNCHANGED: msgspec.json.Decoder(Unchanged),
+}
+"""What an instance is told of commands that leave no trace at their targets."""
 
 
 class Sender(Subscriber):
@@ -85,8 +93,8 @@ class Sender(Subscriber):
         """What stands up to here may have been sent by an earlier holder."""
         self._unbarred = 0
         """How many of these an earlier holder may have had in hand, at most."""
-        self._verdicts: dict[str, Refuse] = {}
-        """Refusals that the instance could not be told of yet."""
+        self._verdicts: dict[str, Refuse | Confirm] = {}
+        """Answers that the instance could not be told of yet."""
         self._searches: dict[str, Search] = {}
         """Of commands that their targets could not search for in time."""
         self._is_over = False
@@ -130,9 +138,9 @@ class Sender(Subscriber):
         if verdict is None:
             if envelope.position <= self._may_be_tried:
                 await self._bar_others(envelope)
-                if await self._was_refused(envelope):
+                if await self._was_answered(envelope):
                     return
-            verdict = await self._refusal(envelope, asked)
+            verdict = await self._verdict(envelope, asked)
             self._searches.pop(envelope.id, None)
         if verdict is not None:
             self._verdicts[envelope.id] = verdict
@@ -140,15 +148,15 @@ class Sender(Subscriber):
             # Somebody may have asked for the same to be replayed meanwhile, and been faster.
             self._verdicts.pop(envelope.id, None)
 
-    async def _refusal(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | None:
-        """Send the command: None once it is stored, or the refusal. Raises what a later try may mend."""
+    async def _verdict(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | Confirm | None:
+        """Send the command: None once it is stored, or what its instance has to know. Raises what a later try may mend."""
         command = self._process.command(asked.aggregate, asked.type, bytes(asked.command))
         target = self._process.codecs.targets[asked.aggregate].aggregate
         search = self._searches.get(envelope.id)
         if search is not None and await search.finds(self._held()):
             return None
         try:
-            await self._runtime.dispatch(
+            result = await self._runtime.dispatch(
                 target,
                 asked.id,
                 command,
@@ -170,29 +178,29 @@ class Sender(Subscriber):
             return self._refuse(envelope, asked, no)
         except (ActorCrashedError, AppendTooLargeError) as error:
             return self._refuse(envelope, asked, Undeliverable(error=type(error).__name__, reason=str(error)))
-        return None
+        return None if result.events else Confirm(envelope.id)
 
     def _refuse(self, envelope: EventEnvelope[Any], asked: Sent | Due, no: Rejection) -> Refuse:
         return refusal(envelope.id, asked, no, self._held().clock.wall())
 
-    async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse) -> None:
+    async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse | Confirm) -> None:
         try:
             await self._runtime.dispatch(
                 self._process.instances,
                 envelope.aggregate_id,
                 verdict,
-                command_id=f"refused {envelope.id}",
+                command_id=f"answer {envelope.id}",
                 caused_at=envelope.position,
                 timeout=self._left(),
                 correlation_id=envelope.metadata.correlation_id,
                 causation_id=envelope.id,
             )
         except DuplicateCommandError:
-            # It was told before, at another time.
+            # It was told before, at another time; the first answer is the one that counts.
             pass
 
     async def _bar_others(self, envelope: EventEnvelope[Any]) -> None:
-        """See to it that an append of a holder that did not end in order, with a refusal, does not land any more.
+        """See to it that an append of a holder that did not end in order, with an answer, does not land any more.
 
         Such a holder decided it on a version that is no more after this, and by now he may decide nothing anew.
         """
@@ -208,13 +216,15 @@ class Sender(Subscriber):
             causation_id=envelope.id,
         )
 
-    async def _was_refused(self, envelope: EventEnvelope[Any]) -> bool:
+    async def _was_answered(self, envelope: EventEnvelope[Any]) -> bool:
+        """Whether the instance was told of this command, that it was refused or changed nothing."""
         tenure = self._held()
         after = envelope.version
         while True:
             page = await tenure.persist(lambda: tenure.store.read_stream(envelope.stream, after=after))  # noqa: B023
             for event in page.events:
-                if event.type == REFUSED and _read_refused(event.data).sent_id == envelope.id:
+                known = _answers.get(event.type)
+                if known is not None and known.decode(event.data).sent_id == envelope.id:
                     return True
             if page.is_last or not page.events:
                 return False
