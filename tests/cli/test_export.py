@@ -13,10 +13,11 @@ from rehydrate import RehydrateError, SystemClock, open_store
 from rehydrate.cli.input import Input
 from rehydrate.cli.moving.appending import OutOfPlaceError
 from rehydrate.cli.moving.comparison import NotACopyError
+from rehydrate.cli.moving.copy import copy_store
 from rehydrate.cli.moving.event_lines import first_line
 from rehydrate.cli.moving.exporting import export_events
 from rehydrate.cli.moving.importing import import_events
-from rehydrate.store.port import NewEvent, Store
+from rehydrate.store.port import Checkpoint, NewEvent, Store
 from rehydrate.testing.conformance.material import log_events, sound_log
 from rehydrate.testing.faults import FaultyStore, Refuse, Script
 from tests.cli.conftest import KINDS, NewUrl
@@ -83,6 +84,26 @@ async def test_the_same_import_stores_nothing_twice_and_goes_on(
         assert await import_events(url, given_lines(*second)) == 0
         assert "0 events imported from events.jsonl" in capsys.readouterr().err
         assert await contents(store) == await contents(source)
+
+
+async def test_an_import_says_that_no_checkpoint_came_along_and_a_copy_after_it_brings_them(
+    tmp_path: Path, new_url: NewUrl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(new_url("sqlite"), new_url("sqlite")) as (source, store):
+        await fill(source, 5)
+        (event,) = (await source.read_all(after=2, limit=1)).events
+        place = Checkpoint(name="mails", position=event.position, event_id=event.id, epoch=1)
+        assert await source.save_checkpoint(place, previous=None)
+        lines = await exported(source.url, tmp_path)
+        assert await import_events(store.url, given_lines(*lines)) == 0
+        assert (
+            f"checkpoints are not in events.jsonl: a subscription that has none in {store.url} begins at the first event"
+        ) in capsys.readouterr().err
+        assert await store.load_checkpoint("mails") is None
+        assert await copy_store(source.url, store.url, seal=False) == 0
+        copied = await store.load_checkpoint("mails")
+        assert copied is not None
+        assert (copied.epoch, copied.event_id) == (1, event.id)
 
 
 async def test_an_empty_store_is_exported_as_no_events(url: str, tmp_path: Path) -> None:

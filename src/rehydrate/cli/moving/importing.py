@@ -220,4 +220,9 @@ async def _import(url: str, given: Input) -> int:
         f"{many(new, 'event')} imported from {given.name} into {store.url}{there}: all {call.compared.events:,} were "
         "compared, and are the same in the same order"
     )
+    if call.compared.events:
+        say(
+            f"checkpoints are not in {given.name}: a subscription that has none in {store.url} begins at the first event, "
+            "and does again what it did before; rehydrate copy takes checkpoints along"
+        )
     return 0
