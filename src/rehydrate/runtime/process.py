@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rehydrate.codec.difference import difference
 from rehydrate.codec.json import JsonCodec
 from rehydrate.codec.process import (
     Cancelled,
@@ -204,10 +205,36 @@ class Process:
                 f"aggregate {send.aggregate.name!r} takes no command {type(send.command).__name__}"
             )
         check_id(send.id)
-        data = msgspec.Raw(target.codecs.commands.encode(send.command))
+        data = msgspec.Raw(encode_command(self.name, target.codecs.commands, send))
         return Sent(
             number, target.aggregate.name, send.id, name, data, _due(send, recorded_at), send.name or ""
         )
+
+
+def encode_command(process: str, codec: JsonCodec, send: Send) -> bytes:
+    """The bytes of a command, from which it comes back as it is. Raises `ValueError` that says why it does not."""
+    command: object = send.command
+    kind = type(command)
+    try:
+        data = codec.encode(command)
+        if kind in codec.exact and codec.exact[kind](command):
+            return data
+        why = difference(command, codec.decoders[codec.names[kind]](data))
+    except Exception as error:
+        raise ValueError(
+            f"{process}: the command of {shown(send)} cannot be stored: {type(error).__name__}: {error}"
+        ) from error
+    if why:
+        raise ValueError(f"{process}: the command of {shown(send)} does not come back as it was: {why}")
+    return data
+
+
+def shown(send: Send) -> str:
+    """As it is written; of an aggregate its name, for its `repr` would fill the page."""
+    times = [
+        f"{name}={value!r}" for name in ("after", "at", "name") if (value := getattr(send, name)) is not None
+    ]
+    return f"Send({', '.join([send.aggregate.name, repr(send.id), repr(send.command), *times])})"
 
 
 def refusal(sent_id: str, asked: Sent | Due, no: Rejection, now: int) -> Refuse:

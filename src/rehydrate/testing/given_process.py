@@ -16,16 +16,23 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from rehydrate.codec.difference import difference
-from rehydrate.codec.process import Fire, Instance, InstanceCommand, Sent, Target, check_processes
+from rehydrate.codec.process import (
+    Fire,
+    Instance,
+    InstanceCommand,
+    Sent,
+    Target,
+    check_processes,
+)
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import plain_id
 from rehydrate.runtime.envelopes import Envelopes
-from rehydrate.runtime.process import Process, refusal
+from rehydrate.runtime.process import Process, encode_command, refusal, shown
 from rehydrate.store.port import StoredEvent
-from rehydrate.testing.checks import check_untouched, come_back, is_value
+from rehydrate.testing.checks import check_untouched, is_value
 from rehydrate.testing.failures import diff
 from rehydrate.testing.happened import Happened, Log
 
@@ -272,9 +279,11 @@ class _Watched:
         __tracebackhide__ = True
         codecs = self._log.codecs_of(send.aggregate)
         self._targets.setdefault(send.aggregate.name, Target(send.aggregate, codecs))
-        if (name := codecs.commands.names.get(send.command.__class__)) is not None:
-            what = f"{self.name}: the command of {_shown(send)}"
-            come_back(what, send.command, codecs.commands.encode, codecs.commands.decoders[name])
+        if send.command.__class__ in codecs.commands.names:
+            try:
+                encode_command(self.name, codecs.commands, send)
+            except ValueError as error:
+                raise AssertionError(str(error)) from error.__cause__
 
 
 def _is_same_command(one: Send, other: Send) -> bool:
@@ -288,15 +297,7 @@ def _told(event: object) -> str:
 
 
 def _shown(reaction: object) -> str:
-    """As it is written; of an aggregate its name, for its `repr` would fill the page."""
-    if not isinstance(reaction, Send):
-        return repr(reaction)
-    times = [
-        f"{name}={value!r}"
-        for name in ("after", "at", "name")
-        if (value := getattr(reaction, name)) is not None
-    ]
-    return f"Send({', '.join([reaction.aggregate.name, repr(reaction.id), repr(reaction.command), *times])})"
+    return shown(reaction) if isinstance(reaction, Send) else repr(reaction)
 
 
 def _diff(expected: Sequence[object], actual: Sequence[object]) -> str:
