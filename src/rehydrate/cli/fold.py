@@ -9,6 +9,7 @@ import msgspec
 
 from rehydrate.cli.misfit import why_misfit
 from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.beginning import Beginning
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.store.port import StoredEvent, StoredSnapshot
 
@@ -23,7 +24,8 @@ class Fold:
         """What is wrong, and how: of the events only the first, for what follows is folded no more."""
         self._evolve = aggregate.evolve
         self._decoders = codecs.events.decoders
-        self._state = aggregate.initial
+        self._beginning = Beginning(repr(aggregate.name), aggregate.initial)
+        self._state = self._beginning.new()
         self._snapshot: StoredSnapshot | None = None
         self._saved: Any = None
         self._version = 0
@@ -40,6 +42,8 @@ class Fold:
 
     def end(self) -> None:
         """The stream has ended."""
+        if not self._is_broken and self._beginning.is_changed():
+            self._break(self._beginning.why)
         if not self._is_broken and self._snapshot is not None and self._snapshot.version > self._version:
             self._wrong_snapshot(f"the stream ends at version {self._version}")
 

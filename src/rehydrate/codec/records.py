@@ -104,7 +104,7 @@ def record_problem(cls: Any) -> str | None:
 
 def _struct_problem(cls: Any) -> str | None:
     config = cls.__struct_config__
-    if not config.frozen:
+    if not is_frozen(cls):
         return "it can be changed: write `class ...(msgspec.Struct, frozen=True)`"
     if not config.eq:
         return "its values are equal to nothing else: leave out `eq=False`"
@@ -118,7 +118,7 @@ def _dataclass_problem(cls: Any) -> str | None:
         return "only its base is a dataclass, and its own fields are not stored: write `@dataclass(frozen=True)` above it"
     if hasattr(cls, "__pydantic_validator__"):
         return "it is a dataclass of Pydantic, which only Pydantic can make: use a BaseModel, or `dataclasses.dataclass`"
-    if not cls.__dataclass_params__.frozen:
+    if not is_frozen(cls):
         return "it can be changed: write `@dataclass(frozen=True)`"
     return _identity_problem(cls)
 
@@ -126,14 +126,13 @@ def _dataclass_problem(cls: Any) -> str | None:
 def _attrs_problem(cls: Any) -> str | None:
     if private := [field.name for field in cls.__attrs_attrs__ if field.name.startswith("_")]:
         return f"fields of attrs classes that begin with `_` are not stored: rename {', '.join(private)}"
-    # What attrs calls the method has been the same since frozen classes exist, and importing attrs to ask costs more.
-    if cls.__setattr__.__name__ != "_frozen_setattrs":
+    if not is_frozen(cls):
         return "it can be changed: write `@attrs.frozen`"
     return _identity_problem(cls)
 
 
 def _pydantic_problem(cls: Any) -> str | None:
-    if not cls.model_config.get("frozen"):
+    if not is_frozen(cls):
         return "it can be changed: write `model_config = ConfigDict(frozen=True)`"
     if excluded := [name for name, field in cls.model_fields.items() if field.exclude]:
         return f"excluded fields are not stored: {', '.join(excluded)}"
@@ -159,6 +158,21 @@ def pydantic_refusal(model: Any, cls: Any) -> str | None:
             "is not a type that Pydantic reads and writes; use a Pydantic model, a frozen dataclass, or bytes"
         )
     return None
+
+
+def is_frozen(cls: Any) -> bool:
+    """Whether the fields of a class with named fields cannot be set."""
+    kind = record_kind(cls)
+    if kind == STRUCT:
+        return bool(cls.__struct_config__.frozen)
+    if kind == DATACLASS:
+        return bool(cls.__dataclass_params__.frozen)
+    if kind == ATTRS:
+        # What attrs calls the method has been the same since frozen classes exist, and importing attrs to ask costs more.
+        return bool(cls.__setattr__.__name__ == "_frozen_setattrs")
+    if kind == PYDANTIC:
+        return bool(cls.model_config.get("frozen"))
+    return True
 
 
 def _identity_problem(cls: Any) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.beginning import Beginning
 from rehydrate.codec.exact import IsExact
 from rehydrate.codec.json import JsonCodec
 from rehydrate.domain.aggregate import Aggregate
-from rehydrate.errors import UnknownCommandError
+from rehydrate.errors import ConfigurationError, UnknownCommandError
 
 if TYPE_CHECKING:
     from rehydrate.runtime.actor import AggregateActor
@@ -19,6 +21,8 @@ S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
 
+_log = logging.getLogger(__name__)
+
 
 class Blueprint(Generic[S, C, E]):
     """One aggregate, ready to run: its functions, its codecs and its live actors by id."""
@@ -26,6 +30,7 @@ class Blueprint(Generic[S, C, E]):
     __slots__ = (
         "actors",
         "aggregate",
+        "beginning",
         "codecs",
         "command_types",
         "decide",
@@ -49,6 +54,7 @@ class Blueprint(Generic[S, C, E]):
         self.codecs = codecs
         self.manager = manager
         self.name = aggregate.name
+        self.beginning = Beginning(repr(aggregate.name), aggregate.initial)
         self.decide = aggregate.decide
         self.evolve = aggregate.evolve
         self.snapshot = aggregate.snapshot
@@ -65,6 +71,26 @@ class Blueprint(Generic[S, C, E]):
         self.most_events = manager.capabilities.max_append_events
         self.most_bytes = manager.capabilities.max_append_bytes
         self.actors: dict[str, AggregateActor[Any, Any, Any]] = {}
+
+    def check_begun(self, state: S | None = None) -> None:
+        """Raise `ConfigurationError` once `evolve` was seen to change in place what an aggregate began with.
+
+        From then on nothing more is decided, on any actor: what one of them holds may be of a command that was refused.
+        """
+        if not self.beginning.is_changed(state):
+            return
+        if not self.is_stopped:
+            _log.error("%s", self.beginning.why)
+            self.decide = self._refuse_to_decide
+        raise ConfigurationError(self.beginning.why)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing is decided any more."""
+        return self.decide is not self.aggregate.decide
+
+    def _refuse_to_decide(self, *_: object) -> NoReturn:
+        raise ConfigurationError(self.beginning.why)
 
     def refuse(self, command: object) -> UnknownCommandError:
         """Why the aggregate does not take this command."""

@@ -9,7 +9,12 @@ import msgspec
 
 from rehydrate.codec.difference import difference
 from rehydrate.domain.rejection import Rejection
-from rehydrate.errors import ActorCrashedError, AppendTooLargeError, DuplicateCommandError
+from rehydrate.errors import (
+    ActorCrashedError,
+    AppendTooLargeError,
+    ConfigurationError,
+    DuplicateCommandError,
+)
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.limits import DRAIN_EVENTS
 from rehydrate.runtime.mailbox import Drain, Pending
@@ -100,6 +105,8 @@ def _refusal(
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         # The program is to end, and does, once this actor is in order.
         blueprint.manager.loop.call_soon(_raise, error)
+    if blueprint.is_stopped:
+        return ConfigurationError(str(error))
     # A rejection here was raised by `evolve`: it cannot refuse, for the event would not fold later either.
     reason = describe(error)
     if isinstance(error, TypeError) and is_of_decide and not hasattr(given, "__iter__"):

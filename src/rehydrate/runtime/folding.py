@@ -6,11 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from rehydrate.codec.aggregate import may_return_none
+from rehydrate.codec.beginning import Beginning
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.projection import RESERVED, Projection
 from rehydrate.domain.subscription import check_key
-from rehydrate.errors import InvalidIdError
+from rehydrate.errors import ConfigurationError, InvalidIdError
 from rehydrate.store.port import LogFilter
+
+
+class ChangedInPlaceError(ConfigurationError):
+    """`evolve` changed what views begin with: of what is in memory nothing can be trusted, and nothing is saved."""
 
 
 class Folding:
@@ -20,6 +25,7 @@ class Folding:
         self.where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
         """The events that it gets."""
         self._projection = projection
+        self._beginning = Beginning(f"projection {projection.name!r}", projection.initial)
         self._may_remove = may_return_none(projection.evolve)
 
     def keys(self, envelope: EventEnvelope[Any]) -> tuple[str, ...]:
@@ -34,15 +40,26 @@ class Folding:
         return tuple(dict.fromkeys(_checked(key) for key in keys))
 
     def evolved(self, view: Any, envelope: EventEnvelope[Any]) -> Any:
-        """The view after an event. None stands for no view, before it and after it."""
-        projection = self._projection
-        after = projection.evolve(projection.initial if view is None else view, envelope)
+        """The view after an event. None stands for no view, before it and after it.
+
+        Raises `ChangedInPlaceError`, and from then on.
+        """
+        if view is None:
+            self._check_begun()
+            after = self._projection.evolve(self._beginning.new(), envelope)
+            self._check_begun()
+        else:
+            after = self._projection.evolve(view, envelope)
         if after is None and not self._may_remove:
             raise TypeError(
                 f"evolve returned None for {type(envelope.event).__name__}; return the next view, or declare "
                 "`-> ... | None` where None is to remove it"
             )
         return after
+
+    def _check_begun(self) -> None:
+        if self._beginning.is_changed():
+            raise ChangedInPlaceError(self._beginning.why)
 
 
 def _checked(key: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from rehydrate.domain.quantities import check_place
 from rehydrate.domain.streams import check_id
 from rehydrate.runtime.blueprint import Blueprint
 from rehydrate.runtime.rehydration import fold_rows
@@ -15,8 +16,10 @@ S = TypeVar("S")
 async def state_at(store: Store, blueprint: Blueprint[S, Any, Any], id: str, at: int) -> S:
     """The state at a version, folded from the stored events. Raises `ValueError` if there is no such version."""
     check_id(id)
+    check_place("at", at, "version")
     stream = blueprint.aggregate.stream(id)
-    state, version = blueprint.aggregate.initial, 0
+    state: S = blueprint.beginning.copy()
+    version = 0
     while version < at:
         page = await store.read_stream(stream, after=version, limit=min(at - version, PAGE_SIZE))
         if not page.events:

@@ -17,7 +17,7 @@ from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.deaths import CAREFUL, DEATHS, took_the_process
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
-from rehydrate.runtime.folding import Folding
+from rehydrate.runtime.folding import ChangedInPlaceError, Folding
 from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
 from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
 from rehydrate.store.port import PAGE_SIZE, LogPage, Store, StoredEvent, ViewChange
@@ -229,6 +229,8 @@ class Projector:
                     raise step.fatal
                 assert step.envelope is not None
                 new[key] = self._folding.evolved(self._views[key], step.envelope)
+            except ChangedInPlaceError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises
                 self._failed(tenure, event, key, error)
         if len(new) > self._limit:
@@ -404,6 +406,8 @@ class Projector:
                 raise LookupError(f"the log does not hold event {parked.event_id!r} at its position")
             envelope = self._envelopes.of(event)
             self._take({parked.key: self._folding.evolved(self._views[parked.key], envelope)})
+        except ChangedInPlaceError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
             self._parked.failed_again(parked, describe(error))
             return False

@@ -46,8 +46,10 @@ async def rehydrate(
 ) -> Recovered:
     """Rebuild the state from the newest snapshot that counts, if any, and the events after it.
 
-    Raises `StreamQuarantinedError` if stored events cannot be decoded or folded.
+    Raises `StreamQuarantinedError` if stored events cannot be decoded or folded, and `ConfigurationError` where `evolve`
+    was seen to change in place what an aggregate begins with.
     """
+    blueprint.check_begun()
     if (
         use_snapshot
         and blueprint.snapshot is not None
@@ -57,7 +59,10 @@ async def rehydrate(
         if recovered is not None:
             return recovered
     page = await blueprint.manager.store.replay(stream)
-    return await _replay(blueprint, stream, Recovered(blueprint.aggregate.initial, 0, 0, "", 0), page)
+    begun = blueprint.beginning.new()
+    recovered = await _replay(blueprint, stream, Recovered(begun, 0, 0, "", 0), page)
+    blueprint.check_begun(begun)
+    return recovered
 
 
 async def _replay(

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from rehydrate.clock import Clock
+from rehydrate.codec.beginning import Beginning
 from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.projection import RESERVED, Projection
+from rehydrate.domain.quantities import check_int, check_place, no_seconds
 from rehydrate.domain.streams import plain_id
 from rehydrate.errors import ConfigurationError, CorruptStoreError, ProjectionBuildingError, ViewTimeoutError
 from rehydrate.runtime.claim import CLAIM, read_claim
@@ -40,6 +42,9 @@ class Views:
         self._clock = clock
         self._projections = projections
         self._consumers = consumers
+        self._beginnings = {
+            name: Beginning(name, projection.initial) for name, (projection, _) in projections.items()
+        }
 
     async def one(self, projection: Projection[V, Any], key: str, at_least: int | None, timeout: float) -> V:
         """The view of a key, or what views begin with."""
@@ -51,7 +56,10 @@ class Views:
         data = None if key.startswith(RESERVED) else await self._store.load_view(projection.consumer, key)
         if data is None or not self._consumers[projection.consumer].is_built:
             await self._check_built(projection, codec)
-        return projection.initial if data is None else _decoded(projection, codec, key, data)
+        if data is None:
+            initial: V = self._beginnings[projection.name].copy()
+            return initial
+        return _decoded(projection, codec, key, data)
 
     async def page(
         self,
@@ -64,6 +72,8 @@ class Views:
     ) -> list[tuple[str, V]]:
         """Keys and views, by key."""
         codec = self._codec(projection)
+        prefix, after = plain_id(prefix, "prefix of keys"), plain_id(after, "key of a view")
+        check_int("limit", limit)
         if limit < 0:
             raise ValueError(f"limit={limit!r} cannot be below 0")
         if at_least is not None:
@@ -99,6 +109,10 @@ class Views:
         self, projection: Projection[Any, Any], codec: JsonValueCodec, at_least: int, timeout: float
     ) -> None:
         """Return when every event up to that position is in the views."""
+        check_place("at_least", at_least, "position")
+        # Not every caller is type-checked.
+        if not isinstance(timeout, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise no_seconds("timeout", timeout)
         due = self._clock.monotonic() + timeout
         ask_again = self._clock.monotonic() + _POLL_BESIDE
         consumer = self._consumers[projection.consumer]

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, overload
 import msgspec
 
 from rehydrate.codec.aggregate import AggregateCodecs
+from rehydrate.codec.beginning import Beginning
 from rehydrate.codec.difference import difference
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.process import ProcessManager
@@ -56,7 +57,7 @@ def given(
             "given(aggregate, *events).when(command)"
         )
     pure = _Pure(subject)
-    state = subject.initial
+    state = Beginning(subject.name, subject.initial).copy()
     for event in events:
         state = pure.evolve(state, pure.events.stored(event, "given"))
     return Given(pure, state)

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
+from rehydrate.codec.beginning import Beginning
 from rehydrate.codec.difference import difference
 from rehydrate.codec.projection import check_projections
 from rehydrate.domain.aggregate import Aggregate
@@ -116,7 +117,7 @@ class _Watched:
         codecs = {source.name: log.codecs_of(source).events for source in sources}
         self.name = projection.name
         self.sources = codecs.keys()
-        self._initial = projection.initial
+        self._beginning = Beginning(projection.name, projection.initial)
         self._folding = Folding(projection)
         self._envelopes = Envelopes(codecs)
         self._codec = check_projections([projection], {source.name: source for source in sources})[
@@ -159,7 +160,7 @@ class _Watched:
 
     def _evolved(self, key: str, view: Any, envelope: EventEnvelope[Any]) -> Any:
         __tracebackhide__ = True
-        held = self._initial if view is None else view
+        held = self._beginning.copy() if view is None else view
         before = copy.deepcopy(held), copy.deepcopy(envelope)
         after = self._evolved_once(key, held, envelope)
         check_untouched(self.name, "evolve", "view", before[0], held)
