@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import math
 import operator
+import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from types import MethodType
 from typing import Any
 
@@ -64,6 +66,25 @@ def test_passivation_comes_after_more_than_no_time(seconds: float) -> None:
 @pytest.mark.parametrize("seconds", [0.001, 300, math.inf])
 def test_passivation_may_come_soon_or_never(seconds: float) -> None:
     assert dataclasses.replace(counter, passivate_after=seconds).passivate_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "it must be seconds, as a number; math.inf is never"),
+        ("5", "it must be seconds, as a number"),
+        (timedelta(minutes=5), "it must be seconds, as a number; write 300"),
+    ],
+)
+def test_passivation_after_what_is_no_number_says_what_to_write(given: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        dataclasses.replace(counter, passivate_after=given)
+
+
+@pytest.mark.parametrize("name", [None, 7, b"counter"])
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="an aggregate cannot be named"):
+        dataclasses.replace(counter, name=name)
 
 
 async def later(state: int, event: int) -> int:
@@ -142,6 +163,10 @@ def test_a_snapshot_policy_counts_from_one(field: str) -> None:
     assert Snapshot(**settings) == Snapshot(every=1)
     with pytest.raises(ConfigurationError, match=f"Snapshot\\({field}=0\\): it must be at least 1"):
         Snapshot(**settings | {field: 0})
+    wrongs: tuple[Any, ...] = (None, "1", 1.5)
+    for wrong in wrongs:
+        with pytest.raises(ConfigurationError, match="it must be at least 1, and an int"):
+            Snapshot(**settings | {field: wrong})
 
 
 def test_type_parameters_may_be_written_out() -> None:

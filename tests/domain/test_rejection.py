@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_a_rejection_reads_as_its_name_and_its_facts() -> None:
     assert str(InsufficientFunds(balance=20, amount=30)) == "insufficient funds: balance 20, amount 30"
     assert str(InsufficientFunds()) == "insufficient funds"
     assert repr(InsufficientFunds(balance=20)) == "InsufficientFunds(balance=20)"
+
+
+def test_a_text_in_place_of_facts_is_told_that_they_have_names() -> None:
+    kind: Any = InsufficientFunds
+    with pytest.raises(TypeError) as refused:
+        kind("no money", balance=3)
+    assert str(refused.value) == (
+        "InsufficientFunds('no money'): facts are given by name, such as InsufficientFunds(reason=...)"
+    )
 
 
 def test_a_rejection_is_not_an_error_of_rehydrate() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -39,7 +41,8 @@ from tests.stand_ins import SHARED, Rival, staged
 
 @pytest.mark.parametrize("field", Limits.__struct_fields__)
 def test_a_limit_must_be_more_than_nothing(field: str) -> None:
-    for value in (0, -1):
+    wrong: tuple[Any, ...] = (0, -1, None, "1", timedelta(seconds=1))
+    for value in wrong:
         with pytest.raises(ConfigurationError, match=field):
             Limits(**{field: value})
 

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,36 @@ async def test_a_decide_that_never_ends_is_ended() -> None:
         assert await runtime.state(counter, "a") == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("5", "timeout='5': it must be seconds, as a number"),
+        (timedelta(seconds=1.5), "it must be seconds, as a number; write 1.5"),
+    ],
+)
+async def test_a_timeout_that_is_no_number_says_what_to_write(given: Any, told: str) -> None:
+    async with bank_app.open("memory://") as bank:
+        for sent in (
+            bank.dispatch(account, "ada", Deposit(1), timeout=given),
+            bank.dispatch_nowait(account, "ada", Deposit(1), timeout=given),
+        ):
+            with pytest.raises(ConfigurationError, match=re.escape(told)):
+                await sent
+        assert (await bank.dispatch(account, "ada", Deposit(1))).version == 1
+
+
+async def test_a_result_where_a_version_or_a_position_is_due_says_which_field_to_write() -> None:
+    async with bank_app.open("memory://") as bank:
+        given: Any = await bank.dispatch(account, "ada", Deposit(1))
+        with pytest.raises(ConfigurationError, match=r"write at=result\.version"):
+            await bank.state(account, "ada", at=given)
+        with pytest.raises(ConfigurationError, match=r"write after=result\.version"):
+            await anext(bank.events(account, "ada", after=given))
+        with pytest.raises(ConfigurationError, match=r"write caused_at=result\.position"):
+            await bank.dispatch(account, "ada", Deposit(1), command_id="x", caused_at=given)
+        assert await bank.state(account, "ada", at=given.version) == Account(1, 1)
+
+
 class Who(str, enum.Enum):  # noqa: UP042 - StrEnum shows itself as its value, this one does not
     ADA = "ada"
 
@@ -197,6 +228,8 @@ async def test_an_id_that_is_no_text_is_refused(id: Any) -> None:
         ({"metadata": {5: "x"}}, ConfigurationError),
         ({"caused_at": "5"}, ConfigurationError),
         ({"caused_at": 5.0, "command_id": "x"}, ConfigurationError),
+        ({"metadata": "x"}, ConfigurationError),
+        ({"metadata": ["x"]}, ConfigurationError),
     ],
 )
 async def test_what_could_not_be_read_again_is_refused_before_anything_is_stored(

@@ -85,6 +85,8 @@ async def test_an_unknown_scheme_names_the_known_ones() -> None:
     [
         ("postgres://localhost/bank", "postgresql"),
         ("postgresql+asyncpg://localhost/bank", "postgresql"),
+        ("sqlite+aiosqlite:///bank.db", "sqlite"),
+        ("mongodb+motor://localhost/bank", "mongodb"),
         ("mongo://localhost/bank", "mongodb"),
         ("file:///bank.db", "sqlite"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,6 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from rehydrate.domain.codec import Codec
+from rehydrate.domain.policy import is_whole
+from rehydrate.domain.quantities import check_seconds
 from rehydrate.domain.streams import check_aggregate_name, stream_name
 from rehydrate.errors import ConfigurationError
 
@@ -34,8 +35,10 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         for field in ("every", "keep", "schema"):
-            if getattr(self, field) < 1:
-                raise ConfigurationError(f"Snapshot({field}={getattr(self, field)!r}): it must be at least 1")
+            if not is_whole(getattr(self, field), at_least=1):
+                raise ConfigurationError(
+                    f"Snapshot({field}={getattr(self, field)!r}): it must be at least 1, and an int"
+                )
 
 
 # Without slots: `Aggregate[State, Command, Event](...)` has to be told its type parameters.
@@ -70,10 +73,9 @@ class Aggregate(Generic[S, C, E]):
 
     def __post_init__(self) -> None:
         check_aggregate_name(self.name)
-        if math.isnan(self.passivate_after) or self.passivate_after <= 0:
-            raise ConfigurationError(
-                f"aggregate {self.name!r}: passivate_after={self.passivate_after!r} must be more than 0 seconds"
-            )
+        check_seconds(
+            f"aggregate {self.name!r}: passivate_after", self.passivate_after, "; math.inf is never"
+        )
         if self.snapshot is not None and not isinstance(self.snapshot, Snapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 f"aggregate {self.name!r}: snapshot={self.snapshot!r} must be a Snapshot; write "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Never
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -21,7 +22,12 @@ class Rejection(Exception):
     facts: dict[str, object] = {}  # noqa: RUF012 - this one is never changed
     """Stays empty for a class that has an `__init__` of its own and does not call this one."""
 
-    def __init__(self, **facts: object) -> None:
+    def __init__(self, *texts: Never, **facts: object) -> None:
+        if texts:
+            name = type(self).__name__
+            raise TypeError(
+                f"{name}({', '.join(map(repr, texts))}): facts are given by name, such as {name}(reason=...)"
+            )
         super().__init__()
         self.facts = facts
 

@@ -15,7 +15,9 @@ _AGGREGATE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 
 def check_aggregate_name(name: str) -> None:
     """Raise `ConfigurationError` unless the name can be the first part of a stream's name."""
-    if not _AGGREGATE_NAME.fullmatch(name):
+    # Not every caller is type-checked.
+    is_text = isinstance(name, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_text or not _AGGREGATE_NAME.fullmatch(name):
         raise ConfigurationError(
             f"an aggregate cannot be named {name!r}: use letters, digits, '_' and '.', at most {MAX_NAME_BYTES}, "
             "and begin with a letter or '_'"

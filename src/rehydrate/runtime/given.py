@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rehydrate.domain.envelope import Metadata, Scalar
+from rehydrate.domain.quantities import check_place, no_seconds
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.errors import ActorCrashedError, ConfigurationError
 from rehydrate.runtime.blueprint import Blueprint
@@ -27,8 +28,11 @@ def pending_of(
     metadata: Mapping[str, Scalar] | None,
 ) -> Pending:
     """A command with what its caller gave, all of it checked."""
-    if not timeout > 0:
-        raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
+    try:
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
+    except TypeError:
+        raise no_seconds("timeout", timeout) from None
     if command_id is None:
         if caused_at is not None:
             raise ConfigurationError(
@@ -59,6 +63,7 @@ def _digest(blueprint: Blueprint[Any, Any, Any], id: str, command: object) -> st
 
 
 def _position(caused_at: int) -> int:
+    check_place("caused_at", caused_at, "position")
     if isinstance(caused_at, bool) or not isinstance(caused_at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"caused_at={caused_at!r}: it must be a position, and so an int")
     return caused_at
@@ -76,8 +81,8 @@ def encode_metadata(
     for kind, id in (("correlation id", correlation_id), ("causation id", causation_id)):
         if id is not None:
             check_id(id, kind)
-    user = None if metadata is None else dict(metadata)
     try:
+        user = None if metadata is None else dict(metadata)
         encoded = msgspec.json.encode(
             Metadata(
                 command_id=command_id,

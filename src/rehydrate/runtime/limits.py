@@ -40,8 +40,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
-            if not getattr(self, field) > 0:
-                raise ConfigurationError(f"Limits({field}={getattr(self, field)!r}): it must be more than 0")
+            value = getattr(self, field)
+            try:
+                if not value > 0:
+                    raise ConfigurationError(f"Limits({field}={value!r}): it must be more than 0")
+            except TypeError:
+                raise ConfigurationError(
+                    f"Limits({field}={value!r}): it must be a number, of seconds where a time is meant"
+                ) from None
 
 
 DRAIN_COMMANDS = 256

@@ -16,6 +16,7 @@ from rehydrate.domain.envelope import CommandResult, EventEnvelope, Scalar
 from rehydrate.domain.policy import STOP, ErrorPolicy
 from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import HasViews, Projection
+from rehydrate.domain.quantities import check_range
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.domain.subscription import After, Subscription
 from rehydrate.errors import (
@@ -267,8 +268,7 @@ class Runtime:
         """
         blueprint = self._blueprint(aggregate)
         check_id(id)
-        if after < 0 or (limit is not None and limit < 0):
-            raise ValueError(f"after={after!r} and limit={limit!r} cannot be below 0")
+        check_range(after, limit)
         async for event in every_event(self._store, aggregate.stream(id), after=after, limit=limit):
             yield envelope(blueprint.decoders, event)
 

@@ -54,12 +54,11 @@ BACKENDS: Final[dict[str, Backend]] = {
 
 _OTHER_NAMES: Final = {
     "postgres": "postgresql",
-    "postgresql": "postgresql",
     "mongo": "mongodb",
     "sqlite3": "sqlite",
     "file": "sqlite",
 }
-"""What others call these schemes, also with the name of a driver behind a plus."""
+"""What others call these schemes. Like our own names, they also come with that of a driver behind a plus."""
 
 
 async def open_store(url: str, *, clock: Clock | None = None) -> Store:
@@ -99,7 +98,8 @@ def _find(scheme: str) -> OpenStore:
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if scheme in others:
         return _load_other(others[scheme])
-    if (meant := _OTHER_NAMES.get(scheme.partition("+")[0])) and meant in BACKENDS:
+    name = scheme.partition("+")[0]
+    if (meant := _OTHER_NAMES.get(name, name)) in BACKENDS:
         raise ConfigurationError(f"no store is known by {scheme}://: write {meant}://")
     known = ", ".join(f"{name}://" for name in sorted({*BACKENDS, *others}))
     raise ConfigurationError(f"no store is known by {scheme}:// (known: {known})")
