@@ -16,7 +16,7 @@ message is built from them and ends with what to do. A business refusal is not h
     │   ├── StoreUnavailableError     StoreClosedError          StoreSealedError
     │   └── CorruptStoreError
     ├── CodecError
-    │   ├── UnknownEventError         UndecodableEventError
+    │   ├── UnknownEventError         UndecodableEventError     UndecodableCommandError
     └── ProjectionError
         ├── ProjectionBuildingError   ViewTimeoutError
 """
@@ -294,6 +294,19 @@ class UndecodableEventError(CodecError):
             f"an event of type {type!r} cannot be decoded: {reason}; give a new field a default, or add an upcaster "
             "to the codec"
         )
+        self.type = type
+        self.reason = reason
+
+
+class UndecodableCommandError(CodecError):
+    """A command that a process manager stored in order to send it does not fit the code of today; nothing was stored.
+
+    Name its new class in the aliases of its aggregate's `command_codec`, or add an upcaster there.
+    """
+
+    def __init__(self, aggregate: str, type: str, reason: str) -> None:
+        super().__init__(f"a stored command {type!r} for aggregate {aggregate!r} cannot be decoded: {reason}")
+        self.aggregate = aggregate
         self.type = type
         self.reason = reason
 

@@ -164,3 +164,24 @@ def test_all_aggregates_of_an_app_are_checked() -> None:
 def test_two_aggregates_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=re.escape("two aggregates are named 'stock'")):
         check_aggregates([stock, dataclasses.replace(stock, initial=Filled(1))])
+
+
+def test_a_codec_of_commands_is_used_as_it_is() -> None:
+    codec = JsonCodec(Add, aliases={"PutIn": Add})
+    assert AggregateCodecs.of(dataclasses.replace(stock, command_codec=codec)).commands is codec
+
+
+def test_a_codec_of_commands_has_just_those_that_the_aggregate_takes() -> None:
+    assert refusal(command_codec=JsonCodec(Added)) == (
+        "aggregate 'stock': its command_codec has no name for Add; make it for all classes of commands="
+    )
+    assert refusal(command_codec=JsonCodec(Add | Added)) == (
+        "aggregate 'stock': its command_codec has Added, and commands= does not; make it for the same classes"
+    )
+
+
+def test_a_codec_of_commands_is_one_for_json() -> None:
+    assert refusal(command_codec=JsonCodec) == (
+        "aggregate 'stock': command_codec=JsonCodec must be a JsonCodec; write command_codec=JsonCodec(Command, "
+        "aliases=...)"
+    )

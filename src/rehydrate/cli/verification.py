@@ -1,7 +1,8 @@
 """Whether what is stored agrees with itself, and with the code of an App.
 
 First the log, once through: positions, versions, checkpoints, and a digest of each stream. Then each stream: it must
-be what the log showed of it; with an App its events are decoded and folded, and its snapshot is compared with that.
+be what the log showed of it; with an App its events are decoded and folded, its snapshot is compared with that, and what
+it is still to send is decoded.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import msgspec
 from rehydrate.app import App
 from rehydrate.cli.asking import events_behind
 from rehydrate.cli.fold import Fold
+from rehydrate.cli.unsent import SentSoFar, Unsent
 from rehydrate.domain.streams import split_stream_name
 from rehydrate.errors import InvalidIdError
 from rehydrate.runtime.control import is_claim
+from rehydrate.runtime.process import Instances
 from rehydrate.store.port import Checkpoint, Head, Store, StoredEvent
 
 MAX_FINDINGS: Final = 1_000
@@ -56,6 +59,8 @@ class Verification:
         """Streams of aggregates that the App does not have."""
         self._store = store
         self._folded = app.folded() if app else None
+        self._sent: dict[str, SentSoFar] = {}
+        """Of each process manager."""
         self._advance = advance
 
     async def check(self) -> None:
@@ -160,7 +165,7 @@ class Verification:
             self._find("stream", stream, "the log has events of it, and the list of streams does not")
 
     async def _check_stream(self, stream: str, seen: Seen) -> None:
-        fold = await self._fold_of(stream)
+        fold, unsent = await self._fold_of(stream), await self._unsent_of(stream)
         digest, version = b"", 0
         while version < seen.version:
             page = await self._store.read_stream(stream, after=version)
@@ -169,6 +174,8 @@ class Verification:
                 digest = _chained(digest, event)
             if fold is not None:
                 fold.add(events)
+            if unsent is not None:
+                unsent.add(events)
             if not events:
                 break
             version = events[-1].version
@@ -178,20 +185,37 @@ class Verification:
             fold.end()
             for what, detail in fold.problems:
                 self._find(what, stream, detail)
+        if unsent is not None:
+            for detail in unsent.problems():
+                self._find("command", stream, detail)
 
     async def _fold_of(self, stream: str) -> Fold | None:
         if self._folded is None:
             return None
-        try:
-            name, _ = split_stream_name(stream)
-        except InvalidIdError:
-            name = ""
+        name = _aggregate_of(stream)
         if name not in self._folded:
             self.not_decoded += 1
             return None
         snapshot = await self._store.load_snapshot(stream)
         aggregate, codecs = self._folded[name]
         return Fold(aggregate, codecs, snapshot)
+
+    async def _unsent_of(self, stream: str) -> Unsent | None:
+        name = _aggregate_of(stream)
+        instances, _ = (self._folded or {}).get(name, (None, None))
+        if not isinstance(instances, Instances):
+            return None
+        if name not in self._sent:
+            self._sent[name] = await SentSoFar.of(self._store, name)
+        return Unsent(instances, self._sent[name])
+
+
+def _aggregate_of(stream: str) -> str:
+    """The name of its aggregate; empty for what is no name of a stream."""
+    try:
+        return split_stream_name(stream)[0]
+    except InvalidIdError:
+        return ""
 
 
 def _chained(digest: bytes, event: StoredEvent) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from rehydrate.codec.difference import difference
 from rehydrate.codec.json import JsonCodec, JsonValueCodec
+from rehydrate.codec.none import may_be_none
 from rehydrate.codec.rejections import rejections_of
 from rehydrate.codec.types import members_of, text
 from rehydrate.domain.aggregate import Aggregate
@@ -28,7 +29,7 @@ class AggregateCodecs:
     state: JsonValueCodec | None
     """`None` where the state cannot be stored, which is an error only for an aggregate with snapshots."""
     none_is_a_state: bool
-    """Whether `evolve` may return None, as far as it says what it returns."""
+    """Whether `evolve` may return None, which it has to say."""
     rejections: Mapping[str, type[Rejection]]
     """Its refusals by name."""
 
@@ -39,7 +40,7 @@ class AggregateCodecs:
             events=_events(aggregate),
             commands=_commands(aggregate),
             state=_state(aggregate),
-            none_is_a_state=aggregate.initial is None or may_return_none(aggregate.evolve),
+            none_is_a_state=may_be_none(aggregate.evolve, aggregate.initial),
             rejections=rejections_of(aggregate),
         )
 
@@ -77,10 +78,34 @@ def _events(aggregate: Aggregate[Any, Any, Any]) -> Codec:
 
 
 def _commands(aggregate: Aggregate[Any, Any, Any]) -> JsonCodec:
+    if aggregate.command_codec is not None:
+        return _own_commands(aggregate, aggregate.command_codec)
     try:
         return JsonCodec(aggregate.commands)
     except ConfigurationError as error:
         raise _explained(f"aggregate {aggregate.name!r}", "commands", error) from None
+
+
+def _own_commands(aggregate: Aggregate[Any, Any, Any], codec: object) -> JsonCodec:
+    """The codec that the user gives: of the very classes that the aggregate takes, and JSON, for so they are stored."""
+    owner = f"aggregate {aggregate.name!r}"
+    if not isinstance(codec, JsonCodec):
+        what = codec.__name__ if isinstance(codec, type) else repr(codec)
+        raise ConfigurationError(
+            f"{owner}: command_codec={what} must be a JsonCodec; write command_codec=JsonCodec(Command, aliases=...)"
+        )
+    declared = members_of(aggregate.commands)
+    if missing := [member for member in declared if member not in codec.names]:
+        raise ConfigurationError(
+            f"{owner}: its command_codec has no name for {', '.join(map(text, missing))}; make it for all classes of "
+            "commands="
+        )
+    if more := [kind for kind in codec.names if kind not in declared]:
+        raise ConfigurationError(
+            f"{owner}: its command_codec has {', '.join(map(text, more))}, and commands= does not; make it for the same "
+            "classes"
+        )
+    return codec
 
 
 def _state(aggregate: Aggregate[Any, Any, Any]) -> JsonValueCodec | None:
@@ -118,15 +143,6 @@ def _state_type(initial: object, evolve: Callable[..., object]) -> Any:
     except (NameError, TypeError, SyntaxError, AttributeError):
         return of_initial
     return of_initial if declared in (Any, _SELF) or isinstance(declared, TypeVar) else declared
-
-
-def may_return_none(evolve: Callable[..., Any]) -> bool:
-    """Whether nothing says that `evolve` never returns None."""
-    try:
-        declared = typing.get_type_hints(evolve).get("return", Any)
-    except (NameError, TypeError, SyntaxError, AttributeError):
-        return True
-    return declared is Any or type(None) in (declared, *typing.get_args(declared))
 
 
 def _check_initial(owner: str, initial: object, codec: JsonValueCodec) -> None:

@@ -67,6 +67,9 @@ class Aggregate(Generic[S, C, E]):
     """Seconds without a command until it is unloaded from memory; `math.inf` for never."""
     codec: Codec | None = None
     """How its events become bytes; by default JSON under the names of their classes."""
+    command_codec: Codec | None = None
+    """A `JsonCodec` of its commands that reads their older names and shapes: those that a process manager sends are
+    stored."""
     rejections: object = None
     """The class of its refusals, or the union of their classes, so that one which was raised in another process is raised
     here as itself; by default those in the module of `decide`."""

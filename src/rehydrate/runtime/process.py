@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -30,13 +30,15 @@ from rehydrate.codec.process import (
     SentAgain,
     Unchanged,
 )
+from rehydrate.codec.upcast import REVISION_MARK
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.envelope import EventEnvelope, microseconds_of
 from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Undeliverable
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id
 from rehydrate.domain.subscription import check_key
-from rehydrate.errors import ConfigurationError
+from rehydrate.errors import ConfigurationError, UndecodableCommandError
+from rehydrate.runtime.decision import describe
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _read_facts = msgspec.json.Decoder(dict[str, Any]).decode
@@ -48,6 +50,8 @@ class Instances(Aggregate[Instance, InstanceCommand, InstanceEvent]):
     """The instances of a process manager, as the aggregates that they are."""
 
     declared: ProcessManager[Any, Any]
+    command: Callable[[str, str, bytes], object]
+    """What reads a command that an instance has stored, for its aggregate, by its name, of its bytes."""
 
 
 class Process:
@@ -59,6 +63,7 @@ class Process:
         self.codecs = codecs
         self.instances = Instances(
             declared=declared,
+            command=self.command,
             name=declared.name,
             initial=Instance(declared.initial),
             decide=self._decide,
@@ -70,8 +75,29 @@ class Process:
         )
 
     def command(self, aggregate: str, type: str, data: bytes) -> object:
-        """A command that was stored. Raises whatever it raises where this code does not know it any more."""
-        return self.codecs.targets[aggregate].codecs.commands.decoders[type](data)
+        """A command that was stored. Raises `UndecodableCommandError` where this code does not know it any more."""
+        target = self.codecs.targets.get(aggregate)
+        if target is None:
+            raise UndecodableCommandError(
+                aggregate, type, "there is no such aggregate in this App; add it to App(aggregates=[...])"
+            )
+        decoders = target.codecs.commands.decoders
+        if type not in decoders:
+            raise UndecodableCommandError(
+                aggregate,
+                type,
+                f"no command of that name is declared (declared: {', '.join(sorted(decoders))}); declare it, or give the "
+                f"aggregate command_codec=JsonCodec(..., aliases={{{type!r}: ...}}) with its new class",
+            )
+        try:
+            return decoders[type](data)
+        except Exception as error:
+            raise UndecodableCommandError(
+                aggregate,
+                type,
+                f"{describe(error)}; give a new field a default, or give the aggregate "
+                f"command_codec=JsonCodec(..., upcasters={{{type.partition(REVISION_MARK)[0]!r}: [...]}})",
+            ) from error
 
     # ---- what its instances are told
 

@@ -109,7 +109,12 @@ class Orders:
 
 
 def _command(asked: CommandLine, codecs: AggregateCodecs) -> Any:
-    decoders = codecs.commands.decoders
+    known = codecs.commands
+    # A line has the name of the class, and the shape of today, whatever revision of it a store would have.
+    decoders = {
+        **known.decoders,
+        **{kind.__name__: known.decoders[name] for kind, name in known.names.items()},
+    }
     if asked.command not in decoders:
         raise UnknownCommandError(asked.aggregate, asked.command, tuple(sorted(decoders)))
     data = bytes(asked.data)
