@@ -455,3 +455,31 @@ async def test_bad_input_is_one_sentence_without_credentials(
     assert "tiger" not in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "none.db").exists()
+
+
+async def test_a_store_that_stands_alone_is_where_to_copy_to_if_the_variable_names_where_from(
+    new_url: NewUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(new_url("sqlite"), new_url("sqlite"), new_url("sqlite")) as (source, store, third):
+        await fill(source, 3)
+        monkeypatch.setenv("REHYDRATE_SRC", source.url)
+        assert (await asyncio.to_thread(typed, "copy", store.url)).code == 0
+        assert await contents(store) == await contents(source)
+        # With both variables an argument is the source, as it always is where nothing is missing.
+        monkeypatch.setenv("REHYDRATE_DST", third.url)
+        monkeypatch.setenv("REHYDRATE_SRC", "sqlite:///none.db")
+        assert (await asyncio.to_thread(typed, "copy", store.url)).code == 0
+        assert await contents(third) == await contents(source)
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+async def test_a_copy_without_a_destination_says_where_to_give_it(
+    new_url: NewUrl, monkeypatch: pytest.MonkeyPatch, is_set: bool
+) -> None:
+    source = new_url("sqlite")
+    if is_set:
+        monkeypatch.setenv("REHYDRATE_SRC", source)
+    ended = await asyncio.to_thread(typed, "copy", *([] if is_set else [source]))
+    assert ended.code == 2
+    assert "Invalid value for DST" in ended.stderr
+    assert "REHYDRATE_DST" in ended.stderr

@@ -68,6 +68,22 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert typed(*arguments).code == 2
 
 
+def test_an_id_that_begins_with_a_dash_is_told_where_to_stand() -> None:
+    ended = typed("state", BANK, "bank_account", "-1", "--store", "memory://")
+    assert ended.code == 2
+    assert "No such option: -1. If it is no option" in ended.stderr
+    assert "-- -1" in ended.stderr
+    ended = typed("state", BANK, "bank_account", "--store", "memory://", "--", "-1")
+    assert ended.code == 0
+    assert ended.answers[0]["id"] == "-1"
+
+
+@pytest.mark.parametrize("arguments", [("streams", "-x"), ("state", BANK, "bank_account", "a", "--jsn")])
+def test_an_option_that_can_be_no_argument_is_not_told_that(arguments: tuple[str, ...]) -> None:
+    ended = typed(*arguments, "--store", "memory://")
+    assert (ended.code, "If it is no option" in ended.stderr) == (2, False)
+
+
 # ---- MODULE:APP
 
 

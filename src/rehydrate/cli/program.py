@@ -55,6 +55,18 @@ def _store_and_file(given: str, file: str | None, variable: str) -> tuple[str, s
     return given, "-" if file is None else file
 
 
+def _source_and_destination(source: str, destination: str | None) -> tuple[str, str]:
+    """The URLs of a call. A store that stands alone is where to copy to, if the variable names where from."""
+    if destination is not None:
+        return source, destination
+    if (named := os.environ.get(_SRC)) and named != source:
+        return named, source
+    raise typer.BadParameter(
+        f"give where to copy to as the second argument, or in {_DST}; with {_SRC} it may stand alone",
+        param_hint="DST",
+    )
+
+
 def _check_file(file: str) -> str:
     if file != "-" and not os.access(file, os.R_OK):
         raise typer.BadParameter(f"there is no file {file!r} that can be read")
@@ -302,14 +314,14 @@ def copy(
         ),
     ],
     destination: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="DST",
             envvar=_DST,
             help="The URL of an empty store, or of one that an earlier call has begun to fill.",
             show_default=False,
         ),
-    ],
+    ] = None,
     seal: Annotated[
         bool,
         typer.Option(
@@ -328,9 +340,12 @@ def copy(
 
     rehydrate copy sqlite:///bank.db postgresql://localhost/bank --seal
 
+    REHYDRATE_SRC=sqlite:///bank.db rehydrate copy postgresql://localhost/bank
+
     Exit code: 0 all is copied and the same, 1 something is not, 2 wrong usage, 130 Ctrl-C.
     """
-    perform(lambda: copy_store(source, destination, seal=seal), debug=debug)
+    source, target = _source_and_destination(source, destination)
+    perform(lambda: copy_store(source, target, seal=seal), debug=debug)
 
 
 @command()
