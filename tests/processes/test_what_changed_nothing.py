@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pytest
 from rehydrate import Limits, Runtime, open_store
 from rehydrate.runtime.control import pause, reset, resume
 from rehydrate.store.port import ANY_VERSION, NewEvent, Store
+from rehydrate.testing import FakeClock
 from rehydrate.testing.clock import until
+from rehydrate.testing.conformance.mortal import MortalStore
 from tests.processes.door_worker import Press, app, button, door, porter
 from tests.processes.test_process import at_rest, types_in
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(takeover_after=0.5)
+MOVED = Limits(takeover_after=2)
+"""Of a time that is moved by hand."""
 
 
 @pytest.fixture
@@ -80,6 +85,43 @@ async def test_it_is_not_sent_again_from_the_log_in_another_store(store: Store) 
         assert await house.state(door, "d")
     assert (await moved.head()).event_id == events[-1].id
     await moved.close()
+
+
+async def test_each_command_is_decided_once_in_order_wherever_its_process_ends(fake_clock: FakeClock) -> None:
+    asked = ("shut", "open", "open", "kick", "shut", "kick", "shut", "open")
+    at = 0
+    is_over = False
+    while not is_over:
+        at += 1
+        store = await open_store("memory://")
+        async with app.open(store, consumers=False) as house:
+            await press(house, *asked)
+        mortal: Any = MortalStore(store, at)
+        async with app.open(mortal, clock=fake_clock, limits=MOVED) as house:
+            is_over = await ends_at_rest(store, house, fake_clock, mortal)
+        for consumer in ("porter:events", "porter:sends"):
+            async with app.open(store, clock=fake_clock, limits=MOVED) as house:
+                assert await ends_at_rest(store, house, fake_clock)
+            assert await types_in(store, "door-d") == ["Opened", "WasShut", "Opened"], at
+            answers = Counter(await types_in(store, "porter-b"))
+            assert (answers["rehydrate.Unchanged"], answers["rehydrate.Rejected"]) == (4, 1), at
+            await reset(store, consumer)
+        await store.close()
+    assert at > 20
+
+
+async def ends_at_rest(
+    store: Store, house: Runtime, clock: FakeClock, mortal: MortalStore | None = None
+) -> bool:
+    """Let time pass until nothing follows any more; False if the process is dead before that."""
+    while mortal is None or not mortal.is_dead:
+        head = (await store.head()).position
+        await clock.advance(0.25)
+        consumers = house.statistics().consumers
+        is_there = all(one.position >= head and not one.parked for one in consumers)
+        if is_there and (await store.head()).position == head:
+            return True
+    return False
 
 
 async def test_it_is_not_sent_again_after_a_process_that_was_killed(tmp_path: Path) -> None:
