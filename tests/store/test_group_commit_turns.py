@@ -72,6 +72,22 @@ async def test_where_no_turn_can_be_had_the_next_append_asks_for_one() -> None:
     assert disk.streams() == [["a"], ["b"]]
 
 
+@pytest.mark.parametrize("gathers", [False, True])
+async def test_a_store_that_is_being_closed_needs_no_further_turn(gathers: bool) -> None:
+    begun: list[Callable[[], None]] = []
+    disk = Disk(begin=begun.append, gathers=gathers)
+    disk.submit("a")
+    begun[0]()
+    behind = disk.submit("b")
+    closing = asyncio.ensure_future(disk.groups.close())
+    await turn()
+    disk.complete()
+    assert disk.streams() == [["a"], ["b"]]
+    disk.complete()
+    await closing
+    assert len(behind.outcomes) == len(begun) == 1
+
+
 async def test_an_idle_store_waits_for_the_end_of_the_turn_again() -> None:
     disk = Disk()
     disk.submit("a")

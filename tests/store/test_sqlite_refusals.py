@@ -36,6 +36,11 @@ async def test_a_pipe_or_a_device_is_no_file(path: Path) -> None:
         assert f"{special} is a pipe, a socket or a device, and must be a file" in await refusal(special)
 
 
+async def test_a_link_that_leads_to_itself_is_refused(path: Path) -> None:
+    path.symlink_to(path)
+    assert f"{path} cannot be opened: Too many levels of symbolic links" in await refusal(path)
+
+
 @pytest.mark.parametrize("content", [b"not a database", b"x" * 10_000])
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -64,7 +69,7 @@ async def test_a_database_of_a_newer_rehydrate_is_refused_and_left_alone(path: P
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("schema", ["x", "", "0", "-1", "2.0", "\u0662"])
+@pytest.mark.parametrize("schema", ["x", "", "0", "-1", "2.0", "02", "\u0662", "9" * 5_000])
 async def test_a_schema_that_nobody_writes_is_refused_and_left_alone(path: Path, schema: str) -> None:
     await (await open_store(f"sqlite:///{path}")).close()
     with closing(sqlite3.connect(path)) as damaged:
@@ -74,6 +79,6 @@ async def test_a_schema_that_nobody_writes_is_refused_and_left_alone(path: Path,
     said = await refusal(path)
     assert (
         said
-        == f"{path} says that its schema is {schema!r}, which no Rehydrate writes: bring it back from a copy"
+        == f"{path} says that its schema is {schema[:40]!r}, which no Rehydrate writes: bring it back from a copy"
     )
     assert path.read_bytes() == content

@@ -59,8 +59,9 @@ class Turns:
     def _begin_round(self, dispatches: int) -> None:
         self.until = self.at_once + dispatches
         self._looked_at = self.at_once + self._without_result
-        self._is_scheduled = True
+        # In this order: the call fails where the stack has no room.
         self._loop.call_soon(self._look)
+        self._is_scheduled = True
 
     def _look(self) -> None:
         served: list[asyncio.Future[int]] = []

@@ -339,7 +339,8 @@ class GroupCommit:
 
     def _delivered(self) -> None:
         """Send what has collected; or have that sent, later in the next turn, which those submit who have just been told."""
-        if self._under_way or self._alone or (self._pending and not self._gathers):
+        is_closing = self._closed is not None
+        if is_closing or self._under_way or self._alone or (self._pending and not self._gathers):
             self._go_on()
         else:
             self._begin_later()

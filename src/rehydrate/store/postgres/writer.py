@@ -163,7 +163,8 @@ class Writer:
     def _start(self, go_on: Callable[[], None] | None = None) -> None:
         work = self._work()
         try:
-            self._task = self._loop.create_task(work)
+            # Not by a factory of the loop's, which may have it begin at once, in here.
+            self._task = asyncio.Task(work, loop=self._loop)
         except BaseException:
             # The stack has no room.
             work.close()
@@ -199,7 +200,7 @@ class Writer:
                 await asyncio.sleep(0)
         finally:
             self._task = None
-            if self._next is not None or self._go_on is not None:
+            if (self._next is not None or self._go_on is not None) and not self._loop.is_closed():
                 self._start(self._go_on)
 
     async def _commit(self, group: Group) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
 import time
 from contextlib import closing
 from pathlib import Path
@@ -174,13 +175,12 @@ class DatabaseFile(msgspec.Struct, frozen=True):
 
     def _check_place(self) -> None:
         try:
-            is_directory, has_parent = self.path.is_dir(), self.path.parent.is_dir()
-            is_special = self.path.exists() and not is_directory and not self.path.is_file()
+            kind, has_parent = _kind(self.path), self.path.parent.is_dir()
         except OSError as error:  # The name is too long, or on the way there is what we may not enter.
             raise ConfigurationError(f"{self.path} cannot be opened: {error.strerror}") from error
-        if is_directory:
+        if kind == stat.S_IFDIR:
             raise ConfigurationError(f"{self.path} is a directory, and must be a file")
-        if is_special:
+        if kind not in {None, stat.S_IFREG}:
             raise ConfigurationError(f"{self.path} is a pipe, a socket or a device, and must be a file")
         if not has_parent:
             raise ConfigurationError(f"there is no directory {self.path.parent}: make it first")
@@ -225,6 +225,14 @@ class DatabaseFile(msgspec.Struct, frozen=True):
         except BaseException:
             connection.close()
             raise
+
+
+def _kind(path: Path) -> int | None:
+    """What stands there, None for nothing."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _place(path: Path) -> tuple[int, int] | None:

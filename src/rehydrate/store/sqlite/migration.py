@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from pathlib import Path
+from typing import Final
 
 from rehydrate.errors import ConfigurationError
 from rehydrate.store.sqlite import schema
 
 logger = logging.getLogger(__name__)
+
+_NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
+_SHOWN: Final = 40
 
 
 def schema_of(connection: sqlite3.Connection, path: Path) -> int:
@@ -25,11 +30,11 @@ def schema_of(connection: sqlite3.Connection, path: Path) -> int:
     if row is None:
         raise ConfigurationError(f"{path} is a database of another program: choose another file")
     version = str(row[0])
-    if not (version.isascii() and version.isdecimal() and int(version) > 0):
-        raise ConfigurationError(
-            f"{path} says that its schema is {version!r}, which no Rehydrate writes: bring it back from a copy"
-        )
-    if int(version) > schema.SCHEMA_VERSION:
+    if version not in map(str, range(1, schema.SCHEMA_VERSION + 1)):
+        if not _NUMBER.fullmatch(version):
+            raise ConfigurationError(
+                f"{path} says that its schema is {version[:_SHOWN]!r}, which no Rehydrate writes: bring it back from a copy"
+            )
         raise ConfigurationError(
             f"{path} was written by a newer Rehydrate (schema {version}, this one knows {schema.SCHEMA_VERSION}): "
             "upgrade Rehydrate"
