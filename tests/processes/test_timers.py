@@ -97,6 +97,23 @@ async def test_a_timer_fires_once_when_it_is_due_and_not_before(store: Store, fa
         assert await count_pending(store, "reminders:timers") == 0
 
 
+async def test_a_timer_that_is_due_in_a_sealed_store_stops_the_timers_once(
+    store: Store, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with app.open(store, clock=fake_clock, limits=LIMITS) as bank:
+        for id in ("ada", "bob"):
+            await bank.dispatch(account, id, Deposit(5))
+        await fake_clock.advance(SOON / 2)
+        await store.seal()
+        await fake_clock.advance(LONG)
+        (timers,) = [each for each in bank.statistics().consumers if each.name == "reminders:timers"]
+        assert timers.state == "stopped"
+        assert "is sealed and takes no more events" in timers.reason
+        (said,) = [record for record in caplog.records if "sealed" in record.getMessage()]
+        assert said.levelname == "ERROR"
+        assert await count_pending(store, "reminders:timers") == 2
+
+
 async def test_a_timer_that_is_cancelled_does_not_fire(store: Store, fake_clock: FakeClock) -> None:
     async with app.open(store, clock=fake_clock, limits=LIMITS) as bank:
         await bank.dispatch(account, "ada", Deposit(5))

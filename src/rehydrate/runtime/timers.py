@@ -16,10 +16,11 @@ import msgspec
 
 from rehydrate.codec.process import CANCELLED, DUE, SENT, Cancelled, Due, Fire, Sent
 from rehydrate.domain.streams import split_stream_name
+from rehydrate.errors import StoreSealedError
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.process import Process
 from rehydrate.runtime.runtime import Runtime
-from rehydrate.runtime.tenure import ClosingError, Tenure, Wait, sleep
+from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure, Wait, sleep
 from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import (
     PAGE_SIZE,
@@ -179,6 +180,10 @@ class Timers:
         page = await tenure.persist(lambda: tenure.store.list_views(self.name, limit=LOT))
         due = [(key, _read(data)) for key, data in page if _due_in(key) <= now]
         fired = await asyncio.gather(*[self._fire(pending) for _, pending in due])
+        for outcome in fired:
+            if isinstance(outcome, StoreSealedError):
+                # For good: they stay due, and one word about that is enough.
+                raise StoppedError(str(outcome))
         for (key, pending), is_fired in zip(due, fired, strict=True):
             self._changes[key] = None
             if not is_fired:
@@ -188,7 +193,7 @@ class Timers:
             await self._save(tenure)
         await self._look_up_next(tenure)
 
-    async def _fire(self, pending: _Pending) -> bool:
+    async def _fire(self, pending: _Pending) -> bool | StoreSealedError:
         """Have the instance say that it is due; one that was cancelled, or fired before, is no more. Then it is done."""
         fire = Fire(pending.number, pending.aggregate, pending.id, pending.type, bytes(pending.command))
         try:
@@ -199,6 +204,8 @@ class Timers:
                 correlation_id=pending.correlation_id,
                 causation_id=pending.sent_id,
             )
+        except StoreSealedError as error:
+            return error
         except Exception as error:  # noqa: BLE001 - the other timers must not wait for this one
             _log.warning(
                 "timers of %s: one of %s could not be fired, and is tried again in %g s: %s",
