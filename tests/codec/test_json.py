@@ -217,6 +217,27 @@ def test_an_alias_of_another_shape_has_upcasters_of_its_own() -> None:
     assert codec.decoders["Deposited"](b'{"amount":1}') == Deposited(100, "DEM")
 
 
+def test_a_class_with_upcasters_gets_a_new_shape_under_a_new_name() -> None:
+    def spent(fields: dict[str, Any]) -> dict[str, Any]:
+        return {"amount": -fields["amount"]}
+
+    first = JsonCodec(
+        Deposited,
+        aliases={"Withdrawn": Deposited},
+        upcasters={"Deposited": [in_cents, with_currency], "Withdrawn": [spent]},
+    )
+    second = JsonCodec(
+        Withdrawn,
+        aliases={"Deposited": Withdrawn},
+        upcasters={"Deposited": [in_cents, with_currency, spent]},
+    )
+    assert first.names == {Deposited: "Deposited@3"}
+    assert second.names == {Withdrawn: "Withdrawn"}
+    assert first.decoders["Withdrawn"](second.encode(Withdrawn(5))) == Deposited(-5)
+    assert second.decoders["Deposited@3"](first.encode(Deposited(5))) == Withdrawn(-5)
+    assert second.decoders["Deposited"](b'{"amount":5}') == Withdrawn(-500)
+
+
 def test_an_alias_may_lead_to_a_class_without_upcasters() -> None:
     codec = JsonCodec(Closed, aliases={"Shut": Closed}, upcasters={"Shut": [dict]})
     assert codec.names == {Closed: "Closed"}

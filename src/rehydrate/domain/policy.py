@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from rehydrate.domain.quantities import check_seconds
 from rehydrate.errors import ConfigurationError
 
 
@@ -29,8 +30,8 @@ class Park:
     """How many events may be parked; one more stops the consumer."""
 
     def __post_init__(self) -> None:
-        if self.most < 1:
-            raise ConfigurationError(f"Park(most={self.most!r}): it must be at least 1")
+        if not is_whole(self.most, at_least=1):
+            raise ConfigurationError(f"Park(most={self.most!r}): it must be at least 1, and an int")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,10 @@ class Retry:
     then: Stop | Skip | Park = STOP
 
     def __post_init__(self) -> None:
-        if self.times < 1:
-            raise ConfigurationError(f"Retry(times={self.times!r}): it must be at least 1")
+        if not is_whole(self.times, at_least=1):
+            raise ConfigurationError(f"Retry(times={self.times!r}): it must be at least 1, and an int")
         for field in ("first", "most"):
-            if not getattr(self, field) > 0:
-                raise ConfigurationError(
-                    f"Retry({field}={getattr(self, field)!r}): it must be more than 0 seconds"
-                )
+            check_seconds(f"Retry: {field}", getattr(self, field))
         if not isinstance(self.then, Stop | Skip | Park):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"Retry(then={self.then!r}): write Stop(), Skip() or Park()")
 
