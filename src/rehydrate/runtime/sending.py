@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -97,6 +98,8 @@ class Sender(Subscriber):
         """Answers that the instance could not be told of yet."""
         self._searches: dict[str, Search] = {}
         """Of commands that their targets could not search for in time."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Held while what is held back of a target is tried again: by itself, or because somebody has asked for it."""
         self._is_over = False
         self._woken = asyncio.Event()
         """Set when something is held back, or this is to end."""
@@ -145,7 +148,6 @@ class Sender(Subscriber):
         if verdict is not None:
             self._verdicts[envelope.id] = verdict
             await self._tell(envelope, verdict)
-            # Somebody may have asked for the same to be replayed meanwhile, and been faster.
             self._verdicts.pop(envelope.id, None)
 
     async def _verdict(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | Confirm | None:
@@ -280,6 +282,13 @@ class Sender(Subscriber):
         return done
 
     async def _replay_one(self, tenure: Tenure, parked: Parked) -> bool:
+        turn = self._turns.setdefault(parked.key, asyncio.Lock())
+        # One try at a time: of two, one might be refused, or change nothing, and the other be decided behind something else.
+        async with turn:
+            # Somebody else may have sent or dropped it meanwhile.
+            return not self._is_parked_still(parked) or await self._try_again(tenure, parked)
+
+    async def _try_again(self, tenure: Tenure, parked: Parked) -> bool:
         event = await tenure.event_at(parked.position)
         try:
             if event is None or event.id != parked.event_id:
@@ -296,7 +305,7 @@ class Sender(Subscriber):
         return True
 
     def _is_parked_still(self, parked: Parked) -> bool:
-        """Whether nobody else has sent or dropped it meanwhile."""
+        """Whether nobody has dropped it meanwhile."""
         return self._parked.holds(parked.key, parked.position)
 
 
