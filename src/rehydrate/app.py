@@ -19,10 +19,11 @@ from rehydrate.clock import Clock, NewId
 from rehydrate.codec.aggregate import AggregateCodecs, check_aggregates
 from rehydrate.codec.process import check_processes
 from rehydrate.codec.projection import check_projections
+from rehydrate.codec.subscription import check_subscription
 from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.process import ProcessManager
 from rehydrate.domain.projection import Projection
-from rehydrate.domain.subscription import Subscription, check_subscriptions
+from rehydrate.domain.subscription import Subscription, check_consumer_names
 from rehydrate.domain.transactional import TransactionalHandler, check_transactional
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.limits import Limits
@@ -80,15 +81,29 @@ class App:
             {projection.name: projection for projection in projections}
         )
         self._views = {name: (projection, views[name]) for name, projection in self.projections.items()}
+        for subscription in subscriptions:
+            check_subscription(subscription, self.aggregates, self._codecs)
         self.subscriptions: Mapping[str, Subscription] = MappingProxyType(
-            check_subscriptions(subscriptions, self.aggregates)
+            {subscription.name: subscription for subscription in subscriptions}
         )
+        for handler in transactional:
+            check_subscription(
+                handler.subscription, self.aggregates, self._codecs, kind="transactional handler"
+            )
         self.transactional = tuple(transactional)
-        # They share the names of subscriptions: each is the key to a place in the log.
-        check_subscriptions([*subscriptions, *[one.subscription for one in transactional]], self.aggregates)
         self._processes = check_processes(processes, self.aggregates, self._codecs)
         self.processes: Mapping[str, ProcessManager[Any, Any]] = MappingProxyType(
             {process.name: process for process in processes}
+        )
+        check_consumer_names(
+            (kind, consumer.name)
+            for kind, consumers in (
+                ("projection", projections),
+                ("subscription", subscriptions),
+                ("transactional handler", transactional),
+                ("process manager", processes),
+            )
+            for consumer in consumers
         )
 
     def folded(self) -> Mapping[str, tuple[Aggregate[Any, Any, Any], AggregateCodecs]]:

@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +18,11 @@ import pytest
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from rehydrate import (
+    ANY_VERSION,
     App,
     ConfigurationError,
     EventEnvelope,
+    JsonCodec,
     Limits,
     Park,
     Retry,
@@ -28,6 +31,7 @@ from rehydrate import (
     TransactionalHandler,
     open_store,
 )
+from rehydrate.store.port import NewEvent
 from rehydrate.testing.clock import until
 from tests.bank import Deposit, Deposited, Event, Withdrawn, account
 
@@ -233,6 +237,26 @@ async def test_parked_events_hold_back_their_key_and_are_replayed_in_a_transacti
         assert await bank.replay("balances") == 2
         assert await bank.parked("balances") == []
         assert await tables.balances() == {"ada": 10, "bob": 10}
+
+
+async def test_what_the_code_does_not_know_yet_is_left_to_newer_code_also_where_types_are_asked_for(
+    tables: Any,
+) -> None:
+    app = app_of(tables, types=[Deposited])
+    async with app.open(tables.url, limits=LIMITS, consumers=False) as bank:
+        for amount, type in ((1, "Deposited"), (2, "Withdrawn"), (4, "Deposited"), (8, "Deposited@2")):
+            event = NewEvent(id=f"{amount}", type=type, data=b'{"amount":%d}' % amount)
+            await bank.store.append("bank_account-ada", [event], expected_version=ANY_VERSION)
+    async with app.open(tables.url, limits=LIMITS) as bank:
+        await until(lambda: bank.statistics().consumers[0].state == "stopped")
+        assert "'Deposited@2'" in bank.statistics().consumers[0].reason
+    assert await tables.balances() == {"ada": 5}
+    codec = JsonCodec(Event, upcasters={"Deposited": [lambda fields: fields]})
+    newer = replace(account, codec=codec)
+    handler = TransactionalHandler(name="balances", handler=tables.handler, types=[Deposited])
+    async with App(aggregates=[newer], transactional=[handler]).open(tables.url, limits=LIMITS) as bank:
+        await caught_up(bank)
+    assert await tables.balances() == {"ada": 13}
 
 
 async def test_a_handler_that_fails_for_a_while_is_tried_again(tables: Any) -> None:

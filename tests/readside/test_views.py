@@ -11,11 +11,9 @@ import msgspec
 import pytest
 
 from rehydrate import (
-    Aggregate,
     App,
     ConfigurationError,
     EventEnvelope,
-    InvalidIdError,
     Park,
     Projection,
     ProjectionBuildingError,
@@ -381,59 +379,6 @@ def test_projections_that_cannot_work_together_are_refused_when_the_app_is_built
 
 
 async def _handler(envelope: EventEnvelope[Event]) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ({"name": "a b"}, "cannot be named 'a b'"),
-        ({"handler": 5}, "must be a function"),
-        ({"workers": 0}, "workers=0 must be at least 1"),
-        ({"batch": 0}, "batch=0 must be at least 1"),
-        ({"after": -1}, "after=-1 must be a position, or NEWEST"),
-        ({"on_error": Park}, r"must be a value: Stop\(\)"),
-        ({"aggregates": account}, "must be a list"),
-        ({"types": ["Deposited"]}, "give the class of the event itself"),
-    ],
-)
-def test_a_subscription_that_cannot_work_is_refused_where_it_is_declared(given: Any, why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why):
-        Subscription(**({"name": "mail", "handler": _handler} | given))
-
-
-def test_a_subscription_to_a_stream_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidIdError):
-        Subscription(name="mail", handler=_handler, streams=[""])
-
-
-async def test_subscriptions_that_cannot_work_are_refused_when_they_are_asked_for(bank: Runtime) -> None:
-    bank.subscribe("mail", _handler)
-    with pytest.raises(ConfigurationError, match="two consumers are named 'mail'"):
-        bank.subscribe("mail", _handler)
-    with pytest.raises(ConfigurationError, match="is not one of this App's aggregates"):
-        bank.subscribe("other", _handler, aggregates=[_stranger()])
-    named: Any = ["bank_account"]
-    with pytest.raises(ConfigurationError, match="'bank_account' is no Aggregate"):
-        bank.subscribe("other", _handler, aggregates=named)
-    with pytest.raises(ConfigurationError, match="int is no event of bank_account"):
-        bank.subscribe("other", _handler, types=[int])
-    with pytest.raises(ConfigurationError, match="no consumer 'nobody' in this App"):
-        await bank.replay("nobody")
-    with pytest.raises(ConfigurationError, match="two subscriptions are named 'mail'"):
-        App(
-            aggregates=[account],
-            subscriptions=[
-                Subscription(name="mail", handler=_handler),
-                Subscription(name="mail", handler=_handler),
-            ],
-        )
-
-
-def _stranger() -> Aggregate[Any, Any, Any]:
-    return Aggregate(
-        name="stranger", initial=0, decide=lambda state, command: [], evolve=lambda state, event: state,
-        commands=Deposit, events=Deposit,
-    )  # fmt: skip
 
 
 async def test_a_subscription_that_is_declared_runs_with_the_app(store: Store) -> None:

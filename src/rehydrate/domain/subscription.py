@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from rehydrate.domain.aggregate import Aggregate, check_is_aggregate
 from rehydrate.domain.policy import STOP, ErrorPolicy, Park, Retry, Skip, Stop, is_whole
-from rehydrate.domain.streams import check_id, check_stream
+from rehydrate.domain.streams import check_id, check_stream, split_stream_name
 from rehydrate.errors import ConfigurationError
 
 NEWEST: Final = "newest"
@@ -79,6 +79,7 @@ class Subscription:
             check_is_aggregate(f"subscription {self.name!r}", aggregate)
         for stream in self.streams:
             check_stream(stream)
+            split_stream_name(stream)
         for kind in self.types:
             if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise self._refused(f"types={kind!r}: give the class of the event itself")
@@ -87,31 +88,14 @@ class Subscription:
         return ConfigurationError(f"subscription {self.name!r}: {reason}")
 
 
-def check_subscriptions(
-    subscriptions: Sequence[Subscription], aggregates: Mapping[str, Aggregate[Any, Any, Any]]
-) -> Mapping[str, Subscription]:
-    """The subscriptions by name. Raises `ConfigurationError` for what cannot work together."""
-    by_name: dict[str, Subscription] = {}
-    for subscription in subscriptions:
-        if subscription.name in by_name:
-            raise ConfigurationError(
-                f"two subscriptions are named {subscription.name!r}: a name is the key to a place in the log"
-            )
-        check_aggregates_of(subscription, aggregates)
-        by_name[subscription.name] = subscription
-    return by_name
-
-
-def check_aggregates_of(
-    subscription: Subscription, aggregates: Mapping[str, Aggregate[Any, Any, Any]]
-) -> None:
-    """Raise `ConfigurationError` for an aggregate that the App does not have."""
-    for aggregate in subscription.aggregates:
-        if aggregates.get(aggregate.name) is not aggregate:
-            raise ConfigurationError(
-                f"subscription {subscription.name!r}: {aggregate.name!r} is not one of the App's aggregates; add it to "
-                "App(aggregates=[...])"
-            )
+def check_consumer_names(consumers: Iterable[tuple[str, str]]) -> None:
+    """Raise `ConfigurationError` where two of them, each a kind and a name, have the same name."""
+    kinds: dict[str, str] = {}
+    for kind, name in consumers:
+        if (other := kinds.get(name)) is not None:
+            which = f"two {kind}s" if kind == other else f"a {other} and a {kind}"
+            raise ConfigurationError(f"{which} are named {name!r}: a name is the key to a place in the log")
+        kinds[name] = kind
 
 
 def check_key(key: object, kind: str) -> str:

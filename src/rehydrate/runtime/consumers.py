@@ -58,9 +58,7 @@ class Consumers:
     def add(self, work: Work) -> Consumer:
         """Have a consumer for this work; it runs from when the others do."""
         if work.name in self._all:
-            raise ConfigurationError(
-                f"two consumers are named {work.name!r}: a name is the key to a place in the log"
-            )
+            raise _named_twice(work.name)
         consumer = Consumer(work, self._store, clock=self._clock, limits=self._limits, holder=self._new_id())
         self._all[work.name] = consumer
         if self._are_started:
@@ -74,6 +72,9 @@ class Consumers:
                 raise ConfigurationError(
                     f"subscription {subscription.name!r}: {aggregate.name!r} is not one of this App's aggregates"
                 )
+        # That of a projection is named with its revision, and each of a process manager with its part.
+        if subscription.name in {name.partition("@")[0].partition(":")[0] for name in self._all}:
+            raise _named_twice(subscription.name)
         return self.add(Subscriber(subscription, self._envelopes))
 
     def have_transactional(self, handlers: Iterable[TransactionalHandler]) -> None:
@@ -165,6 +166,10 @@ class Consumers:
                 f"no consumer {name!r} in this App (it has: {', '.join(self._all) or 'none'})"
             )
         return known[name]
+
+
+def _named_twice(name: str) -> ConfigurationError:
+    return ConfigurationError(f"two consumers are named {name!r}: a name is the key to a place in the log")
 
 
 class Subscribed:

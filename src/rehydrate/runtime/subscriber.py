@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rehydrate.codec.json import JsonCodec
+from rehydrate.codec.subscription import unwanted_of
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Retry, Skip, Stop
 from rehydrate.domain.projection import RESERVED
@@ -211,7 +211,7 @@ class Subscriber:
                 raise
             except Exception as error:
                 if isinstance(self._then, Stop):
-                    raise self._stopped(waiting[0].event, error) from error
+                    raise self._stopped(waiting[0], error) from error
                 _log.warning(
                     "subscription %s: a batch of %s events from %s on failed, so they are handled one by one: %s",
                     self.name,
@@ -307,7 +307,7 @@ class Subscriber:
                 )
             case _:
                 # Where its key cannot be told, neither can whose later events it would hold back.
-                raise self._stopped(item.event, error) from error
+                raise self._stopped(item, error) from error
 
     def _park(self, tenure: Tenure, event: StoredEvent, key: str, reason: str) -> None:
         most = self._then.most if isinstance(self._then, Park) else Park().most
@@ -315,8 +315,15 @@ class Subscriber:
             raise StoppedError(f"{most:,} events are parked already; replay or drop them")
         self._parked.add(key, event, reason, tenure.clock.wall())
 
-    def _stopped(self, event: StoredEvent, error: Exception) -> StoppedError:
-        return StoppedError(f"the handler failed at {_place(event)}: {describe(error)}")
+    def _stopped(self, item: Item, error: Exception) -> StoppedError:
+        place = _place(item.event)
+        if item.error is None:
+            what = f"the handler failed at {place}"
+        elif item.envelope is None:
+            what = f"{place} could not be decoded"
+        else:
+            what = f"partition_by failed at {place}"
+        return StoppedError(f"{what}: {describe(error)}")
 
     # ---- after a holder that may have died of an event
 
@@ -412,26 +419,7 @@ def _filter(subscription: Subscription, envelopes: Envelopes) -> LogFilter:
     names = frozenset(aggregate.name for aggregate in subscription.aggregates)
     if not streams and not names:
         names = frozenset(envelopes.codecs)
-    return LogFilter(streams=streams, aggregates=names, types=_stored_names(subscription, envelopes))
-
-
-def _stored_names(subscription: Subscription, envelopes: Envelopes) -> frozenset[str]:
-    """Every name that events of the classes asked for may be stored under; empty where a codec cannot tell."""
-    aggregates = [aggregate.name for aggregate in subscription.aggregates] or list(envelopes.codecs)
-    found: set[str] = set()
-    for kind in subscription.types:
-        of_kind: set[str] = set()
-        for name in aggregates:
-            codec = envelopes.codecs[name]
-            if not isinstance(codec, JsonCodec):
-                return frozenset()
-            of_kind |= codec.stored_names.get(kind, frozenset())
-        if not of_kind:
-            raise ConfigurationError(
-                f"subscription {subscription.name!r}: {kind.__name__} is no event of {', '.join(aggregates) or 'this App'}"
-            )
-        found |= of_kind
-    return frozenset(found)
+    return LogFilter(streams=streams, aggregates=names, without=unwanted_of(subscription, envelopes.codecs))
 
 
 def _place(event: StoredEvent) -> str:

@@ -6,22 +6,26 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 
 from rehydrate.app import App
+from rehydrate.codec.json import JsonCodec
+from rehydrate.domain.aggregate import Aggregate
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park
 from rehydrate.domain.projection import Projection
+from rehydrate.domain.subscription import Subscription
 from rehydrate.errors import ProjectionBuildingError
 from rehydrate.runtime.limits import Limits
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.law import law
-from rehydrate.testing.conformance.material import fill, ids, log_events
+from rehydrate.testing.conformance.material import event, fill, ids, log_events
 from rehydrate.testing.conformance.process_managers import ProcessManagerLaws
 from rehydrate.testing.conformance.projectors import ProjectorLaws
 from rehydrate.testing.conformance.read_models import (
@@ -271,6 +275,26 @@ class SubscriptionLaws(StoreUnderTest):
         assert checkpoint is not None
         assert checkpoint.position == (await store.head()).position
 
+    @law()
+    async def test_what_the_code_does_not_know_yet_is_left_to_newer_code_also_where_types_are_asked_for(
+        self, store: Store
+    ) -> None:
+        """A process of an older version may have the name while newer ones write: what it passed over was lost."""
+        seen: list[str] = []
+
+        async def handler(envelope: EventEnvelope[Happened]) -> None:
+            seen.append(envelope.type)
+
+        types = ["Happened", "Undone", "Happened", "Happened@2", "Undone", "Happened"]
+        await store.append("account-1", [event(type) for type in types], expected_version=0)
+        watch = Subscription(name="watch", handler=handler, types=[Happened])
+        async with App(aggregates=[_account()], subscriptions=[watch]).open(store) as older:
+            await until(lambda: _state(older) == "stopped")
+        assert seen == ["Happened"] * 2
+        async with App(aggregates=[_account(revisions=2)], subscriptions=[watch]).open(store):
+            await until(lambda: len(seen) == 4)
+        assert seen == ["Happened", "Happened", "Happened@2", "Happened"]
+
 
 class ConsumerConformance(
     ProjectionLaws, ProjectorLaws, ProjectionProcessLaws, SubscriptionLaws, ProcessManagerLaws
@@ -295,6 +319,28 @@ async def views_are_right(
 
 async def _of_accounts(store: Store) -> list[StoredEvent]:
     return [event for event in await log_events(store) if event.stream.startswith("account-")]
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What nobody asks for."""
+
+
+def _account(*, revisions: int = 1) -> Aggregate[int, Happen, Happened | Undone]:
+    """As the code of some version has it."""
+    return Aggregate(
+        name="account",
+        initial=0,
+        decide=account.decide,
+        evolve=lambda count, _: count + 1,
+        commands=Happen,
+        events=Happened | Undone,
+        codec=JsonCodec(Happened | Undone, upcasters={"Happened": [_as_it_was] * (revisions - 1)}),
+    )
+
+
+def _as_it_was(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields
 
 
 def _runs(runtime: Runtime) -> bool:
