@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -21,9 +20,9 @@ EAGER = getattr(asyncio, "eager_task_factory", None)
 async def test_it_is_made_without_the_factory(postgres_url: str) -> None:
     made: list[str] = []
 
-    def factory(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
         made.append(work.__qualname__)
-        return asyncio.Task(work, loop=loop)
+        return asyncio.Task(work, loop=loop, **options)
 
     asyncio.get_running_loop().set_task_factory(factory)
     store = await open_store(postgres_url)
