@@ -159,7 +159,7 @@ def describe(error: BaseException) -> str:
 
 
 def _no_state(stream: str, command: object, name: str) -> ActorCrashedError:
-    reason = f"evolve returned None for {name}; return the next state"
+    reason = f"evolve returned None for {name}; return the next state, or declare `-> ... | None` where None is one"
     return ActorCrashedError(stream, type(command).__name__, reason)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rehydrate.codec.aggregate import may_return_none
 from rehydrate.codec.beginning import Beginning
+from rehydrate.codec.none import says_none
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.projection import RESERVED, Projection
 from rehydrate.domain.subscription import check_key
@@ -26,7 +26,7 @@ class Folding:
         """The events that it gets."""
         self._projection = projection
         self._beginning = Beginning(f"projection {projection.name!r}", projection.initial)
-        self._may_remove = may_return_none(projection.evolve)
+        self._may_remove = says_none(projection.evolve, projection.initial)
 
     def keys(self, envelope: EventEnvelope[Any]) -> tuple[str, ...]:
         """Whose views an event changes."""
@@ -53,7 +53,7 @@ class Folding:
         if after is None and not self._may_remove:
             raise TypeError(
                 f"evolve returned None for {type(envelope.event).__name__}; return the next view, or declare "
-                "`-> ... | None` where None is to remove it"
+                "`-> ... | None`, for which a lambda has no place, where None is to remove it"
             )
         return after
 

@@ -216,7 +216,10 @@ class _Pure(Generic[S, C, E]):
             ) from no
         check_untouched(self.name, "evolve", "state", before, state)
         if after is None and not self._codecs.none_is_a_state:
-            raise AssertionError(f"{self.name}: evolve returned None for {event!r}; return the next state")
+            raise AssertionError(
+                f"{self.name}: evolve returned None for {event!r}; return the next state, or declare `-> ... | None` "
+                "where None is one"
+            )
         again = self._aggregate.evolve(before, event)
         if is_value(after) and difference(after, again):
             raise AssertionError(
