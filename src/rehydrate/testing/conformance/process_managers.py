@@ -10,12 +10,13 @@ from typing import ClassVar, Final
 
 import pytest
 
+from rehydrate.runtime.control import reset
 from rehydrate.store.port import Store
 from rehydrate.testing.conformance.law import law
 from rehydrate.testing.conformance.lives import DUE, Purses, live, others
 from rehydrate.testing.conformance.material import log_events
 from rehydrate.testing.conformance.mortal import MortalStore
-from rehydrate.testing.conformance.moves import check_moves
+from rehydrate.testing.conformance.moves import check_moves, moves
 from rehydrate.testing.conformance.under_test import Another, StoreUnderTest
 from rehydrate.testing.conformance.writers import environment
 
@@ -64,6 +65,24 @@ class ProcessManagerLaws(StoreUnderTest):
                 await purses.rest(runtime)
         done = check_moves(await log_events(store))
         assert (done["Given"], done["rehydrate.Rejected"], done["TakenBack"]) == (6, 6, 6)
+
+    @law()
+    async def test_one_that_begins_again_at_the_first_event_does_nothing_twice(self, store: Store) -> None:
+        """Also not what was refused then, or changed nothing, and would change something now."""
+        purses = Purses(store)
+        await purses.shut("eve")
+        async with purses.opened() as runtime:
+            purses.give(runtime, "ada.1", "eve")
+            purses.give(runtime, "ada.2", "bob")
+            await purses.rest(runtime)
+        before = await store.head()
+        done = check_moves(await log_events(store))
+        assert (done["rehydrate.Unchanged"], done["rehydrate.Rejected"], done["Rung"]) == (2, 1, 1)
+        for part in ("events", "sends", "timers"):
+            await reset(store, f"{moves.name}:{part}")
+        async with purses.opened() as runtime:
+            await purses.rest(runtime)
+        assert await store.head() == before
 
     @law()
     async def test_a_timer_fires_once_when_it_is_due_and_not_before(self, store: Store) -> None:
