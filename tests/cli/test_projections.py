@@ -25,7 +25,7 @@ fails = False
 
 
 async def handler(envelope: EventEnvelope[Event]) -> None:
-    if fails and envelope.aggregate_id == "ada":
+    if fails and envelope.aggregate_id.startswith("a"):
         raise RuntimeError("cannot")
 
 
@@ -210,9 +210,22 @@ async def test_what_is_parked_is_listed_replayed_and_dropped(
     ]
     ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url)
     assert (ended.code, ended.stderr) == (1, "rehydrate: mail: 0 events were handled, 2 are parked still\n")
+    for action in ("replay", "drop"):
+        ended = await _typed("subscriptions", action, PARKING, "mail", "--store", url, "--key", "ada")
+        assert (ended.code, ended.stderr) == (
+            1,
+            "rehydrate: mail has nothing parked under the key 'ada', but under 'bank_account-ada'\n",
+        )
     monkeypatch.setattr("tests.cli.test_projections.fails", False)
     ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url)
     assert (ended.code, ended.stderr) == (0, "rehydrate: mail: 2 events were handled, 0 are parked still\n")
+    ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url)
+    assert (ended.code, ended.stderr) == (0, "rehydrate: mail has nothing parked\n")
+    ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url, "--key", "ada")
+    assert (ended.code, ended.stderr) == (
+        1,
+        "rehydrate: mail has nothing parked, so nothing under 'ada' either\n",
+    )
 
 
 @pytest.fixture
@@ -248,6 +261,26 @@ async def test_a_person_sees_why_an_event_is_parked(with_parked: str) -> None:
     shown = (await _typed("subscriptions", "parked", "mail", "--store", with_parked)).stdout.splitlines()
     assert shown[0].split() == ["position", "stream", "version", "type", "key"]
     assert [line.strip() for line in shown[2::2]] == ["RuntimeError: cannot", "behind another"]
+
+
+async def test_one_event_is_counted_as_one_and_only_some_keys_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/bank.db"
+    deposits = [deposit(f"a{n}", 1) for n in range(7)]
+    await asyncio.to_thread(typed, "run", BANK, "--store", url, stdin=as_input(deposits))
+    monkeypatch.setattr("tests.cli.test_projections.fails", True)
+    async with parking.open(url) as bank:
+        await until(lambda: bank.statistics().consumers[0].parked == 7)
+    ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url, "--key", "a0")
+    assert ended.stderr.endswith(", 'bank_account-a4' and 2 more\n")
+    monkeypatch.setattr("tests.cli.test_projections.fails", False)
+    key = ("--key", "bank_account-a0")
+    ended = await _typed("subscriptions", "replay", PARKING, "mail", "--store", url, *key)
+    assert (ended.code, ended.stderr) == (0, "rehydrate: mail: 1 event was handled, 0 are parked still\n")
+    key = ("--key", "bank_account-a1")
+    ended = await _typed("subscriptions", "drop", PARKING, "mail", "--store", url, *key)
+    assert (ended.code, ended.stderr) == (0, "rehydrate: mail: 1 parked event was dropped\n")
 
 
 async def test_what_is_parked_is_dropped(with_parked: str) -> None:

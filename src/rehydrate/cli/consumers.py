@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -12,11 +12,12 @@ import msgspec
 from rehydrate.app import App
 from rehydrate.cli.endings import say
 from rehydrate.cli.existing import existing_store
+from rehydrate.cli.run.report import many
 from rehydrate.cli.table import write_json, write_table
 from rehydrate.clock import SystemClock
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.control import ConsumerStatus, consumers_of, is_claim, pause, remove, reset, resume
-from rehydrate.runtime.parking import list_parked
+from rehydrate.runtime.parking import Parked, list_parked
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.tenure import kept_in
 from rehydrate.runtime.timers import count_pending
@@ -27,6 +28,8 @@ _PARKED_TITLES: Final = ("position", "stream", "version", "type", "key")
 _TEXTS: Final = frozenset({"name", "state", "stream", "type", "key"})
 _PARTS: Final = frozenset({"events", "sends", "timers"})
 """Of a process manager, each a consumer."""
+_KEYS: Final = 5
+"""How many keys are named to whoever has mistaken one."""
 _LOOK: Final = 0.5
 """Seconds between two looks at how far a projection is built."""
 
@@ -128,11 +131,15 @@ async def show_parked(url: str, name: str, *, kind: str, as_table: bool) -> int:
 
 
 async def replay(app: App, url: str, name: str, key: str | None) -> int:
-    """Handle what is parked, here. Returns the exit code: 1 where something is parked still."""
+    """Handle what is parked, here. Returns the exit code: 1 where something is parked still, or nothing under that key."""
     async with _opened(app, url) as runtime:
         done = await runtime.replay(name, key)
-        left = [one for one in await runtime.parked(name) if key is None or one.key == key]
-    say(f"{name}: {done:,} events were handled, {len(left):,} are parked still")
+        parked = await runtime.parked(name)
+    left = sum(key is None or one.key == key for one in parked)
+    if not done and not left:
+        return _nothing_parked(name, key, parked)
+    is_or_are = "is" if left == 1 else "are"
+    say(f"{name}: {_events(done)} handled, {left:,} {is_or_are} parked still")
     return 1 if left else 0
 
 
@@ -140,8 +147,31 @@ async def drop(app: App, url: str, name: str, key: str | None) -> int:
     """Forget what is parked. Returns the exit code."""
     async with _opened(app, url) as runtime:
         done = await runtime.drop(name, key)
-    say(f"{name}: {done:,} parked events were dropped")
+        parked = await runtime.parked(name)
+    if not done:
+        return _nothing_parked(name, key, parked)
+    say(f"{name}: {_events(done, 'parked event')} dropped")
     return 0
+
+
+def _events(count: int, noun: str = "event") -> str:
+    return f"{many(count, noun)} {'was' if count == 1 else 'were'}"
+
+
+def _nothing_parked(name: str, key: str | None, parked: Sequence[Parked]) -> int:
+    """Say so. Returns the exit code: whoever names a key that there is not has mistaken it."""
+    if key is None:
+        say(f"{name} has nothing parked")
+        return 0
+    keys = list(dict.fromkeys(one.key for one in parked))
+    if not keys:
+        say(f"{name} has nothing parked, so nothing under {key!r} either")
+        return 1
+    more = f" and {len(keys) - _KEYS:,} more" if len(keys) > _KEYS else ""
+    say(
+        f"{name} has nothing parked under the key {key!r}, but under {', '.join(map(repr, keys[:_KEYS]))}{more}"
+    )
+    return 1
 
 
 async def build(app: App, url: str, names: list[str]) -> int:

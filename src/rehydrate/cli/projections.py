@@ -92,7 +92,7 @@ def _group(kind: str) -> typer.Typer:
     def replay(target: Target, name: Name, store: Store, key: Key = None, debug: Debug = False) -> None:
         """Handle what is parked, in order, here; what fails again stays parked.
 
-        Exit code: 0 all were handled, 1 some are parked still.
+        Exit code: 0 all were handled, 1 some are parked still, or nothing is under that key.
         """
         perform(lambda: consumers.replay(load_app(target), store, name, key), debug=debug)
 
