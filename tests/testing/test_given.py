@@ -366,7 +366,8 @@ def test_an_evolve_that_forgets_to_return_is_found_unless_it_says_that_none_is_a
     def says_nothing(account, event):  # type: ignore[no-untyped-def]
         return None
 
-    for evolve in (forgets, says_nothing):
+    evolves: list[Any] = [forgets, says_nothing]
+    for evolve in evolves:
         told = failure(lambda: given(with_evolve(evolve), Deposited(1)))  # noqa: B023 - it is called at once
         assert "evolve returned None for Deposited(amount=1)" in told
     given(with_evolve(may_end), Deposited(1)).then_state(cast("Any", None))
