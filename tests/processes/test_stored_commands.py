@@ -24,6 +24,8 @@ from rehydrate import (
     StreamQuarantinedError,
     open_store,
 )
+from rehydrate.cli.run.commands import Orders
+from rehydrate.cli.run.lines import Line
 from rehydrate.cli.verification import Verification
 from rehydrate.store.port import Store
 from rehydrate.testing import FakeClock, Happened, given
@@ -74,7 +76,7 @@ def number(count: int, _event: Event | Rejected) -> int:
     return count + 1
 
 
-def paying(price: Any, **fields: Any) -> ProcessManager[int, Event]:
+def paying(price: Any, of: Any = (account,), **fields: Any) -> ProcessManager[int, Event]:
     """One that pays this at each deposit, whatever it is."""
 
     def react(_count: int, event: Event | Rejected) -> Iterable[Send]:
@@ -87,7 +89,7 @@ def paying(price: Any, **fields: Any) -> ProcessManager[int, Event]:
         correlate=of_account,
         evolve=number,
         react=react,
-        sources=[account],
+        sources=of,
         on_error=Park(),
     )
 
@@ -268,6 +270,29 @@ async def test_a_command_for_an_aggregate_that_is_no_more_says_so(
     alone = App(aggregates=[account], processes=list(app.processes.values()))
     ((_, _, detail),) = await found_in(store, alone)
     assert detail.endswith("there is no such aggregate in this App; add it to App(aggregates=[...])")
+
+
+async def test_what_was_taken_in_of_an_aggregate_that_is_no_more_says_so(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    app = App(aggregates=[account, till], processes=[paying(Decimal(1))])
+    async with app.open(store, clock=fake_clock, limits=LIMITS) as bank:
+        await bank.dispatch(account, "a", Deposit(1))
+        await fake_clock.advance(10)
+    later = paying(Decimal(1), of=[till])
+    ((what, where, detail),) = await found_in(store, App(aggregates=[till], processes=[later]))
+    assert (what, where) == ("event", "paying-a")
+    assert detail.endswith(
+        "no aggregate 'bank_account' in this App (it has: till); add it to App(aggregates=[...])"
+    )
+
+
+async def test_a_line_of_a_run_has_the_name_of_the_class_and_its_shape_of_today() -> None:
+    codec = JsonCodec(Reshaped.Cancel, upcasters={"Cancel": [lambda fields: {"reason": fields["text"]}]})
+    read = Orders(orders(Reshaped.Cancel, codec=codec)).read
+    for name in ("Cancel", "Cancel@2"):
+        text = b'{"aggregate":"order","id":"o","command":"%s","data":{"reason":"late"}}' % name.encode()
+        assert read(Line(1, text, digest=0)).command == Reshaped.Cancel("late")
 
 
 async def test_what_was_refused_is_folded_by_later_code_with_a_codec(

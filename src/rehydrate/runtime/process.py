@@ -37,7 +37,7 @@ from rehydrate.domain.process import Cancel, ProcessManager, Rejected, Send, Und
 from rehydrate.domain.rejection import Rejection
 from rehydrate.domain.streams import check_id
 from rehydrate.domain.subscription import check_key
-from rehydrate.errors import ConfigurationError, UndecodableCommandError
+from rehydrate.errors import ConfigurationError, UndecodableCommandError, UnknownAggregateError
 from rehydrate.runtime.decision import describe
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -182,8 +182,10 @@ class Process:
             send = Send(target.aggregate, record.id, command)
             return Rejected(send, _rejection(record, target.codecs.rejections))
         # Of any aggregate: what was a source once need not be one for ever.
-        source = self.codecs.targets[record.stream.partition("-")[0]].codecs.events
-        return source.decoders[record.type](record.packed or bytes(record.event))
+        source = self.codecs.targets.get(name := record.stream.partition("-")[0])
+        if source is None:
+            raise UnknownAggregateError(name, tuple(self.codecs.targets))
+        return source.codecs.events.decoders[record.type](record.packed or bytes(record.event))
 
     def _evolved(self, instance: Instance, event: Any) -> Any:
         state = self.declared.evolve(instance.state, event)
