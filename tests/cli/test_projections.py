@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.readside.ledger import Balance, account_id, add, balances
 from tests.readside.ledger import app as ledger
 
 LEDGER = "tests.readside.ledger:app"
+OTHERS = "tests.cli.test_projections:others"
 PARKING = "tests.cli.test_projections:parking"
 
 fails = False
@@ -197,6 +199,58 @@ newer = App(
         )
     ],
 )
+
+
+@dataclass(frozen=True)
+class Other(Balance):
+    name: str = ""
+
+
+def keeps(other: Other, envelope: EventEnvelope[Event]) -> Other:
+    return other
+
+
+others = App(
+    aggregates=[account],
+    projections=[
+        Projection(name="balances", initial=Other(), key=account_id, evolve=keeps, sources=[account])
+    ],
+)
+OF_ANOTHER_TYPE = (
+    "projection 'balances': the type of its views is another than the one that is stored; declare revision=2, which is "
+    "built beside this one"
+)
+
+
+async def test_views_of_another_type_are_said_before_any_process_runs_them(url: str) -> None:
+    await _typed("projections", "build", LEDGER, "--store", url)
+    async with ledger.open(url) as bank:
+        await until(lambda: state(bank) == "running")
+        await _is_of_another_type(url)
+    await _is_of_another_type(url)
+    async with others.open(url) as bank:
+        await until(lambda: state(bank) == "stopped")
+        assert bank.statistics().consumers[0].reason == OF_ANOTHER_TYPE
+
+
+async def _is_of_another_type(url: str) -> None:
+    ended = await _typed("projections", "build", OTHERS, "--store", url)
+    assert (ended.code, ended.stderr) == (1, f"rehydrate: {OF_ANOTHER_TYPE}\n")
+    ended = await _typed("verify", OTHERS, "--store", url)
+    assert ended.code == 1
+    assert ended.answers == [{"what": "views", "where": "balances@1", "detail": OF_ANOTHER_TYPE}]
+    assert (await _typed("verify", LEDGER, "--store", url)).code == 0
+
+
+def test_one_that_was_built_and_cannot_go_on_is_not_built(url: str) -> None:
+    typed("projections", "build", LEDGER, "--store", url)
+    typed("run", BANK, "--store", url, stdin=as_input([deposit("ada", 5)]))
+    typed("projections", "pause", "balances", "--store", url)
+    ended = typed("projections", "build", LEDGER, "--store", url)
+    assert (ended.code, ended.stderr) == (1, "rehydrate: projection balances@1 is paused: resume it\n")
+    typed("projections", "resume", "balances", "--store", url)
+    assert typed("projections", "build", LEDGER, "--store", url).code == 0
+    assert listed(url)[0]["position"] == 4
 
 
 async def test_what_is_parked_is_listed_replayed_and_dropped(

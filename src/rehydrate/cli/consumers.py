@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,13 +15,16 @@ from rehydrate.cli.existing import existing_store
 from rehydrate.cli.run.report import many
 from rehydrate.cli.table import write_json, write_table
 from rehydrate.clock import SystemClock
+from rehydrate.codec.projection import check_projections
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.control import ConsumerStatus, consumers_of, is_claim, pause, remove, reset, resume
 from rehydrate.runtime.parking import Parked, list_parked
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.tenure import kept_in
 from rehydrate.runtime.timers import count_pending
+from rehydrate.runtime.view_type import check_view_type
 from rehydrate.store.port import Store
+from rehydrate.telemetry import ConsumerStatistics
 
 _TITLES: Final = ("name", "revision", "position", "behind", "seconds", "rate/s", "state", "parked", "pending")
 _PARKED_TITLES: Final = ("position", "stream", "version", "type", "key")
@@ -30,8 +33,10 @@ _PARTS: Final = frozenset({"events", "sends", "timers"})
 """Of a process manager, each a consumer."""
 _KEYS: Final = 5
 """How many keys are named to whoever has mistaken one."""
-_LOOK: Final = 0.5
+_LOOK: Final = 0.05
 """Seconds between two looks at how far a projection is built."""
+_SAY: Final = 0.5
+"""Seconds between two lines that say so."""
 
 ACTIONS: Final[dict[str, Callable[[Store, str], Awaitable[None]]]] = {
     "pause": pause,
@@ -182,27 +187,48 @@ async def build(app: App, url: str, names: list[str]) -> int:
             f"no projection {unknown[0]!r} in this App (it has: {', '.join(app.projections) or 'none'})"
         )
     wanted = {
-        projection.consumer for name, projection in app.projections.items() if name in names or not names
+        projection.consumer: projection
+        for name, projection in app.projections.items()
+        if name in names or not names
     }
     async with _opened(app, url) as runtime:
+        # Of whoever built them, and also where another process runs the projection: that one would not say so here.
+        for consumer, projection in wanted.items():
+            codec = check_projections([projection], app.aggregates)[projection.name]
+            check_view_type(projection, codec, await runtime.store.load_checkpoint(consumer))
+        end = (await runtime.store.head()).position
         runtime.consumers.start(only=wanted)
-        while unbuilt := wanted - await _built(runtime.store):
-            for one in runtime.consumers.statistics():
-                if one.name in unbuilt and one.state in {"stopped", "paused"}:
+        said_at = asyncio.get_running_loop().time()
+        while unbuilt := await _unbuilt(runtime, wanted, end):
+            for one in unbuilt:
+                if one.state in {"stopped", "paused"}:
                     raise ConfigurationError(
                         f"projection {one.name} is {one.state}: {one.reason or 'resume it'}"
                     )
             await asyncio.sleep(_LOOK)
-            for one in runtime.consumers.statistics():
-                if one.name in unbuilt and one.state == "running":
-                    say(f"{one.name}: at position {one.position:,}, {one.lag:,} to go")
+            if (now := asyncio.get_running_loop().time()) - said_at >= _SAY:
+                said_at = now
+                for one in unbuilt:
+                    if one.state == "running":
+                        say(f"{one.name}: at position {one.position:,}, {one.lag:,} to go")
     say(f"{', '.join(sorted(wanted))}: built")
     return 0
 
 
-async def _built(store: Store) -> set[str]:
-    """The consumers that have been at the end of the log, here or in another process."""
-    return {checkpoint.name for checkpoint in await store.list_checkpoints() if kept_in(checkpoint).built}
+async def _unbuilt(runtime: Runtime, wanted: Collection[str], end: int) -> list[ConsumerStatistics]:
+    """Those that are not where the log ended: also one that was built before, and now cannot go on.
+
+    Of one that another process runs, it counts that it has been at the end of the log.
+    """
+    built = {one.name for one in await runtime.store.list_checkpoints() if kept_in(one).built}
+    return [
+        one
+        for one in runtime.consumers.statistics()
+        if one.name in wanted
+        and not (
+            one.name in built and (one.state == "waiting" or (one.state == "running" and one.position >= end))
+        )
+    ]
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ it is still to send is decoded.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -17,10 +17,12 @@ from rehydrate.app import App
 from rehydrate.cli.asking import events_behind
 from rehydrate.cli.fold import Fold
 from rehydrate.cli.unsent import SentSoFar, Unsent
+from rehydrate.codec.projection import check_projections
 from rehydrate.domain.streams import split_stream_name
-from rehydrate.errors import InvalidIdError
+from rehydrate.errors import ConfigurationError, CorruptStoreError, InvalidIdError
 from rehydrate.runtime.control import is_claim
 from rehydrate.runtime.process import Instances
+from rehydrate.runtime.view_type import check_view_type
 from rehydrate.store.port import Checkpoint, Head, Store, StoredEvent
 
 MAX_FINDINGS: Final = 1_000
@@ -59,6 +61,7 @@ class Verification:
         """Streams of aggregates that the App does not have."""
         self._store = store
         self._folded = app.folded() if app else None
+        self._app = app
         self._sent: dict[str, SentSoFar] = {}
         """Of each process manager."""
         self._advance = advance
@@ -75,6 +78,7 @@ class Verification:
         head = await self._store.head()
         await self._check_log(head, checkpoints)
         await self._check_list()
+        self._check_views({checkpoint.name: checkpoint for checkpoint in checkpoints})
         read = 0
         for stream, seen in self.streams.items():
             await self._check_stream(stream, seen)
@@ -144,6 +148,17 @@ class Verification:
                 checkpoint.name,
                 f"the log does not hold its event {checkpoint.event_id!r} at position {checkpoint.position}",
             )
+
+    def _check_views(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """The views of the App's projections have to be of the type that it declares."""
+        if self._app is None:
+            return
+        for projection in self._app.projections.values():
+            try:
+                codec = check_projections([projection], self._app.aggregates)[projection.name]
+                check_view_type(projection, codec, checkpoints.get(projection.consumer))
+            except (ConfigurationError, CorruptStoreError) as error:
+                self._find("views", projection.consumer, str(error))
 
     # ---- the streams
 

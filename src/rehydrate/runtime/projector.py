@@ -13,13 +13,13 @@ from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Skip
 from rehydrate.domain.projection import Projection
-from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.deaths import CAREFUL, DEATHS, took_the_process
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.folding import ChangedInPlaceError, Folding
 from rehydrate.runtime.parking import Parked, ParkedEvents, list_parked
 from rehydrate.runtime.tenure import ClosingError, StoppedError, Tenure
+from rehydrate.runtime.view_type import check_view_type
 from rehydrate.store.port import PAGE_SIZE, LogPage, Store, StoredEvent, ViewChange
 
 _log = logging.getLogger(__name__)
@@ -92,12 +92,7 @@ class Projector:
         return 0, ""
 
     async def enter(self, tenure: Tenure) -> None:
-        kept = tenure.kept
-        if tenure.checkpoint.position and kept.fingerprint != self._codec.fingerprint:
-            raise ConfigurationError(
-                f"projection {self.projection.name!r}: the type of its views is another than the one that is stored; "
-                f"declare revision={self.projection.revision + 1}, which is built beside this one"
-            )
+        check_view_type(self.projection, self._codec, tenure.checkpoint)
         tenure.keep(fingerprint=self._codec.fingerprint)
         self._views.clear()
         self._sizes.clear()

@@ -16,6 +16,7 @@ from rehydrate.runtime.claim import CLAIM, read_claim
 from rehydrate.runtime.consumer import Consumer
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.tenure import kept_in, sleep
+from rehydrate.runtime.view_type import check_view_type
 from rehydrate.store.port import Checkpoint, Store
 
 V = TypeVar("V")
@@ -98,7 +99,7 @@ class Views:
 
     async def _check_built(self, projection: Projection[Any, Any], codec: JsonValueCodec) -> None:
         checkpoint = await self._store.load_checkpoint(projection.consumer)
-        _check_type(projection, codec, checkpoint)
+        check_view_type(projection, codec, checkpoint)
         position, built = _where(checkpoint)
         if not built:
             head = await self._store.head()
@@ -130,7 +131,7 @@ class Views:
                 # Before the place: one that stopped then has saved how far it came.
                 is_stopped = await self._is_stopped(projection)
             checkpoint = await self._store.load_checkpoint(projection.consumer)
-            _check_type(projection, codec, checkpoint)
+            check_view_type(projection, codec, checkpoint)
             position, built = _where(checkpoint)
             if position >= at_least and built:
                 return
@@ -184,20 +185,6 @@ def _is_there(consumer: Consumer, position: int) -> bool:
 
 def _where(checkpoint: Checkpoint | None) -> tuple[int, bool]:
     return (0, False) if checkpoint is None else (checkpoint.position, kept_in(checkpoint).built)
-
-
-def _check_type(
-    projection: Projection[Any, Any], codec: JsonValueCodec, checkpoint: Checkpoint | None
-) -> None:
-    """Raise `ConfigurationError` where the views that are stored are of another type than this process declares."""
-    if checkpoint is None or not checkpoint.position:
-        return
-    kept = kept_in(checkpoint)
-    if kept.built and kept.fingerprint != codec.fingerprint:
-        raise ConfigurationError(
-            f"projection {projection.name!r}: the type of its views is another than the one that is stored; "
-            f"declare revision={projection.revision + 1}"
-        )
 
 
 def _decoded(projection: Projection[V, Any], codec: JsonValueCodec, key: str, data: bytes) -> V:
