@@ -10,12 +10,13 @@ from typing import Any, Final
 import pytest
 
 from rehydrate import open_store
-from rehydrate.runtime import process, tenure
+from rehydrate.runtime import process, subscriber, tenure
 from rehydrate.runtime.lanes import Item
 from rehydrate.runtime.runtime import Runtime
 from rehydrate.runtime.sending import Sender
 from rehydrate.runtime.tenure import TakenOverError, Tenure
 from rehydrate.runtime.timers import Timers
+from rehydrate.store.port import LogFilter
 from rehydrate.testing.conformance import ConsumerConformance
 
 Patch = pytest.MonkeyPatch
@@ -25,6 +26,7 @@ ENDED: Final = "views_are_right_though_the_projector_ends_at_each_of_its_writes"
 WOKEN: Final = "a_projector_that_wakes_after_it_was_replaced_has_changed_nothing"
 REFUSED: Final = "a_send_that_is_refused_comes_back_once"
 NOT_BEFORE: Final = "a_timer_fires_once_when_it_is_due_and_not_before"
+NEWER: Final = "what_the_code_does_not_know_yet_is_left_to_newer_code_also_where_types_are_asked_for"
 CANCELLED: Final = "a_timer_that_is_cancelled_does_not_fire"
 
 
@@ -143,11 +145,29 @@ def place_before_answers(patch: Patch) -> None:
     patch.setattr(Sender, "_handle", handle_late)
 
 
+def only_what_it_knows(patch: Patch) -> None:
+    """The store is asked for the types that are wanted, by the names that the code knows."""
+    wanted = subscriber._filter
+
+    def by_name(subscription: Any, envelopes: Any) -> LogFilter:
+        where = wanted(subscription, envelopes)
+        known = {
+            name
+            for codec in envelopes.codecs.values()
+            for asked in subscription.types
+            for name in codec.stored_names[asked]
+        }
+        return LogFilter(streams=where.streams, aggregates=where.aggregates, types=frozenset(known))
+
+    patch.setattr(subscriber, "_filter", by_name)
+
+
 MUTANTS: Final[dict[Callable[[Patch], None], str]] = {
     place_before_views: ENDED,
     views_before_place: ENDED,
     no_fence: WOKEN,
     timer_forgotten_at_a_start: NOT_BEFORE,
+    only_what_it_knows: NEWER,
     timer_too_early: NOT_BEFORE,
     timer_not_cancelled: CANCELLED,
     refusal_not_told: REFUSED,

@@ -275,6 +275,19 @@ class FilteredReaderStandsStill(Mutant):
         return LogPage(page.events, last.position, last.id, page.is_last)
 
 
+class LeavesOutByTypeAlone(Mutant):
+    """A type that one aggregate's events are not wanted of is left out of all."""
+
+    async def read_all(
+        self, *, after: int = 0, limit: int = PAGE_SIZE, where: LogFilter | None = None
+    ) -> LogPage:
+        if where is not None:
+            aggregates = {event.stream.partition("-")[0] for event in self._memory.log}
+            everywhere = frozenset((any_of, type) for any_of in aggregates for _, type in where.without)
+            where = msgspec.structs.replace(where, without=everywhere)
+        return await super().read_all(after=after, limit=limit, where=where)
+
+
 class LastPageTooEarly(Mutant):
     """Takes a page that is exactly full for the last."""
 

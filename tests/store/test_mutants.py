@@ -135,6 +135,7 @@ ON_MEMORY: dict[str, tuple[Laws, Laws]] = {
         },
         set(),
     ),
+    "LeavesOutByTypeAlone": ({"a_filter_hands_out_what_matches_and_nothing_else"}, set()),
     "AnotherHistoryAccepted": ({ANOTHER_HISTORY, RESTORED_ANOTHER_HISTORY}, set()),
     "SealsOnlyItself": ({SEALED_BY_ANOTHER, SEALED_UNDER_APPENDS}, set()),
     "SealForgetsRepeats": (
