@@ -35,7 +35,8 @@ def check_consumer_name(kind: str, name: str) -> None:
 class Subscription:
     """A handler that gets events in order, from where it was, also after a restart: each at least once.
 
-    Raises `ConfigurationError` when a field cannot work; the rest is checked when the `App` is built.
+    Raises `ConfigurationError` when a field cannot work, and `InvalidIdError` for what can be no stream; the rest is
+    checked when the `App` is built.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Subscription:
     streams: Sequence[str] = ()
     """Only events of these streams, named `"<aggregate>-<id>"`."""
     types: Sequence[type] = ()
-    """Only events of these classes."""
+    """Only events of these classes; and what this code does not know, which is treated like what the handler fails at."""
     partition_by: Callable[[Any], str] | None = None
     """The key of an envelope: events of one key stay in order. By default the stream."""
     workers: int = 1

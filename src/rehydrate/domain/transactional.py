@@ -31,7 +31,7 @@ class TransactionalHandler:
     aggregates: Sequence[Aggregate[Any, Any, Any]] = ()
     """Only their events; by default those of every aggregate of the App."""
     types: Sequence[type] = ()
-    """Only events of these classes."""
+    """Only events of these classes; and what this code does not know, which is treated like what the handler fails at."""
     partition_by: Callable[[Any], str] | None = None
     """The key of an envelope: with `Park`, whose later events a failed one holds back. By default the stream."""
     batch: int = 100

@@ -29,7 +29,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     type: str
     reason: str
-    """What the handler failed with; empty for one that is only behind another."""
+    """What it failed with, in the handler or before; empty for one that is only behind another."""
     parked_at: int
     """Microseconds since 1970, UTC."""
 
