@@ -60,9 +60,7 @@ def _kind(consumer: str) -> str:
 async def show_consumers(url: str, *, kind: str, as_table: bool) -> int:
     """List the projections, subscriptions or process managers of a store. Returns the exit code."""
     async with existing_store(url) as store:
-        found = [
-            status for status in await consumers_of(store, SystemClock()) if _kind(status.checkpoint) == kind
-        ]
+        found = await consumers_of(store, SystemClock(), only=lambda name: _kind(name) == kind, tell=say)
         pending = {
             status.name: await count_pending(store, status.name) for status in found if kind == "processes"
         }

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from rehydrate.clock import Clock
 from rehydrate.errors import CorruptStoreError, StoreUnavailableError
 from rehydrate.store.port import Checkpoint, CheckpointStore
 
@@ -29,6 +30,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whose it is, or was at last."""
     reason: str = ""
     """Why the consumer stopped."""
+    beat_at: int = 0
+    """When its holder showed last that he is alive, in microseconds since 1970, UTC: for people, by his clock."""
+    takeover_after: float = 0.0
+    """After how many seconds of silence he is taken for dead."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -48,8 +53,17 @@ def read_claim(record: Checkpoint | None) -> Claim:
 class ClaimRecord:
     """The claim of one consumer, as one process sees and changes it."""
 
-    def __init__(self, store: CheckpointStore, consumer: str, holder: str) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        consumer: str,
+        holder: str,
+        clock: Clock | None = None,
+        takeover_after: float = 0.0,
+    ) -> None:
         self.holder = holder
+        self._clock = clock
+        self._takeover_after = takeover_after
         self._store = store
         self._name = CLAIM + consumer
         self._seen: Checkpoint | None = None
@@ -67,6 +81,10 @@ class ClaimRecord:
     async def put(self, standing: Standing, reason: str = "") -> bool:
         """Change it, if it is still what was seen last; False if somebody else was faster."""
         claim = Claim(standing=standing, holder=self.holder, reason=reason)
+        if standing == "held" and self._clock is not None:
+            claim = msgspec.structs.replace(
+                claim, beat_at=self._clock.wall(), takeover_after=self._takeover_after
+            )
         record = Checkpoint(
             name=self._name, position=0, event_id="", epoch=self.beat + 1, data=_encode(claim)
         )

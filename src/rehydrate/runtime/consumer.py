@@ -99,7 +99,7 @@ class Consumer:
         self._clock = clock
         self._limits = limits
         self._holder = holder
-        self._claim = ClaimRecord(store, work.name, holder)
+        self._claim = ClaimRecord(store, work.name, holder, clock, limits.takeover_after)
         self._closing = asyncio.Event()
         self._tenure: Tenure | None = None
         self._beginning = asyncio.Lock()
@@ -180,7 +180,13 @@ class Consumer:
                     return await self._do_alone(errand)
 
     async def _do_alone(self, errand: Callable[[Tenure], Awaitable[T]]) -> T:
-        claim = ClaimRecord(self._store, self.work.name, f"{self._holder} on an errand")
+        claim = ClaimRecord(
+            self._store,
+            self.work.name,
+            f"{self._holder} on an errand",
+            self._clock,
+            self._limits.takeover_after,
+        )
         progress = Progress()
         progress.held_until = self._clock.monotonic() + self._limits.takeover_after
         before = await claim.put_whatever_is_there("held")

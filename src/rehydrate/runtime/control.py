@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ from rehydrate.clock import Clock
 from rehydrate.codec.process import CANCELLED, DUE, SENT
 from rehydrate.errors import ConfigurationError
 from rehydrate.runtime.claim import CLAIM, Claim, ClaimRecord, read_claim
+from rehydrate.runtime.silence import silent_for
 from rehydrate.runtime.tenure import kept_in
 from rehydrate.store.port import Checkpoint, Store, StoredEvent
 
@@ -19,7 +20,8 @@ _OWN: Final = "rehydrate."
 """What the names of checkpoints begin with that are of no consumer, and the types of the events of process managers."""
 _OWN_EVENTS: Final = {"sends": frozenset({SENT, DUE}), "timers": frozenset({SENT, CANCELLED, DUE})}
 """What those consumers of process managers read that read no others."""
-_UNCLAIMED: Final = Claim(standing="released")
+_LATELY: Final = 10.0
+"""Seconds for which the rate counts that was saved last."""
 _LAG_PAGE: Final = 1_000
 """How many events behind a consumer are counted; beyond that the positions tell."""
 
@@ -37,13 +39,14 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """How old the first of these is."""
     rate: float
-    """Events a second, as it said last."""
+    """Events a second, as it said last; 0 where it has not said anything for ten seconds."""
     state: str
-    """`"running"`, `"building"`, `"idle"` while nobody runs it, `"paused"`, `"stopped"`."""
+    """`"running"`, `"building"`, `"idle"` while nobody runs it, `"silent"` where somebody does who seems to be dead,
+    `"paused"`, `"stopped"`."""
     parked: int
     handled: int
     reason: str
-    """Why it is stopped."""
+    """Why it is stopped, or seems to be dead."""
 
     @property
     def checkpoint(self) -> str:
@@ -51,15 +54,37 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
-async def consumers_of(store: Store, clock: Clock) -> list[ConsumerStatus]:
-    """Every consumer that has a place in the log, by name."""
+async def consumers_of(
+    store: Store,
+    clock: Clock,
+    *,
+    only: Callable[[str], bool] = bool,
+    tell: Callable[[str], object] = str,
+) -> list[ConsumerStatus]:
+    """Every consumer that has a place in the log, by name, of whose name `only` says so.
+
+    Where it is in doubt whether whoever runs one is alive, he is watched for some seconds, of which `tell` is told.
+    """
     checkpoints = await store.list_checkpoints()
-    claims = {record.name: read_claim(record) for record in checkpoints if is_claim(record.name)}
+    claims = {record.name: record for record in checkpoints if is_claim(record.name)}
+    names = [record.name for record in checkpoints if not record.name.startswith(_OWN) and only(record.name)]
+    silent = await silent_for(store, clock, names, claims, tell)
+    if silent is not None:
+        # They may have moved meanwhile.
+        checkpoints = await store.list_checkpoints()
+        claims = {record.name: record for record in checkpoints if is_claim(record.name)}
     head = (await store.head()).position
     return [
-        await _status(store, checkpoint, claims.get(CLAIM + checkpoint.name, _UNCLAIMED), head, clock.wall())
+        await _status(
+            store,
+            checkpoint,
+            read_claim(claims.get(CLAIM + checkpoint.name)),
+            (silent or {}).get(checkpoint.name, 0.0),
+            head,
+            clock.wall(),
+        )
         for checkpoint in checkpoints
-        if not checkpoint.name.startswith(_OWN)
+        if checkpoint.name in names
     ]
 
 
@@ -68,8 +93,19 @@ def is_claim(name: str) -> bool:
     return name.startswith(CLAIM)
 
 
-async def _status(store: Store, checkpoint: Checkpoint, claim: Claim, head: int, now: int) -> ConsumerStatus:
+async def _status(
+    store: Store, checkpoint: Checkpoint, claim: Claim, silent: float, head: int, now: int
+) -> ConsumerStatus:
     kept = kept_in(checkpoint)
+    name, _, revision = checkpoint.name.partition("@")
+    state, reason = _state(claim, is_building=bool(revision) and not kept.built), claim.reason
+    if silent and claim.standing == "held":
+        state = "silent"
+        reason = (
+            f"whoever runs it gave no sign of life for {silent:,.0f} s, and nobody has taken over: is a process up that "
+            "opens the App?"
+        )
+    is_recent = abs(now - kept.saved_at) <= _LATELY * 1e6
     page = await store.read_all(after=checkpoint.position, limit=_LAG_PAGE)
     behind, seconds = 0, 0.0
     if not page.is_last:
@@ -80,18 +116,17 @@ async def _status(store: Store, checkpoint: Checkpoint, claim: Claim, head: int,
         behind = len(events)
     if events:
         seconds = max(0.0, (now - events[0].recorded_at) / 1e6)
-    name, _, revision = checkpoint.name.partition("@")
     return ConsumerStatus(
         name=name,
         revision=int(revision) if revision.isdecimal() else None,
         position=checkpoint.position,
         behind=behind,
         seconds=seconds,
-        rate=kept.rate if claim.standing == "held" else 0.0,
-        state=_state(claim, is_building=bool(revision) and not kept.built),
+        rate=kept.rate if is_recent and state in {"running", "building"} else 0.0,
+        state=state,
         parked=kept.parked,
         handled=kept.handled,
-        reason=claim.reason,
+        reason=reason,
     )
 
 
