@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,6 +83,28 @@ def _at_offset(value: object) -> object:
     if isinstance(value, dt.datetime) and (offset := value.utcoffset()) is not None:
         return value.replace(tzinfo=dt.timezone(offset), fold=0)
     return value
+
+
+def why_not_stored(value: object, said: str) -> str:
+    """Why a value does not go through its codec: what can be seen in it, else what was said when it did not."""
+    return _not_finite(value, "") or said
+
+
+def _not_finite(value: Any, path: str) -> str:
+    """Where a value holds a NaN or an infinity; empty if it does not."""
+    if isinstance(value, float):
+        has_digits = math.isfinite(value)
+        return "" if has_digits else f"{path or 'it'} is {value!r}, and JSON has neither NaN nor infinity"
+    kind = value.__class__
+    if names := attribute_names(kind):
+        parts = [(f"{path}.{name}".lstrip("."), getattr(value, name, None)) for name in names]
+    elif issubclass(kind, dict):
+        parts = [(f"{path}[{key!r}]", each) for key, each in value.items()]
+    elif issubclass(kind, list | tuple | set | frozenset):
+        parts = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+    else:
+        return ""
+    return next((found for where, each in parts if (found := _not_finite(each, where))), "")
 
 
 def _told(path: str, before: object, after: object) -> str:
