@@ -262,6 +262,16 @@ async def test_a_timer_of_older_code_waits_for_code_that_can_read_it(
     assert await found_in(store, orders(later)) == []
 
 
+async def test_a_command_of_newer_code_says_that_it_is(store: Store, fake_clock: FakeClock) -> None:
+    codec = JsonCodec(Reshaped.Cancel, upcasters={"Cancel": [lambda fields: {"reason": fields["text"]}]})
+    await pending_since(store, fake_clock, orders(Reshaped.Cancel, codec=codec))
+    ((_, _, detail),) = await found_in(store, orders(Cancel))
+    assert detail.endswith(
+        "a stored command 'Cancel@2' for aggregate 'order' cannot be decoded: it was written by newer code, as revision 2 "
+        "of Cancel; deploy that code here, too"
+    )
+
+
 async def test_a_command_for_an_aggregate_that_is_no_more_says_so(
     store: Store, fake_clock: FakeClock
 ) -> None:

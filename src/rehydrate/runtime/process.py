@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rehydrate.codec.difference import difference
+from rehydrate.codec.difference import difference, why_not_stored
 from rehydrate.codec.json import JsonCodec
 from rehydrate.codec.process import (
     Cancelled,
@@ -83,12 +83,7 @@ class Process:
             )
         decoders = target.codecs.commands.decoders
         if type not in decoders:
-            raise UndecodableCommandError(
-                aggregate,
-                type,
-                f"no command of that name is declared (declared: {', '.join(sorted(decoders))}); declare it, or give the "
-                f"aggregate command_codec=JsonCodec(..., aliases={{{type!r}: ...}}) with its new class",
-            )
+            raise UndecodableCommandError(aggregate, type, _why_unknown(type, tuple(decoders)))
         try:
             return decoders[type](data)
         except Exception as error:
@@ -239,6 +234,18 @@ class Process:
         )
 
 
+def _why_unknown(type: str, known: tuple[str, ...]) -> str:
+    """Why there is no command of that name, and what to do."""
+    name, _, revision = type.partition(REVISION_MARK)
+    # Of a name that is declared every older revision is known.
+    if revision and any(each.partition(REVISION_MARK)[0] == name for each in known):
+        return f"it was written by newer code, as revision {revision} of {name}; deploy that code here, too"
+    return (
+        f"no command of that name is declared (declared: {', '.join(sorted(known))}); declare it, or give the aggregate "
+        f"command_codec=JsonCodec(..., aliases={{{name!r}: ...}}) with its new class"
+    )
+
+
 def encode_command(process: str, codec: JsonCodec, send: Send) -> bytes:
     """The bytes of a command, from which it comes back as it is. Raises `ValueError` that says why it does not."""
     command: object = send.command
@@ -249,9 +256,8 @@ def encode_command(process: str, codec: JsonCodec, send: Send) -> bytes:
             return data
         why = difference(command, codec.decoders[codec.names[kind]](data))
     except Exception as error:
-        raise ValueError(
-            f"{process}: the command of {shown(send)} cannot be stored: {type(error).__name__}: {error}"
-        ) from error
+        why = why_not_stored(command, f"{type(error).__name__}: {error}")
+        raise ValueError(f"{process}: the command of {shown(send)} cannot be stored: {why}") from error
     if why:
         raise ValueError(f"{process}: the command of {shown(send)} does not come back as it was: {why}")
     return data
