@@ -53,7 +53,7 @@ class Folding:
         if after is None and not self._may_remove:
             raise TypeError(
                 f"evolve returned None for {type(envelope.event).__name__}; return the next view, or declare "
-                "`-> ... | None`, for which a lambda has no place, where None is to remove it"
+                "`-> ... | None` where None is to remove it (of a lambda make a def)"
             )
         return after
 
