@@ -274,26 +274,50 @@ class CodecError(RehydrateError):
 class UnknownEventError(CodecError):
     """The stored type of an event is not one of the aggregate's; nothing was stored.
 
-    Declare the event, or name its new class in the codec's `aliases`.
+    Declare the event, or name its new class in the codec's `aliases`. A higher revision than those that are known was
+    written by newer code: deploy that.
     """
 
     def __init__(self, type: str, known: tuple[str, ...]) -> None:
-        super().__init__(
-            f"no event of type {type!r} is declared (declared: {', '.join(known) or 'none'}); "
-            "declare it, or name its new class in the aliases of the codec"
-        )
+        if newest := _newest_known(type, known):
+            name, _, revision = type.rpartition("@")
+            reason = (
+                f"no event of type {type!r} is declared: it was written by newer code, as revision {revision} of {name}, of "
+                f"which this code knows {newest}; deploy that code here, too"
+            )
+        else:
+            reason = (
+                f"no event of type {type!r} is declared (declared: {', '.join(known) or 'none'}); "
+                "declare it, or name its new class in the aliases of the codec"
+            )
+        super().__init__(reason)
         self.type = type
         self.known = known
 
 
-class UndecodableEventError(CodecError):
-    """The stored bytes of an event do not fit its class; nothing was stored. Add an upcaster."""
+def _newest_known(type: str, known: tuple[str, ...]) -> int:
+    """The newest revision of an event that is known, if the stored type is one behind it; else 0."""
+    name, _, revision = type.rpartition("@")
+    its = [
+        int(each.rpartition("@")[2]) if "@" in each else 1 for each in known if each.partition("@")[0] == name
+    ]
+    return max(its, default=0) if revision.isdecimal() and int(revision) > max(its, default=0) else 0
 
-    def __init__(self, type: str, reason: str) -> None:
-        super().__init__(
-            f"an event of type {type!r} cannot be decoded: {reason}; give a new field a default, or add an upcaster "
-            "to the codec"
-        )
+
+class UndecodableEventError(CodecError):
+    """The stored bytes of an event do not fit its class, or an upcaster failed at them; nothing was stored.
+
+    Add an upcaster, or mend it.
+    """
+
+    def __init__(
+        self,
+        type: str,
+        reason: str,
+        *,
+        mend: str = "give a new field a default, or add an upcaster to the codec",
+    ) -> None:
+        super().__init__(f"an event of type {type!r} cannot be decoded: {reason}; {mend}")
         self.type = type
         self.reason = reason
 

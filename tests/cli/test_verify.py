@@ -152,7 +152,10 @@ async def test_an_event_that_does_not_decode_is_found_with_the_app_only(store: M
 async def test_an_event_of_a_type_that_is_not_declared_is_found(store: MemoryStore) -> None:
     change(store, 3, type="Stolen")
     (finding,) = await findings(store, app)
-    assert finding.detail == "version 1: no event of type 'Stolen' is declared"
+    assert "version 1: no event of type 'Stolen' is declared (declared: Cursed, D" in finding.detail
+    change(store, 3, type="Deposited@2")
+    (finding,) = await findings(store, app)
+    assert "as revision 2 of Deposited, of which this code knows 1; deploy that code" in finding.detail
 
 
 async def test_an_event_that_cannot_be_folded_is_found(store: MemoryStore) -> None:
@@ -193,7 +196,7 @@ async def test_streams_of_other_aggregates_are_counted_and_not_decoded(store: Me
     await store.append("shop-1", [NewEvent("s1", "Opened", b"?")], expected_version=0)
     verification = Verification(store, app, lambda done, total: None)
     await verification.check()
-    assert (verification.found, verification.not_decoded) == (0, 1)
+    assert (verification.found, verification.not_decoded) == (0, {"shop": 1})
 
 
 async def test_findings_are_counted_beyond_those_that_are_kept(store: MemoryStore) -> None:
@@ -221,6 +224,18 @@ def test_a_sound_file_ends_well(tmp_path: Path) -> None:
     assert (ended.code, ended.stdout) == (0, "")
     assert "2,499 events in 7 streams, 1 checkpoint: all is well" in ended.stderr
     assert "nothing was decoded" in typed("verify", "--store", url).stderr
+
+
+async def test_aggregates_that_the_app_does_not_have_are_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/bank.db"
+    opened = await open_store(url)
+    for stream in ("shop-1", "shop-2", "till-1", *(f"of{n}-1" for n in range(10))):
+        await opened.append(stream, [NewEvent(stream, "Opened", b"?")], expected_version=0)
+    await opened.close()
+    ended = await to_thread(typed, "verify", "--store", url, BANK)
+    assert ended.code == 0
+    assert "; not decoded: shop (2 streams), till (1 stream), of0 (1 stream), " in ended.stderr
+    assert ended.stderr.endswith(" and 2 other aggregates, for this App does not have them: all is well\n")
 
 
 async def test_findings_are_listed_and_the_exit_code_is_1(

@@ -16,6 +16,7 @@ import pytest
 import typing_extensions
 
 from rehydrate.codec import JsonCodec
+from rehydrate.codec.upcast import UpcastError
 from rehydrate.errors import ConfigurationError, UnknownEventError
 
 
@@ -191,8 +192,22 @@ def test_each_upcaster_is_one_revision() -> None:
 @pytest.mark.parametrize("newer", ["Deposited@4", "Deposited@1", "Deposited@", "Withdrawn@2"])
 def test_a_revision_that_this_code_does_not_know_is_an_unknown_event(newer: str) -> None:
     codec = JsonCodec(Deposited | Withdrawn, upcasters={"Deposited": [in_cents, with_currency]})
-    with pytest.raises(UnknownEventError):
+    with pytest.raises(UnknownEventError) as unknown:
         codec.decoders[newer]
+    is_newer = "written by newer code" in str(unknown.value)
+    assert is_newer == (newer in {"Deposited@4", "Withdrawn@2"})
+
+
+def test_a_newer_revision_names_both_and_says_what_to_do() -> None:
+    codec = JsonCodec(Deposited | Withdrawn, upcasters={"Deposited": [in_cents, with_currency]})
+    with pytest.raises(
+        UnknownEventError, match=r"as revision 4 of Deposited, of which this code knows 3; deploy that"
+    ):
+        codec.decoders["Deposited@4"]
+    with pytest.raises(
+        UnknownEventError, match=r"no event of type 'Closed@2' is declared \(declared: Deposited, "
+    ):
+        codec.decoders["Closed@2"]
 
 
 def test_an_alias_goes_through_the_upcasters_of_its_class_at_each_revision() -> None:
@@ -256,8 +271,20 @@ def test_an_upcaster_that_returns_nothing_is_told_to_return_the_fields() -> None
         fields["currency"] = "DEM"
 
     codec = JsonCodec(Deposited, upcasters={"Deposited": [forget]})
-    with pytest.raises(TypeError, match="must return a dict, and returned NoneType"):
+    with pytest.raises(
+        UpcastError, match=r"forget must return a dict, and returned NoneType, for what is stored as"
+    ):
         codec.decoders["Deposited"](b'{"amount":1}')
+
+
+def test_an_upcaster_that_fails_is_named_with_what_it_failed_at() -> None:
+    codec = JsonCodec(Deposited, upcasters={"Deposited": [dict, in_cents, with_currency]})
+    with pytest.raises(UpcastError) as failed:
+        codec.decoders["Deposited@2"](b'{"euros":1}')
+    assert str(failed.value) == (
+        "upcaster in_cents raised KeyError: 'amount' for what is stored as 'Deposited@2'; mend the upcaster"
+    )
+    assert isinstance(failed.value.__cause__, KeyError)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehydrate.codec import JsonCodec, difference
+from rehydrate.codec.difference import why_not_stored
 
 
 @dataclass(frozen=True)
@@ -200,3 +201,17 @@ def test_what_is_unequal_though_its_fields_are_equal_is_a_difference() -> None:
 )
 def test_a_difference_says_where_it_is(before: object, after: object, told: str) -> None:
     assert difference(before, after) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Happened(number=math.inf), "number is inf, and JSON has neither NaN nor infinity"),
+        (Happened(many={"a": 1, "b": NAN}), "many['b'] is nan, and JSON has neither NaN nor infinity"),
+        ([Struct(-math.inf)], "[0].value is -inf, and JSON has neither NaN nor infinity"),
+        (NAN, "it is nan, and JSON has neither NaN nor infinity"),
+        (Happened(number=1.5), "ValidationError: what it said"),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_named_as_what_is_wrong(value: Any, told: str) -> None:
+    assert why_not_stored(value, "ValidationError: what it said") == told

@@ -22,13 +22,15 @@ from rehydrate import (
     AppendTooLargeError,
     CommandResult,
     ConfigurationError,
+    EventEnvelope,
     InvalidIdError,
     MailboxFullError,
+    Projection,
     Rejection,
     UnknownAggregateError,
     UnknownCommandError,
 )
-from rehydrate.testing.clock import settle
+from rehydrate.testing import given, settle, until
 from rehydrate.testing.faults import Hang, Refuse
 from tests.bank import Account, Deposit, account
 from tests.bank import app as bank_app
@@ -109,6 +111,54 @@ CRASHES = {
     "late": "ZeroDivisionError",
     "forgotten": "evolve returned None for Added; return the next state",
 }
+
+
+@dataclass(frozen=True)
+class Weigh:
+    grams: float
+
+
+async def test_a_number_that_json_does_not_have_is_said_to_be_that() -> None:
+    def same(state: int, command: Weigh) -> Iterable[Weigh]:
+        return [command]
+
+    def count(state: int, event: Weigh) -> int:
+        return state + 1
+
+    scale = Aggregate(name="scale", initial=0, decide=same, evolve=count, commands=Weigh, events=Weigh)
+    told = "its Weigh cannot be stored: grams is nan, and JSON has neither NaN nor infinity"
+    async with App(aggregates=[scale]).open("memory://") as runtime:
+        with pytest.raises(ActorCrashedError, match=told):
+            await runtime.dispatch(scale, "a", Weigh(float("nan")))
+    with pytest.raises(AssertionError, match="cannot be stored: grams is nan"):
+        given(scale).when(Weigh(float("nan")))
+
+
+@dataclass(frozen=True)
+class Share:
+    of_all: float | None = None
+
+
+async def test_a_view_with_a_number_that_json_does_not_have_is_not_stored() -> None:
+    def share(view: Share, envelope: EventEnvelope[Added]) -> Share:
+        return Share(float("nan") if envelope.event.amount == 2 else None)
+
+    shares = Projection(
+        name="shares",
+        initial=Share(),
+        key=lambda envelope: envelope.aggregate_id,
+        evolve=share,
+        sources=[counter],
+    )
+    async with App(aggregates=[counter], projections=[shares]).open("memory://") as runtime:
+        done = await runtime.dispatch(counter, "a", Add(1))
+        assert await runtime.view(shares, "a", at_least=done.position) == Share()
+        await runtime.dispatch(counter, "a", Add(2))
+        await until(lambda: runtime.statistics().consumers[0].state == "stopped")
+        assert runtime.statistics().consumers[0].reason == (
+            "the view of 'a' cannot be stored after position 2: of_all is nan, and JSON has neither NaN nor infinity"
+        )
+        assert await runtime.view(shares, "a") == Share()
 
 
 @pytest.mark.parametrize("how", CRASHES)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 
 from rehydrate import (
     Aggregate,
     App,
+    JsonCodec,
     Limits,
     StreamQuarantinedError,
     UndecodableEventError,
@@ -54,6 +57,23 @@ async def test_a_stream_that_cannot_be_read_names_the_event_and_the_reason(
             assert ("add an upcaster" in error.reason) == (event is UNREADABLE)
         assert (await stage.store.head()).position == 3
         assert stage.bank.statistics().live == 0
+
+
+def in_cents(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"amount": fields["euros"] * 100}
+
+
+async def test_an_upcaster_that_fails_is_named_and_no_other_is_asked_for() -> None:
+    codec = JsonCodec(Event, upcasters={"Deposited": [in_cents]})
+    later = dataclasses.replace(account, codec=codec)
+    failed = "upcaster in_cents raised KeyError: 'euros' for what is stored as 'Deposited'; mend the upcaster"
+    async with App(aggregates=[later]).open(await _broken_store()) as bank:
+        with pytest.raises(StreamQuarantinedError) as quarantined:
+            await bank.state(later, "ada")
+        assert quarantined.value.reason == failed
+        with pytest.raises(UndecodableEventError) as undecodable:
+            [event async for event in bank.events(later, "ada")]
+        assert str(undecodable.value).endswith(f"cannot be decoded: bank_account-ada version 1; {failed}")
 
 
 async def test_a_stream_in_quarantine_is_no_hot_loop() -> None:

@@ -10,7 +10,9 @@ import msgspec
 from rehydrate.cli.misfit import why_misfit
 from rehydrate.codec.aggregate import AggregateCodecs
 from rehydrate.codec.beginning import Beginning
+from rehydrate.codec.upcast import UpcastError
 from rehydrate.domain.aggregate import Aggregate
+from rehydrate.errors import UnknownEventError
 from rehydrate.store.port import StoredEvent, StoredSnapshot
 
 
@@ -65,7 +67,8 @@ class Fold:
 
     def _add(self, event: StoredEvent) -> None:
         if event.type not in self._decoders:
-            self._break(f"version {event.version}: no event of type {event.type!r} is declared")
+            unknown = UnknownEventError(event.type, tuple(sorted(self._decoders)))
+            self._break(f"version {event.version}: {unknown}")
             return
         try:
             decoded = self._decoders[event.type](event.data)
@@ -97,6 +100,8 @@ class Fold:
 
 
 def _described(error: Exception) -> str:
+    if isinstance(error, UpcastError):
+        return str(error)
     return (
         why_misfit(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
     )

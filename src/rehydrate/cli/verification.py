@@ -7,6 +7,7 @@ it is still to send is decoded.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -57,8 +58,8 @@ class Verification:
         self.events = 0
         self.checkpoints = 0
         self.streams: dict[str, Seen] = {}
-        self.not_decoded = 0
-        """Streams of aggregates that the App does not have."""
+        self.not_decoded: Counter[str] = Counter()
+        """How many streams there are of each aggregate that the App does not have."""
         self._store = store
         self._folded = app.folded() if app else None
         self._app = app
@@ -209,7 +210,7 @@ class Verification:
             return None
         name = _aggregate_of(stream)
         if name not in self._folded:
-            self.not_decoded += 1
+            self.not_decoded[name or stream] += 1
             return None
         snapshot = await self._store.load_snapshot(stream)
         aggregate, codecs = self._folded[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -16,6 +17,9 @@ from rehydrate.cli.existing import existing_store
 from rehydrate.cli.run.report import many
 from rehydrate.cli.table import visible, write_json
 from rehydrate.cli.verification import Verification
+
+_SHOWN: Final = 10
+"""Aggregates that are named which the App does not have."""
 
 
 async def show_findings(url: str, app: App | None, *, as_table: bool) -> int:
@@ -46,6 +50,14 @@ def _write(verification: Verification, *, as_table: bool) -> None:
     Console(file=sys.stdout, highlight=False).print(table)
 
 
+def _not_decoded(verification: Verification) -> str:
+    """Of which aggregates, and how many streams of each; those with most of them, where they are many."""
+    of = verification.not_decoded
+    shown = [f"{visible(name)} ({many(streams, 'stream')})" for name, streams in of.most_common(_SHOWN)]
+    more = len(of) - len(shown)
+    return ", ".join(shown) + (f" and {many(more, 'other aggregate')}" if more else "")
+
+
 def _summary(verification: Verification, url: str, app: App | None) -> str:
     looked_at = (
         f"{url}: {many(verification.events, 'event')} in {many(len(verification.streams), 'stream')}, "
@@ -54,7 +66,7 @@ def _summary(verification: Verification, url: str, app: App | None) -> str:
     if app is None:
         looked_at += "; nothing was decoded (name the App for that)"
     elif verification.not_decoded:
-        looked_at += f"; {many(verification.not_decoded, 'stream')} of aggregates that this App does not have not decoded"
+        looked_at += f"; not decoded: {_not_decoded(verification)}, for this App does not have them"
     if not verification.found:
         return f"{looked_at}: all is well"
     more = verification.found - len(verification.findings)

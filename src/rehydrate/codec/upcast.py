@@ -31,26 +31,37 @@ def current_name(name: str, upcasters: Sequence[Upcaster]) -> str:
 def revisions(name: str, upcasters: Sequence[Upcaster], decode: Decode) -> Iterator[tuple[str, Decode]]:
     """Each stored name of a value, oldest revision first, with what decodes it."""
     for done in range(len(upcasters)):
-        yield (
-            (f"{name}{REVISION_MARK}{done + 1}" if done else name),
-            _through(tuple(upcasters[done:]), decode),
-        )
+        stored = f"{name}{REVISION_MARK}{done + 1}" if done else name
+        yield stored, _through(stored, tuple(upcasters[done:]), decode)
     yield current_name(name, upcasters), decode
 
 
-def _through(upcasters: tuple[Upcaster, ...], decode: Decode) -> Decode:
+class UpcastError(Exception):
+    """An upcaster failed: it is this code that has to be mended, and not what is stored."""
+
+
+def _through(stored: str, upcasters: tuple[Upcaster, ...], decode: Decode) -> Decode:
     def decode_old(data: bytes) -> Any:
         fields = _read(data)
         for upcast in upcasters:
-            fields = _object(upcast(fields), upcast)
+            fields = _upcast(upcast, stored, fields)
         # As bytes again, so that an old event is read by exactly the rules of a new one.
         return decode(_write(fields))
 
     return decode_old
 
 
-def _object(fields: Any, upcast: Upcaster) -> dict[str, Any]:
-    """What an upcaster returned; one that changes its argument and returns nothing is the likely mistake."""
-    if isinstance(fields, dict):
-        return cast("dict[str, Any]", fields)
-    raise TypeError(f"upcaster {upcast!r} must return a dict, and returned {type(fields).__name__}")
+def _upcast(upcast: Upcaster, stored: str, fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        after: Any = upcast(fields)
+    except Exception as error:
+        raise _failed(upcast, stored, f"raised {type(error).__name__}: {error}") from error
+    if isinstance(after, dict):
+        return cast("dict[str, Any]", after)
+    # One that changes its argument and returns nothing is the likely mistake.
+    raise _failed(upcast, stored, f"must return a dict, and returned {type(after).__name__},")
+
+
+def _failed(upcast: Upcaster, stored: str, why: str) -> UpcastError:
+    name = getattr(upcast, "__qualname__", None) or repr(upcast)
+    return UpcastError(f"upcaster {name} {why} for what is stored as {stored!r}; mend the upcaster")

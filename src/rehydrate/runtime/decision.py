@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from rehydrate.codec.difference import difference
+from rehydrate.codec.difference import difference, why_not_stored
 from rehydrate.domain.rejection import Rejection
 from rehydrate.errors import (
     ActorCrashedError,
@@ -112,7 +112,7 @@ def _refusal(
     if isinstance(error, TypeError) and is_of_decide and not hasattr(given, "__iter__"):
         reason = f"decide gave {type(given).__name__}; return a list of events, or yield them"
     elif is_of_decide and not _can_be_stored(blueprint, event):
-        reason = f"its {type(event).__name__} cannot be stored: {reason}"
+        reason = f"its {type(event).__name__} cannot be stored: {why_not_stored(event, reason)}"
     crash = ActorCrashedError(stream, type(command).__name__, reason)
     crash.__cause__ = error
     return crash

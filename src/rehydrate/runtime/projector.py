@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from rehydrate.codec.difference import why_not_stored
 from rehydrate.codec.json import JsonValueCodec
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Skip
@@ -341,12 +342,15 @@ class Projector:
         self._saved_at = tenure.clock.monotonic()
 
     def _encoded(self, key: str, view: Any) -> bytes:
+        place = f"the view of {key!r} cannot be stored after position {self._done[0]:,}"
         try:
-            return self._codec.encode(view)
+            data = self._codec.encode(view)
         except Exception as error:
-            raise StoppedError(
-                f"the view of {key!r} cannot be stored after position {self._done[0]:,}: {describe(error)}"
-            ) from error
+            raise StoppedError(f"{place}: {describe(error)}") from error
+        # A null may be a NaN, which would not come back.
+        if b"null" in data and (why := why_not_stored(view, "")):
+            raise StoppedError(f"{place}: {why}")
+        return data
 
     # ---- what it fails at
 

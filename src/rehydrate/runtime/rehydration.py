@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from rehydrate.codec.upcast import UpcastError
 from rehydrate.errors import (
     RehydrateError,
     StoreUnavailableError,
@@ -193,8 +194,8 @@ def _fold(
             state = evolve(state, decoders[type](data))
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         cause = error if type in decoders else UnknownEventError(type, tuple(sorted(decoders)))
-        reason = describe(cause)
-        if cause is error and not _fits(decoders[type], data):
+        reason = str(cause) if isinstance(cause, UpcastError) else describe(cause)
+        if cause is error and not isinstance(error, UpcastError) and not _fits(decoders[type], data):
             reason = f"{reason}; give a new field a default, or add an upcaster to the codec"
         raise StreamQuarantinedError(stream, version, type, reason) from cause
     return state
@@ -258,6 +259,10 @@ def decode_event(decoders: Mapping[str, Any], event: StoredEvent) -> Any:
         raise UnknownEventError(event.type, tuple(sorted(decoders)))
     try:
         return decode(event.data)
+    except UpcastError as error:
+        raise UndecodableEventError(
+            event.type, f"{event.stream} version {event.version}", mend=str(error)
+        ) from error
     except Exception as error:
         raise UndecodableEventError(
             event.type, f"{event.stream} version {event.version}: {describe(error)}"

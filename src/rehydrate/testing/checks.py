@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rehydrate.codec.difference import difference
+from rehydrate.codec.difference import difference, why_not_stored
 from rehydrate.testing.failures import diff
 
 
@@ -31,7 +31,8 @@ def come_back(what: str, value: Any, encode: Callable[[Any], bytes], decode: Cal
         back = decode(encode(value))
         why = difference(value, back)
     except Exception as error:
-        raise AssertionError(f"{what} cannot be stored: {type(error).__name__}: {error}") from error
+        why = why_not_stored(value, f"{type(error).__name__}: {error}")
+        raise AssertionError(f"{what} cannot be stored: {why}") from error
     if why:
         raise AssertionError(f"{what} does not come back as it was: {why}")
     return back
