@@ -23,6 +23,12 @@ message is built from them and ends with what to do. A business refusal is not h
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_REVISION: Final = re.compile("[1-9][0-9]{0,8}")
+"""What stands behind the mark in the name of an event whose class has upcasters."""
+
 
 class RehydrateError(Exception):
     """Whatever went wrong in Rehydrate itself, in its configuration, or in a store.
@@ -298,10 +304,10 @@ class UnknownEventError(CodecError):
 def _newest_known(type: str, known: tuple[str, ...]) -> int:
     """The newest revision of an event that is known, if the stored type is one behind it; else 0."""
     name, _, revision = type.rpartition("@")
-    its = [
-        int(each.rpartition("@")[2]) if "@" in each else 1 for each in known if each.partition("@")[0] == name
-    ]
-    return max(its, default=0) if revision.isdecimal() and int(revision) > max(its, default=0) else 0
+    # A codec of the user's own may write anything behind the mark.
+    revisions = [each.partition("@")[2] or "1" for each in known if each.partition("@")[0] == name]
+    newest = max([int(each) for each in revisions if _REVISION.fullmatch(each)], default=0)
+    return newest if _REVISION.fullmatch(revision) and int(revision) > newest else 0
 
 
 class UndecodableEventError(CodecError):

@@ -189,6 +189,12 @@ def test_each_upcaster_is_one_revision() -> None:
     assert codec.decoders["Deposited@3"](codec.encode(Deposited(100, "CHF"))) == Deposited(100, "CHF")
 
 
+@pytest.mark.parametrize("known", [("Went@v1",), ("Went@",), ("Went@" + "9" * 5_000,)])
+@pytest.mark.parametrize("type", ["Went@v2", "Went@", "Went@\u0662", "Went@" + "9" * 5_000])
+def test_what_stands_behind_the_mark_need_not_be_a_revision(type: str, known: tuple[str, ...]) -> None:
+    assert "declare it, or name its new class" in str(UnknownEventError(type, known))
+
+
 @pytest.mark.parametrize("newer", ["Deposited@4", "Deposited@1", "Deposited@", "Withdrawn@2"])
 def test_a_revision_that_this_code_does_not_know_is_an_unknown_event(newer: str) -> None:
     codec = JsonCodec(Deposited | Withdrawn, upcasters={"Deposited": [in_cents, with_currency]})

@@ -60,6 +60,18 @@ def test_every_known_name_of_what_is_not_asked_for_is_left_out() -> None:
         assert unwanted({"account": AGED}, *nothing) == frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Reopened(Opened):
+    pass
+
+
+def test_a_class_stands_for_those_that_are_made_of_it() -> None:
+    codecs = {"account": JsonCodec(Opened | Reopened | Closed), "order": OfMyOwn()}
+    assert unwanted(codecs, Opened) == {("account", "Closed")}
+    assert unwanted(codecs, Reopened) == {("account", "Opened"), ("account", "Closed")}
+    assert unwanted({"account": JsonCodec(Reopened | Closed)}, Opened) == {("account", "Closed")}
+
+
 def test_each_aggregate_leaves_out_what_it_knows_itself() -> None:
     codecs = {"account": JsonCodec(Opened | Closed), "order": JsonCodec(Opened), "user": JsonCodec(Elsewhere)}
     assert unwanted(codecs, Opened) == {("account", "Closed"), ("user", "Elsewhere")}

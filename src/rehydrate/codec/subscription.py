@@ -46,15 +46,17 @@ def unwanted_of(
         return frozenset()
     known = {name: codec.stored_names for name in sources if isinstance(codec := codecs[name], JsonCodec)}
     for asked in subscription.types:
-        if len(known) == len(sources) and not any(asked in names for names in known.values()):
+        declared = [cls for names in known.values() for cls in names]
+        if len(known) == len(sources) and not any(issubclass(cls, asked) for cls in declared):
             raise ConfigurationError(
                 f"{kind} {subscription.name!r}: {asked.__name__} is no event of {', '.join(sources) or 'this App'}"
             )
+    wanted = tuple(subscription.types)
     return frozenset(
         (aggregate, name)
         for aggregate, names in known.items()
         for cls, its in names.items()
-        if cls not in subscription.types
+        if not issubclass(cls, wanted)
         for name in its
     )
 
