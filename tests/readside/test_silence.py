@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from rehydrate import Runtime, open_store
 from rehydrate.runtime.claim import CLAIM, ClaimRecord, read_claim
 from rehydrate.runtime.control import ConsumerStatus, consumers_of
+from rehydrate.runtime.tenure import sleep
 from rehydrate.store.port import Checkpoint, Store
 from rehydrate.testing import FakeClock, until
 from tests.bank import Deposit, account
@@ -113,6 +115,36 @@ async def test_another_clock_is_no_sign_of_death(
     beat = msgspec.structs.replace(record, epoch=record.epoch + 1)
     assert await store.save_checkpoint(beat, previous=record)
     await fake_clock.advance(0.2)
+    assert (await looked.status()).state == "running"
+
+
+class Slow:
+    """A store whose every answer is six seconds old."""
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def list_checkpoints(self) -> list[Checkpoint]:
+        found = await self._store.list_checkpoints()
+        await sleep(self._clock, 6)
+        return found
+
+
+async def test_a_look_that_takes_longer_than_the_watch_is_not_the_last(
+    store: Store, fake_clock: FakeClock
+) -> None:
+    await dead(store, fake_clock)
+    await fake_clock.advance(25)
+    looked = Looked(cast("Store", Slow(store, fake_clock)), fake_clock)
+    await fake_clock.advance(6.1)
+    await until(lambda: looked.told)
+    await is_held(store)
+    while not looked.looking.done():
+        await fake_clock.advance(1)
     assert (await looked.status()).state == "running"
 
 
