@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -50,6 +51,36 @@ class Plain:
         self.number = 0
 
 
+class Valued:
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Valued) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.number
+
+
+@dataclass(frozen=True, eq=False)
+class Itself:
+    items: list[int] = field(default_factory=list[int])
+
+
+class Remembering(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+    items: list[int] = []
+    _total: int | None = pydantic.PrivateAttr(None)
+
+    def total(self) -> int:
+        if self._total is None:
+            self._total = sum(self.items)
+        return self._total
+
+
 NOT_GIVEN = object()
 
 
@@ -75,6 +106,8 @@ class Holder:
         Holder(Holder(1)),
         MappingProxyType({1: 2}),
         threading.Lock(),
+        Plain(),
+        Itself(),
     ],
 )
 def test_what_nobody_can_change_is_handed_out_as_it_is(held: Any) -> None:
@@ -99,6 +132,8 @@ CHANGES: list[tuple[Any, Callable[[Any], object]]] = [
     (LooseStruct(), _number),
     (LooseAttrs(), _number),
     (LooseModel(), _number),
+    (Valued(), _number),
+    (Remembering(), lambda held: held.items.append(1)),
 ]
 
 
@@ -133,11 +168,124 @@ def test_an_object_that_stands_for_something_is_the_same_in_all_copies() -> None
     assert begun.one[0] is lock
 
 
-def test_what_cannot_be_compared_is_copied_and_taken_on_trust() -> None:
-    beginning = Beginning("it", Holder(Plain()))
-    beginning.new().one.number = 1
+MARK = Plain()
+
+
+@pytest.mark.parametrize("held", [[MARK], {"key": MARK}, {MARK: 0}, (MARK, []), [Holder(MARK)], [Itself()]])
+def test_an_object_that_is_equal_to_itself_alone_is_the_same_in_all_copies(held: Any) -> None:
+    beginning = Beginning("it", initial := Holder(held))
+    begun = beginning.new()
+    assert begun is not initial
+    assert begun == initial == beginning.copy()
     assert not beginning.is_changed()
-    assert beginning.new().one.number == 0
+
+
+def test_only_what_can_be_changed_is_copied() -> None:
+    idle, items, text = Holder("idle"), [1], (Holder(1), "text")
+    begun = Beginning("it", Holder({"phase": idle, "items": items, "text": text})).new().one
+    assert begun["phase"] is idle
+    assert begun["text"] is text
+    assert begun["items"] is not items
+
+
+class Linked:
+    """Equal by its number, whatever it refers to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.other: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Linked) and self.number == other.number
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_what_is_frozen_is_copied_where_it_refers_back_to_what_can_be_changed() -> None:
+    linked = Linked(1)
+    linked.other = Holder(linked)
+    begun = Beginning("it", Holder(linked)).new().one
+    assert begun is not linked
+    assert begun.other.one is begun
+
+
+class Uncompared:
+    """As an array of numpy is: what it is compared to says nothing about all of it."""
+
+    def __init__(self) -> None:
+        self.numbers = [1, 2]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Random:
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("held", [Uncompared(), Random(), [Random()]])
+def test_what_is_not_equal_to_its_copy_is_taken_on_trust(held: Any) -> None:
+    beginning = Beginning("it", initial := Holder(held))
+    assert beginning.new() is initial
+    assert beginning.copy() is initial
+    assert not beginning.is_changed()
+
+
+class Lazy:
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("outside of a context")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_what_cannot_be_looked_at_is_taken_on_trust() -> None:
+    deep: Any = []
+    for _ in range(2_000):
+        deep = Holder(deep)
+    for initial in (Holder(Lazy(), []), Holder([Lazy()]), deep):
+        beginning = Beginning("it", initial)
+        assert beginning.new() is initial
+        assert not beginning.is_changed()
+
+
+def test_what_is_remembered_when_it_is_read_is_no_change() -> None:
+    model, valued, deep = Remembering(items=[1]), Valued(), [{"a": (Remembering(items=[2]), Valued())}]
+    beginning = Beginning("it", Holder(model, [valued, *deep]))
+    begun = beginning.new()
+    assert begun.one.total() == 1
+    assert begun.other[0].double == 0
+    assert begun.other[1]["a"][0].total() == 2
+    assert begun.other[1]["a"][1].double == 0
+    assert not beginning.is_changed(begun)
+    begun.other[1]["a"][1].number = 3
+    assert beginning.is_changed(begun)
+
+
+def test_what_a_defaultdict_adds_when_it_is_read_is_a_change() -> None:
+    beginning = Beginning("it", Holder(defaultdict[str, int](int)))
+    assert beginning.new().one["a"] == 0
+    assert beginning.is_changed()
+
+
+def test_a_number_that_is_not_equal_to_itself_is_no_change() -> None:
+    beginning = Beginning("it", Holder([float("nan")], {"a": [float("nan")]}))
+    assert beginning.new() is not beginning.new()
+    assert not beginning.is_changed()
 
 
 class Uncopied(list[int]):
@@ -154,5 +302,4 @@ def test_a_value_that_holds_itself() -> None:
     initial = Cart([1])
     initial.items.append(initial.items)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     begun: Any = Beginning("it", initial).new()
-    assert begun.items is not initial.items
     assert begun.items[1] is begun.items

@@ -106,3 +106,14 @@ def test_a_state_that_would_not_come_back_is_refused() -> None:
         JsonValueCodec(Sequence[int])
     with pytest.raises(ConfigurationError, match=re.escape("Happened.field: complex")):
         JsonValueCodec(dataclasses.make_dataclass("Happened", [("field", complex)], frozen=True) | Left)
+
+
+def test_whether_a_state_may_hold_a_float() -> None:
+    may: list[Any] = [float, int | float, dict[str, tuple[float, ...]], NewType("Share", float)]
+    for annotation in may:
+        held: Any = dataclasses.make_dataclass("Held", [("field", annotation)], frozen=True)
+        assert JsonValueCodec(held | Left).holds_floats
+        assert JsonValueCodec(tuple[held | None, ...]).holds_floats
+    may_not: list[Any] = [int, Left | Right, str | None, Suit]
+    for annotation in may_not:
+        assert not JsonValueCodec(annotation).holds_floats

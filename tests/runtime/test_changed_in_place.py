@@ -1,4 +1,4 @@
-"""An `evolve` that changes `initial` in place: nobody else begins with that, and nothing is decided once it is seen."""
+"""Functions that change `initial` in place: nobody else begins with that, and nothing is decided once it is seen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rehydrate.cli.verification import Verification
 from rehydrate.store.port import Store
 from rehydrate.testing import Happened, given, until
 
-WHY = r"'cart': evolve changed `initial` in place, which all others begin with; return a new value"
+WHY = r"'cart': decide or evolve changed `initial` in place, which all others begin with; evolve is to return a new"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ async def test_a_stream_that_is_folded_from_its_first_event_shows_it(store: Stor
     await verification.check()
     (finding,) = verification.findings
     assert (finding.what, finding.where) == ("event", "cart-ada")
-    assert "evolve changed `initial` in place" in finding.detail
+    assert "'cart': evolve changed `initial` in place" in finding.detail
 
 
 async def test_an_evolve_that_returns_a_new_state_may_begin_with_a_list(store: Store) -> None:
@@ -156,7 +156,7 @@ async def test_instances_do_not_begin_with_what_another_has_come_to(store: Store
         for number, id in enumerate(["ada", "bob", "eve"]):
             await shop.dispatch(good, id, Add(number))
         await until(lambda: shop.statistics().consumers[0].state == "stopped")
-        assert "evolve changed `initial` in place" in shop.statistics().consumers[0].reason
+        assert "react or evolve changed `initial` in place" in shop.statistics().consumers[0].reason
     assert seen == [0], "bob's instance has not begun"
 
 

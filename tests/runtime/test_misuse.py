@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pydantic
 import pytest
 
 from rehydrate import (
@@ -159,6 +160,48 @@ async def test_a_view_with_a_number_that_json_does_not_have_is_not_stored() -> N
             "the view of 'a' cannot be stored after position 2: of_all is nan, and JSON has neither NaN nor infinity"
         )
         assert await runtime.view(shares, "a") == Share()
+
+
+class Shares(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+    mean: float = 0.0
+    note: str | None = None
+
+
+class NamedShares(Shares):
+    model_config = pydantic.ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+
+class SharesAsText(Shares):
+    model_config = pydantic.ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    ("kind", "state"), [(Shares, "stopped"), (NamedShares, "running"), (SharesAsText, "running")]
+)
+async def test_a_pydantic_view_may_hold_a_number_that_json_does_not_have_where_it_comes_back(
+    kind: type[Shares], state: str, number: float
+) -> None:
+    shares: Projection[Shares, Added] = Projection(
+        name="shares",
+        initial=kind(),
+        key=lambda envelope: envelope.aggregate_id,
+        evolve=lambda view, envelope: kind(mean=number),
+        sources=[counter],
+    )
+    async with App(aggregates=[counter], projections=[shares]).open("memory://") as runtime:
+        done = await runtime.dispatch(counter, "a", Add(1))
+        await until(
+            lambda: (
+                (consumer := runtime.statistics().consumers[0]).state == "stopped"
+                or consumer.position == done.position
+            )
+        )
+        assert runtime.statistics().consumers[0].state == state
+        if state == "running":
+            view = await runtime.view(shares, "a", at_least=done.position)
+            assert repr(view.mean) == repr(number)
 
 
 @pytest.mark.parametrize("how", CRASHES)

@@ -26,7 +26,7 @@ class Fold:
         """What is wrong, and how: of the events only the first, for what follows is folded no more."""
         self._evolve = aggregate.evolve
         self._decoders = codecs.events.decoders
-        self._beginning = Beginning(repr(aggregate.name), aggregate.initial)
+        self._beginning = Beginning(repr(aggregate.name), aggregate.initial, "evolve")
         self._state = self._beginning.new()
         self._snapshot: StoredSnapshot | None = None
         self._saved: Any = None

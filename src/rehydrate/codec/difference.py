@@ -14,9 +14,9 @@ from rehydrate.codec.records import attribute_names
 def difference(before: Any, after: Any, path: str = "") -> str | None:
     """What differs between a value and what came back of it, in a few words; `None` if nothing does.
 
-    Two things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
-    once its time zone has become an offset, and still the same moment; a Decimal that is no number is equal to
-    nothing, and still came back.
+    Three things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
+    once its time zone has become an offset, and still the same moment; a Decimal or float that is no number is
+    equal to nothing, and still came back, where its codec writes it.
     """
     if before == after or _is_same(before, after):
         return None
@@ -42,6 +42,8 @@ def _is_same(before: object, after: object) -> bool:
         )
     if isinstance(before, decimal.Decimal) and isinstance(after, decimal.Decimal):
         return before.as_tuple() == after.as_tuple()
+    if isinstance(before, float) and isinstance(after, float):
+        return math.isnan(before) and math.isnan(after)
     return False
 
 

@@ -84,7 +84,8 @@ class JsonValueCodec:
     """The values of one type as JSON, and back: a state in a snapshot.
 
     The type may also be a union of classes; then the name of the class is stored too. `fingerprint` is 16 hex digits
-    that differ when the fields, their types or the members of an enum differ.
+    that differ when the fields, their types or the members of an enum differ. `holds_floats` says whether a value may
+    hold a float, and so a NaN, anywhere.
     """
 
     def __init__(self, type: object) -> None:
@@ -100,6 +101,7 @@ class JsonValueCodec:
         encode, decode = _tagged(by_name, walk) if by_name else _plain(tp, walk)
         self.encode: Callable[[Any], bytes] = encode
         self.decode: Decode = decode
+        self.holds_floats = walk.holds_floats
 
 
 class _Decoders(dict[str, Decode]):

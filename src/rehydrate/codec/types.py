@@ -95,6 +95,7 @@ class TypeWalk:
         self.holds_pydantic = False
         self.holds_unordered = False
         """Whether values can be written in several orders: they hold a set or a dict."""
+        self.holds_floats = False
         self._seen: dict[Any, str] = {}
         self._aliases: list[Any] = []
         """The aliases by name that are being looked into."""
@@ -175,6 +176,7 @@ class TypeWalk:
             self._problem(where, cls, reason)
             return name_of(cls)
         if cls in SCALARS:
+            self.holds_floats |= cls is float
             return name_of(cls)
         if issubclass(cls, enum.Enum):
             return self._enum(cls, where)

@@ -54,7 +54,9 @@ class Blueprint(Generic[S, C, E]):
         self.codecs = codecs
         self.manager = manager
         self.name = aggregate.name
-        self.beginning = Beginning(repr(aggregate.name), aggregate.initial)
+        # The instances of a process manager are aggregates, whose `decide` calls its `react`.
+        asked = "react" if hasattr(aggregate, "declared") else "decide"
+        self.beginning = Beginning(repr(aggregate.name), aggregate.initial, f"{asked} or evolve")
         self.decide = aggregate.decide
         self.evolve = aggregate.evolve
         self.snapshot = aggregate.snapshot
@@ -73,7 +75,7 @@ class Blueprint(Generic[S, C, E]):
         self.actors: dict[str, AggregateActor[Any, Any, Any]] = {}
 
     def check_begun(self, state: S | None = None) -> None:
-        """Raise `ConfigurationError` once `evolve` was seen to change in place what an aggregate began with.
+        """Raise `ConfigurationError` once `decide` or `evolve` was seen to change in place what one began with.
 
         From then on nothing more is decided, on any actor: what one of them holds may be of a command that was refused.
         """

@@ -25,7 +25,7 @@ class Folding:
         self.where = LogFilter(aggregates=frozenset(source.name for source in projection.sources))
         """The events that it gets."""
         self._projection = projection
-        self._beginning = Beginning(f"projection {projection.name!r}", projection.initial)
+        self._beginning = Beginning(f"projection {projection.name!r}", projection.initial, "evolve")
         self._may_remove = says_none(projection.evolve, projection.initial)
 
     def keys(self, envelope: EventEnvelope[Any]) -> tuple[str, ...]:

@@ -47,8 +47,8 @@ async def rehydrate(
 ) -> Recovered:
     """Rebuild the state from the newest snapshot that counts, if any, and the events after it.
 
-    Raises `StreamQuarantinedError` if stored events cannot be decoded or folded, and `ConfigurationError` where `evolve`
-    was seen to change in place what an aggregate begins with.
+    Raises `StreamQuarantinedError` if stored events cannot be decoded or folded, and `ConfigurationError` where
+    `decide` or `evolve` was seen to change in place what an aggregate begins with.
     """
     blueprint.check_begun()
     if (
