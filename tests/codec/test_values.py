@@ -203,6 +203,14 @@ def test_a_difference_says_where_it_is(before: object, after: object, told: str)
     assert difference(before, after) == told
 
 
+class ShareModel(pydantic.BaseModel):
+    of_all: float
+
+
+class ShareAsText(ShareModel):
+    model_config = pydantic.ConfigDict(ser_json_inf_nan="strings")
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [
@@ -211,6 +219,8 @@ def test_a_difference_says_where_it_is(before: object, after: object, told: str)
         ([Struct(-math.inf)], "[0].value is -inf, and JSON has neither NaN nor infinity"),
         (NAN, "it is nan, and JSON has neither NaN nor infinity"),
         (Happened(number=1.5), "ValidationError: what it said"),
+        (ShareModel(of_all=NAN), "of_all is nan, and JSON has neither NaN nor infinity"),
+        ([ShareAsText(of_all=NAN)], "ValidationError: what it said"),
     ],
 )
 def test_a_number_that_json_does_not_have_is_named_as_what_is_wrong(value: Any, told: str) -> None:

@@ -100,6 +100,7 @@ async def test_once_it_is_seen_nothing_is_decided_any_more(
             await shop.dispatch(cart, id, Add(2))
     with pytest.raises(ConfigurationError, match=WHY):
         await shop.state(cart, "eve")
+    assert await shop.state(cart, "ada") == Cart([1]), "it is in memory"
     assert (await store.head()).position == 1
     assert len([record for record in caplog.records if "`initial`" in record.message]) == 1
 
@@ -116,6 +117,44 @@ async def test_a_stream_that_is_folded_from_its_first_event_shows_it(store: Stor
     (finding,) = verification.findings
     assert (finding.what, finding.where) == ("event", "cart-ada")
     assert "'cart': evolve changed `initial` in place" in finding.detail
+
+
+async def test_a_decide_that_changes_it_is_named_too(store: Store) -> None:
+    def greedy(cart: Cart, command: Add) -> Iterable[Added]:
+        cart.items.append(command.item)
+        yield Added(command.item)
+
+    wrong = replace(carts(careful), decide=greedy)
+    async with App(aggregates=[wrong]).open(store) as shop:
+        await shop.dispatch(wrong, "ada", Add(1))
+        with pytest.raises(ConfigurationError, match=WHY):
+            await shop.dispatch(wrong, "bob", Add(1))
+
+
+class Phase:
+    """Equal to itself alone."""
+
+
+START = Phase()
+
+
+@dataclass(frozen=True)
+class Job:
+    phase: Phase = START
+    counts: dict[Phase, int] = field(default_factory=lambda: {START: 0})
+
+
+async def test_a_state_may_hold_an_object_that_decide_compares_it_with(store: Store) -> None:
+    def start(job: Job, command: Add) -> Iterable[Added]:
+        if job.phase == START:
+            yield Added(job.counts[START])
+
+    jobs = Aggregate(
+        name="job", initial=Job(), decide=start, evolve=lambda job, event: job, commands=Add, events=Added
+    )  # fmt: skip
+    async with App(aggregates=[jobs]).open(store) as works:
+        for id in ("ada", "ada", "bob"):
+            assert (await works.dispatch(jobs, id, Add(1))).events == (Added(0),)
 
 
 async def test_an_evolve_that_returns_a_new_state_may_begin_with_a_list(store: Store) -> None:

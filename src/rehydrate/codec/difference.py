@@ -8,15 +8,15 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from rehydrate.codec.records import attribute_names
+from rehydrate.codec.records import attribute_names, is_pydantic
 
 
 def difference(before: Any, after: Any, path: str = "") -> str | None:
     """What differs between a value and what came back of it, in a few words; `None` if nothing does.
 
-    Three things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
-    once its time zone has become an offset, and still the same moment; a Decimal or float that is no number is
-    equal to nothing, and still came back, where its codec writes it.
+    Two things that Python calls unequal are forgiven. A moment in the hour that the clocks repeat is equal to nothing
+    once its time zone has become an offset, and still the same moment; a Decimal that is no number is equal to
+    nothing, and still came back.
     """
     if before == after or _is_same(before, after):
         return None
@@ -42,8 +42,6 @@ def _is_same(before: object, after: object) -> bool:
         )
     if isinstance(before, decimal.Decimal) and isinstance(after, decimal.Decimal):
         return before.as_tuple() == after.as_tuple()
-    if isinstance(before, float) and isinstance(after, float):
-        return math.isnan(before) and math.isnan(after)
     return False
 
 
@@ -98,6 +96,9 @@ def _not_finite(value: Any, path: str) -> str:
         has_digits = math.isfinite(value)
         return "" if has_digits else f"{path or 'it'} is {value!r}, and JSON has neither NaN nor infinity"
     kind = value.__class__
+    if is_pydantic(kind) and kind.model_config.get("ser_json_inf_nan", "null") != "null":
+        # It writes and reads them in its own way.
+        return ""
     if names := attribute_names(kind):
         parts = [(f"{path}.{name}".lstrip("."), getattr(value, name, None)) for name in names]
     elif issubclass(kind, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
@@ -347,21 +348,21 @@ class Projector:
             data = self._codec.encode(view)
         except Exception as error:
             raise StoppedError(f"{place}: {describe(error)}") from error
-        # A null may be a NaN, which would not come back; to read it back is cheaper than to look through it in Python.
-        if (
-            self._codec.holds_floats
-            and b"null" in data
-            and not self._comes_back(view, data)
-            and (why := why_not_stored(view, ""))
-        ):
+        if self._codec.holds_floats and b"null" in data and (why := self._why_not_back(view, data)):
             raise StoppedError(f"{place}: {why}")
         return data
 
-    def _comes_back(self, view: Any, data: bytes) -> bool:
+    def _why_not_back(self, view: Any, data: bytes) -> str:
+        """Why a view in which a null stands, which may be a NaN, does not come back; empty if it does."""
         try:
-            return difference(view, self._codec.decode(data)) is None
-        except Exception:  # noqa: BLE001 - whatever the user's classes raise
-            return False
+            back = self._codec.decode(data)
+        except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+            return why_not_stored(view, describe(error))
+        # To compare the two is cheaper than to look for a NaN in all of it.
+        with contextlib.suppress(Exception):
+            if difference(view, back) is None:
+                return ""
+        return why_not_stored(view, "")
 
     # ---- what it fails at
 
