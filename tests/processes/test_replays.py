@@ -83,3 +83,29 @@ async def test_a_replay_waits_for_the_try_that_is_under_way(fake_clock: FakeCloc
     assert await types_in(store, "door-d") == ["Unknown", "Opened"]
     assert (await types_in(store, "porter-b"))[-1] == "rehydrate.Unchanged"
     await store.close()
+
+
+async def test_a_drop_waits_for_the_try_that_is_under_way(fake_clock: FakeClock) -> None:
+    store = await open_store("memory://")
+    await store.append("door-d", [NewEvent("x", "Unknown", b"{}")], expected_version=0)
+    async with house_with().open(store, clock=fake_clock, limits=LIMITS) as house:
+        await house.dispatch(button, "b", Press("shut"))
+        await fake_clock.advance(10)
+        assert len(await house.parked("porter:sends")) == 1
+    held: Any = Held(store)
+    async with house_with(Mended()).open(held, clock=fake_clock, limits=LIMITS) as house:
+        while not held.is_asked.is_set():
+            await fake_clock.advance(0.5)
+        # To shut it is about to change nothing. Somebody drops it, and what comes after it is to open it.
+        dropping = asyncio.create_task(house.drop("porter:sends"))
+        await house.dispatch(button, "b", Press("open"))
+        await fake_clock.advance(3)
+        assert not dropping.done()
+        held.may_answer.set()
+        await fake_clock.advance(10)
+        # It was sent before it could be dropped, and before what follows it.
+        assert await dropping == 0
+    log = [event.type for event in (await store.read_all()).events]
+    assert log.index("rehydrate.Unchanged") < log.index("Opened")
+    assert await types_in(store, "door-d") == ["Unknown", "Opened"]
+    await store.close()

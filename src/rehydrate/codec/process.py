@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -184,8 +185,8 @@ class Instance(msgspec.Struct, frozen=True):
     state: Any
     sent: int = 0
     """How many commands it has sent, or is to."""
-    timers: dict[int, PendingTimer] = {}
-    """By number."""
+    timers: Mapping[int, PendingTimer] = MappingProxyType({})
+    """By number. What it begins with cannot be changed in place, so that only the user's state decides who shares one."""
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -202,7 +203,8 @@ class InstanceStateCodec(JsonValueCodec):
         read = msgspec.json.Decoder(_Saved).decode
 
         def encode(instance: Instance) -> bytes:
-            return write(_Saved(msgspec.Raw(of_state.encode(instance.state)), instance.sent, instance.timers))
+            state = msgspec.Raw(of_state.encode(instance.state))
+            return write(_Saved(state, instance.sent, dict(instance.timers)))
 
         def decode(data: bytes) -> Instance:
             saved = read(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,7 @@ import msgspec
 
 from rehydrate.codec.difference import difference, why_not_stored
 from rehydrate.codec.json import JsonCodec
+from rehydrate.codec.none import may_be_none
 from rehydrate.codec.process import (
     Cancelled,
     Confirm,
@@ -61,6 +63,8 @@ class Process:
         self.declared = declared
         self.name = declared.name
         self.codecs = codecs
+        # What a wrapper says of itself is what the function in it says.
+        self._none_is_a_state = may_be_none(inspect.unwrap(declared.evolve), declared.initial)
         self.instances = Instances(
             declared=declared,
             command=self.command,
@@ -184,8 +188,11 @@ class Process:
 
     def _evolved(self, instance: Instance, event: Any) -> Any:
         state = self.declared.evolve(instance.state, event)
-        if state is None and self.declared.initial is not None:
-            raise TypeError(f"evolve returned None for {type(event).__name__}; return the next state")
+        if state is None and not self._none_is_a_state:
+            raise TypeError(
+                f"evolve returned None for {type(event).__name__}; return the next state, or declare `-> ... | None` where "
+                "None is one"
+            )
         return state
 
     # ---- what follows

@@ -94,8 +94,10 @@ class Sender(Subscriber):
         """What stands up to here may have been sent by an earlier holder."""
         self._unbarred = 0
         """How many of these an earlier holder may have had in hand, at most."""
-        self._verdicts: dict[str, Refuse | Confirm] = {}
-        """Answers that the instance could not be told of yet."""
+        self._newest = 0
+        """The last position that is known to be in the log."""
+        self._verdicts: dict[str, tuple[Refuse | Confirm, int]] = {}
+        """Answers that the instance is told of, each with the position up to which nobody had told it."""
         self._searches: dict[str, Search] = {}
         """Of commands that their targets could not search for in time."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -109,7 +111,7 @@ class Sender(Subscriber):
     async def enter(self, tenure: Tenure) -> None:
         await super().enter(tenure)
         self._tenure = tenure
-        self._may_be_tried = (await tenure.store.head()).position
+        self._may_be_tried = self._newest = (await tenure.store.head()).position
         self._unbarred = _IN_HAND + len(self._parked)
         self._verdicts.clear()
         self._searches.clear()
@@ -137,18 +139,21 @@ class Sender(Subscriber):
         asked: Sent | Due = envelope.event
         if isinstance(asked, Sent) and asked.due is not None:
             return
-        verdict = self._verdicts.get(envelope.id)
-        if verdict is None:
+        told = self._verdicts.get(envelope.id)
+        if told is None:
+            # What is looked for below is looked for beyond this, too; and nobody else tells it later.
+            untold = max(self._newest, envelope.position)
             if envelope.position <= self._may_be_tried:
                 await self._bar_others(envelope)
                 if await self._was_answered(envelope):
                     return
             verdict = await self._verdict(envelope, asked)
             self._searches.pop(envelope.id, None)
-        if verdict is not None:
-            self._verdicts[envelope.id] = verdict
-            await self._tell(envelope, verdict)
-            self._verdicts.pop(envelope.id, None)
+            if verdict is None:
+                return
+            told = self._verdicts[envelope.id] = verdict, untold
+        await self._tell(envelope, *told)
+        self._verdicts.pop(envelope.id, None)
 
     async def _verdict(self, envelope: EventEnvelope[Any], asked: Sent | Due) -> Refuse | Confirm | None:
         """Send the command: None once it is stored, or what its instance has to know. Raises what a later try may mend."""
@@ -180,26 +185,29 @@ class Sender(Subscriber):
             return self._refuse(envelope, asked, no)
         except (ActorCrashedError, AppendTooLargeError) as error:
             return self._refuse(envelope, asked, Undeliverable(error=type(error).__name__, reason=str(error)))
+        self._newest = max(self._newest, result.position)
         return None if result.events else Confirm(envelope.id)
 
     def _refuse(self, envelope: EventEnvelope[Any], asked: Sent | Due, no: Rejection) -> Refuse:
         return refusal(envelope.id, asked, no, self._held().clock.wall())
 
-    async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse | Confirm) -> None:
+    async def _tell(self, envelope: EventEnvelope[Any], verdict: Refuse | Confirm, untold: int) -> None:
+        """Tell the instance, which looks for it behind the position `untold`: not in all that it has stored since it asked."""
         try:
-            await self._runtime.dispatch(
+            result = await self._runtime.dispatch(
                 self._process.instances,
                 envelope.aggregate_id,
                 verdict,
                 command_id=f"answer {envelope.id}",
-                caused_at=envelope.position,
+                caused_at=untold,
                 timeout=self._left(),
                 correlation_id=envelope.metadata.correlation_id,
                 causation_id=envelope.id,
             )
         except DuplicateCommandError:
             # It was told before, at another time; the first answer is the one that counts.
-            pass
+            return
+        self._newest = max(self._newest, result.position)
 
     async def _bar_others(self, envelope: EventEnvelope[Any]) -> None:
         """See to it that an append of a holder that did not end in order, with an answer, does not land any more.
@@ -303,6 +311,17 @@ class Sender(Subscriber):
         if self._is_parked_still(parked):
             self._parked.release(parked)
         return True
+
+    async def drop(self, tenure: Tenure, key: str | None) -> int:
+        done = 0
+        for one in [key] if key is not None else self._parked.keys():
+            # What is dropped must have no effect any more behind what follows it: the try that is under way comes first.
+            async with self._turns.setdefault(one, asyncio.Lock()):
+                for parked in self._parked.of(one):
+                    self._parked.release(parked)
+                    done += 1
+        await self._save_beside(tenure)
+        return done
 
     def _is_parked_still(self, parked: Parked) -> bool:
         """Whether nobody has dropped it meanwhile."""
