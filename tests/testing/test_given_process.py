@@ -267,7 +267,6 @@ EXPIRE: Any = Expire()
     [
         ("react", None, TypeError, "react gave NoneType; return a list"),
         ("react", [Deposit(1)], TypeError, "react gave Deposit; give Send"),
-        ("evolve", None, TypeError, "evolve returned None for Deposited"),
         ("correlate", 7, InvalidIdError, "id that correlate returned"),
         ("react", [Send(bank_account, "x", EXPIRE)], ConfigurationError, "takes no command Expire"),
         ("react", [Send(bank_account, "", Deposit(1))], InvalidIdError, "it is empty"),
