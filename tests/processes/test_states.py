@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from rehydrate import App, Park, ProcessManager, Rejected, Send, Snapshot, open_store
+from rehydrate.codec.beginning import Beginning
+from rehydrate.codec.process import Instance
 from rehydrate.store.port import Store
 from rehydrate.testing import Happened, given
 from rehydrate.testing.clock import until
@@ -108,6 +110,9 @@ async def test_an_instance_begins_with_the_very_initial_where_nothing_can_change
         await house.dispatch(button, "b", Press("shut"))
         await at_rest(house)
         assert await house.state(process, "b") is IDLE
+    # Nothing of Rehydrate's own has to be copied for each instance either.
+    begun = Instance(IDLE)
+    assert Beginning("idle", begun).new() is begun
     assert await types_in(store, "idle-b") == ["rehydrate.Handled", "rehydrate.Sent", "rehydrate.Unchanged"]
 
 
