@@ -141,7 +141,7 @@ class Sender(Subscriber):
             return
         told = self._verdicts.get(envelope.id)
         if told is None:
-            # What is looked for below is looked for beyond this, too; and nobody else tells it later.
+            # From before the search below on: what somebody tells behind it, the instance finds.
             untold = max(self._newest, envelope.position)
             if envelope.position <= self._may_be_tried:
                 await self._bar_others(envelope)
