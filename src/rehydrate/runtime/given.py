@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from rehydrate.domain.envelope import Metadata, Scalar
-from rehydrate.domain.quantities import check_place, no_seconds
+from rehydrate.domain.quantities import check_place, check_seconds
 from rehydrate.domain.streams import check_id, plain_id
 from rehydrate.errors import ActorCrashedError, ConfigurationError
 from rehydrate.runtime.blueprint import Blueprint
@@ -28,11 +28,7 @@ def pending_of(
     metadata: Mapping[str, Scalar] | None,
 ) -> Pending:
     """A command with what its caller gave, all of it checked."""
-    try:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout={timeout!r}: it must be more than 0 seconds")
-    except TypeError:
-        raise no_seconds("timeout", timeout) from None
+    check_seconds("timeout", timeout)
     if command_id is None:
         if caused_at is not None:
             raise ConfigurationError(
