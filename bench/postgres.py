@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter, time_ns
@@ -25,18 +25,19 @@ _MOST_IN_BATCHES: Final = 250_000
 """How many rows are made before the clock runs, for each second of it."""
 _SCHEMA: Final = "rehydrate"
 
-_Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int]
-_COLUMNS: Final = ("position", "stream", "version", "id", "type", "data", "metadata", "recorded_at")
+_Row: TypeAlias = tuple[str, int, str, str, bytes, bytes, int, int]
+_COLUMNS: Final = ("position", "stream", "version", "id", "type", "data", "metadata", "recorded_at", "first")
 
 _INSERT_ONE: Final = """
-    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
-    VALUES (nextval('raw_positions'), $1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at, first)
+    VALUES (nextval('raw_positions'), $1, $2, $3, $4, $5, $6, $7, $8)
 """
 _INSERT_MANY: Final = """
-    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at)
-    SELECT $1 + n, stream, version, id, type, data, metadata, recorded_at
-    FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[])
-        WITH ORDINALITY AS row(stream, version, id, type, data, metadata, recorded_at, n)
+    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at, first)
+    SELECT $1 + n, stream, version, id, type, data, metadata, recorded_at, first
+    FROM unnest(
+        $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[]
+    ) WITH ORDINALITY AS row(stream, version, id, type, data, metadata, recorded_at, first, n)
 """
 
 
@@ -117,7 +118,7 @@ async def _copied(url: str, count: int, size: Size) -> Sample:
     return await _one_after_the_other(writer, write, batches, size, f"copies of {count}")
 
 
-def _in_batches(streams: Sequence[str], count: int, size: Size) -> Iterator[list[_Row]]:
+def _in_batches(streams: Mapping[str, int], count: int, size: Size) -> Iterator[list[_Row]]:
     rows = _rows(streams, size.events, int(size.seconds * _MOST_IN_BATCHES))
     while batch := list(itertools.islice(rows, count)):
         yield batch
@@ -152,10 +153,14 @@ async def _sample(
     return Sample(rows / seconds, {"rows": rows, "seconds": seconds})
 
 
-async def _create(url: str, size: Size) -> list[str]:
+async def _create(url: str, size: Size) -> dict[str, int]:
+    """The streams, and the position of the first event of each."""
     store = await open_store(url)
     try:
-        return await fill(store, size)
+        return {
+            stream: (await store.read_stream(stream, limit=1)).events[0].position
+            for stream in await fill(store, size)
+        }
     finally:
         await store.close()
 
@@ -169,9 +174,9 @@ async def _connect(url: str) -> asyncpg.Connection:
     return connection
 
 
-def _rows(streams: Sequence[str], version: int, count: int) -> Iterator[_Row]:
+def _rows(streams: Mapping[str, int], version: int, count: int) -> Iterator[_Row]:
     versions = dict.fromkeys(streams, version)
     now = time_ns() // 1_000
     for stream, event in zip(cycle(streams), new_events(count), strict=False):
         versions[stream] += 1
-        yield stream, versions[stream], event.id, event.type, event.data, event.metadata, now
+        yield stream, versions[stream], event.id, event.type, event.data, event.metadata, now, streams[stream]

@@ -25,8 +25,8 @@ COMMANDS = [
     Run(id="c2/1", account="bob", amount=7),
 ]
 INSERT = """
-    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at)
-    SELECT $1::bigint, 'bank_account-carl', $1::bigint, 'event ' || $1::bigint, type, data, metadata, 0 FROM rehydrate.events WHERE position = 1
+    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at, first)
+    SELECT $1::bigint, 'bank_account-carl', $1::bigint, 'event ' || $1::bigint, type, data, metadata, 0, -1 FROM rehydrate.events WHERE position = 1
 """
 
 

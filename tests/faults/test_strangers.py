@@ -26,9 +26,9 @@ from tests.faults.real_servers import impatient
 from tests.faults.workers import workers_on
 
 INSERT_NEXT = """
-    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at)
-    SELECT coalesce(max(position), 0) + 1, 'stranger-' || coalesce(max(position), 0), 1, 'x', 'T', '', '', 0
-    FROM rehydrate.events
+    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at, first)
+    SELECT last + 1, 'stranger-' || last, 1, 'x', 'T', '', '', 0, last + 1
+    FROM (SELECT coalesce(max(position), 0) AS last FROM rehydrate.events) AS log
 """
 PATIENCE = 20.0
 """Seconds within which whoever is not held up is answered."""

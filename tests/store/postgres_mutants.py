@@ -1,5 +1,6 @@
 """Stores on PostgreSQL, each with one mistake in a procedure: the laws have to notice it."""
 
+import re
 from typing import ClassVar
 
 import asyncpg
@@ -27,13 +28,10 @@ class Mutant:
 
     @classmethod
     def _procedures(cls) -> str:
-        procedures = "CREATE PROCEDURE".join(
-            ["", *"".join(migrations.MIGRATIONS).split("CREATE PROCEDURE")[1:]]
-        )
+        found = re.findall(r"PROCEDURE \w+\(.*?END \$\$;", "".join(migrations.MIGRATIONS), re.DOTALL)
+        procedures = "\n".join(f"CREATE OR REPLACE {procedure}" for procedure in found)
         assert procedures.count(cls.right) >= 1
-        return procedures.replace(cls.right, cls.wrong).replace(
-            "CREATE PROCEDURE", "CREATE OR REPLACE PROCEDURE"
-        )
+        return procedures.replace(cls.right, cls.wrong)
 
 
 class LastEventNotNamed(Mutant):
@@ -46,8 +44,8 @@ class LastEventNotNamed(Mutant):
 class VersionAboveNotLookedFor(Mutant):
     """Takes whatever version an append expects, if nothing stands behind it."""
 
-    right = "IF expected IS NOT NULL THEN"
-    wrong = "IF false THEN"
+    right = "AND e.version = (v->>1)::bigint AND v->>2 IN ('', e.id)"
+    wrong = "AND e.version = 1"
 
 
 class FirstEventCommittedAlone(Mutant):
@@ -56,14 +54,13 @@ class FirstEventCommittedAlone(Mutant):
 
     @classmethod
     def _procedures(cls) -> str:
-        procedures = super()._procedures()
-        head, insert, rest = _cut(
-            procedures,
-            "    INSERT INTO events",
-            "WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);",
-        )
-        first, others = (f"{insert[:-1]} AND n {which};\n" for which in ("= 1", "> 1"))
-        return f"{head}{first}COMMIT; PERFORM pg_sleep(0.002);\n{others}{rest}"
+        insert = r"    INSERT INTO events [^;]* AS new_event\(v, n\)\n    WHERE [^;]*;"
+        return re.sub(insert, cls._twice, super()._procedures())
+
+    @classmethod
+    def _twice(cls, insert: re.Match[str]) -> str:
+        first, others = (f"{insert[0][:-1]} AND n {which};\n" for which in ("= 1", "> 1"))
+        return f"{first}COMMIT; PERFORM pg_sleep(0.002);\n{others}"
 
 
 class RepeatNotRecognised(Mutant):
@@ -84,10 +81,3 @@ class SealsNothing(Mutant):
 class CheckpointWithoutEpoch(Mutant):
     right = "AND epoch = previous_epoch"
     wrong = ""
-
-
-def _cut(text: str, begin: str, end: str) -> tuple[str, str, str]:
-    """What is before the last such piece of the text, the piece, and what is behind it."""
-    head, _, rest = text.rpartition(begin)
-    piece, _, rest = rest.partition(end)
-    return head, begin + piece + end, rest

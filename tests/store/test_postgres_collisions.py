@@ -39,7 +39,7 @@ async def test_whoever_loses_a_deadlock_is_stored_in_a_second_attempt(
     await stranger.execute("SET deadlock_timeout = '1min'")  # So that it is the other one who finds it.
     transaction = stranger.transaction()
     await transaction.start()
-    insert = "INSERT INTO rehydrate.events VALUES ($1, $2, 1, $2, 'T', '', '', 0)"
+    insert = "INSERT INTO rehydrate.events VALUES ($1, $2, 1, $2, 'T', '', '', 0, $1)"
     await stranger.execute(insert, before + 2, "account-8")
     new = events(2)
     appending = asyncio.create_task(store.append("account-1", new, expected_version=before))
@@ -52,6 +52,19 @@ async def test_whoever_loses_a_deadlock_is_stored_in_a_second_attempt(
     while not await watcher.fetchval(deadlocks):  # noqa: ASYNC110 - the server counts when it has time
         await asyncio.sleep(0)
     await watcher.close()
+
+
+async def test_a_stream_that_another_has_begun_meanwhile_is_appended_to(
+    postgres_url: str, store: Store
+) -> None:
+    """Its first event stands where the writer, who takes no lock, still wants to be."""
+    await fill(store, "account-1", 3)
+    other = await open_store(postgres_url)
+    end = await other.append("account-2", events(2), expected_version=0)
+    await fill(store, "account-2", 1)
+    assert (end.position, await store.versions(["account-2"])) == (5, [3])
+    assert len(await sound_log(store)) == 6
+    await other.close()
 
 
 async def test_a_mistake_after_the_server_has_answered_leaves_it_unknown_whether_it_was_stored(

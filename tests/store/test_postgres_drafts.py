@@ -19,7 +19,7 @@ from rehydrate.testing.conformance.material import event, fill, ids, sound_log
 
 MANY = 64
 """Half of them are a group, and the others wait for it."""
-INSERT = "INSERT INTO rehydrate.events VALUES (4, $1, 1, 'x', 'T', '', '', 0)"
+INSERT = "INSERT INTO rehydrate.events VALUES (4, $1, 1, 'x', 'T', '', '', 0, 4)"
 
 
 class Waiter:

@@ -334,7 +334,7 @@ async def test_a_transaction_that_a_stranger_leaves_open_is_named_and_nothing_is
     await fill(store, "account-1", 2)
     transaction = stranger.transaction()
     await transaction.start()
-    await stranger.execute("INSERT INTO rehydrate.events VALUES (3, 'account-2', 1, 'x', 'T', '', '', 0)")
+    await stranger.execute("INSERT INTO rehydrate.events VALUES (3, 'account-2', 1, 'x', 'T', '', '', 0, 3)")
     pid = await stranger.fetchval("SELECT pg_backend_pid()")
     for _ in range(2):
         error = await unavailable(store, "account-1", events(1), 2)

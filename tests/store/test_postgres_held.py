@@ -173,7 +173,9 @@ async def test_without_a_commit_of_its_own_a_held_statement_would_hold_others_up
     watcher = await asyncpg.connect(postgres_url)
     held = proxy.hold("Sync")
     inserting = asyncio.create_task(
-        stranger.execute("INSERT INTO rehydrate.events VALUES ($1, 'account-9', 1, 'x', 'T', '', '', 0)", 3)
+        stranger.execute(
+            "INSERT INTO rehydrate.events VALUES ($1, 'account-9', 1, 'x', 'T', '', '', 0, $1)", 3
+        )
     )
     await held.reached()
     async with asyncio.timeout(PATIENCE):

@@ -15,8 +15,9 @@ from rehydrate.errors import (
     VersionConflictError,
 )
 from rehydrate.store.port import LogFilter, Store
-from rehydrate.store.postgres import reader
+from rehydrate.store.postgres import reader, sql
 from rehydrate.store.postgres.address import read_address
+from rehydrate.store.postgres.writer import Writer
 from rehydrate.store.url import open_store
 from rehydrate.store_url import StoreUrl
 from rehydrate.testing.clock import settle
@@ -25,6 +26,7 @@ from rehydrate.testing.conformance.material import (
     events,
     fill,
     log_events,
+    sound_log,
     stream_events,
 )
 from rehydrate.testing.servers import PostgresServer
@@ -167,6 +169,34 @@ async def test_a_group_takes_the_lock_at_first_and_for_a_while_after_somebody_el
     await other.close()
 
 
+async def test_the_number_of_a_stream_is_asked_for_once(
+    postgres_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that this writer has begun it is known."""
+    other = await open_store(postgres_url)
+    for name in ("account-1", "account-2"):
+        await fill(other, name, 1)
+    asked: list[str] = []
+    statement = vars(Writer)["_statement"]
+
+    async def noted(writer: Writer, connection: object, text: str) -> object:
+        asked.append(text)
+        return await statement(writer, connection, text)
+
+    monkeypatch.setattr(Writer, "_statement", noted)
+    await fill(store, "account-3", 1)  # The locked way.
+    for numbers in (["account-1", "account-3", "account-2"], ["account-1", "account-2"], ["account-2"]):
+        await asyncio.gather(
+            *(
+                store.append(name, events(1), expected_version=version)
+                for name, version in zip(numbers, await store.versions(numbers), strict=True)
+            )
+        )
+    assert asked == [sql.APPEND_EXPECTING, sql.APPEND_KNOWN, sql.APPEND_ONE]
+    assert len(await sound_log(store)) == 9
+    await other.close()
+
+
 def _noted(ways: list[str], name: str, way: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
     async def noted(*arguments: object) -> T:
         ways.append(name)
@@ -282,7 +312,7 @@ async def test_whoever_waits_finds_an_append_also_where_nobody_notifies(
     waiter = await open_store(f"{postgres_url}?poll=0.02")
     waiting = asyncio.create_task(waiter.wait(after=0))
     await settle()
-    await stranger.execute("INSERT INTO rehydrate.events VALUES (1, 'account-2', 1, 'x', 'T', '', '', 0)")
+    await stranger.execute("INSERT INTO rehydrate.events VALUES (1, 'account-2', 1, 'x', 'T', '', '', 0, 1)")
     await waiting
     await waiter.close()
 

@@ -17,7 +17,7 @@ from rehydrate.store_url import StoreUrl
 TABLES = ("events", "snapshots", "checkpoints", "views")
 FILL = """
     INSERT INTO events
-    SELECT n, 'account-' || n % 500, 1 + n / 500, 'event ' || n, 'Type' || n % 5, '{}', '{}', n
+    SELECT n, 'account-' || n % 500, n / 500, 'event ' || n, 'Type' || n % 5, '{}', '{}', n, 500 + n % 500
     FROM generate_series(500, 30499) AS n;
     INSERT INTO snapshots
     SELECT 'account-' || n % 100, 1 + n / 100, n, 'event ' || n, 1, '', '{}', n FROM generate_series(0, 999) AS n;
@@ -49,19 +49,25 @@ READ = {
 }
 _NEW = ["account-new", 1, "new 1", "Type1", "", "", 1]
 CALLED = {
-    "APPEND_NEXT": (30_499, "event 30499", None, json.dumps([_NEW])),
-    "APPEND_NEXT, to a stream that others have written": (
+    "APPEND_KNOWN": (30_499, "event 30499", json.dumps([[*_NEW, 30_500]])),
+    "APPEND_EXPECTING": (
         30_499,
         "event 30499",
-        '[["account-7", 60, ""]]',
-        json.dumps([_NEW]),
+        '[["account-7", 60, ""], ["account-8", 60, "event 30008"]]',
+        json.dumps(
+            [
+                [*_NEW, 30_500],
+                ["account-7", 61, "new 2", "T", "", "", 1, -1],
+                ["account-8", 61, "new 3", "T", "", "", 1, -2],
+            ]
+        ),
     ),
-    "APPEND_ONE": (30_499, "event 30499", "account-new", 1, "new 1", "Type1", b"", b"", 1),
+    "APPEND_ONE": (30_499, "event 30499", "account-new", 1, "new 1", "Type1", b"", b"", 1, 30_500),
     "APPEND_LOCKED": (
         30_499,
         "event 30499",
         '[["account-new", 0], ["account-7", 3]]',
-        json.dumps([[*_NEW, 1], ["account-7", 4, "event 1507", "T", "", "", 1, 2]]),
+        json.dumps([[*_NEW, 1], ["account-7", 4, "event 2007", "T", "", "", 1, 2]]),
     ),
     "SAVE_SNAPSHOT": ("account-7", 50, 1, "event 1", 1, "", b"{}", 1, 3),
     "DELETE_SNAPSHOTS": ("account-8",),

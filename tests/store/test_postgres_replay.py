@@ -64,7 +64,7 @@ async def test_a_gap_in_the_versions_is_seen(store: Store, postgres_url: str) ->
     await filled(store, 2)
     stranger = await asyncpg.connect(postgres_url)
     await stranger.execute(
-        "INSERT INTO rehydrate.events SELECT 3, stream, 4, '3', type, data, metadata, recorded_at "
+        "INSERT INTO rehydrate.events SELECT 3, stream, 4, '3', type, data, metadata, recorded_at, first "
         "FROM rehydrate.events WHERE version = 1"
     )
     await stranger.close()

@@ -13,7 +13,7 @@ import msgspec
 
 from rehydrate.store.group_commit import Outcome, PendingAppend
 from rehydrate.store.known_heads import KnownHeads
-from rehydrate.store.port import Appended, StreamEnd
+from rehydrate.store.port import Appended
 from rehydrate.store.postgres.json_text import json_text
 
 
@@ -27,6 +27,17 @@ class Row(msgspec.Struct, array_like=True, eq=False, gc=False):
     data: bytes
     metadata: bytes
     recorded_at: int
+    first: int
+    """The position of its stream's first event; -n if the nth of those that must be there tells."""
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What a writer knows of a stream."""
+
+    version: int
+    event_id: str
+    first: int
+    """The position of its first event, 0 if that is not known."""
 
 
 class Draft:
@@ -48,10 +59,10 @@ class Draft:
 
     def __init__(
         self,
-        heads: KnownHeads[StreamEnd],
+        heads: KnownHeads[Known],
         position: int,
         last_id: str,
-        before: Mapping[str, StreamEnd] | None = None,
+        before: Mapping[str, Known] | None = None,
     ) -> None:
         self._heads = heads
         self._before = before or {}
@@ -65,8 +76,8 @@ class Draft:
         self.rows: list[Row] = []
         """Those that are not encoded yet."""
         self.must_be_there: list[tuple[str, int, str]] = []
-        """Events that nobody here knows to be there."""
-        self.new_heads: dict[str, StreamEnd] = {}
+        """Events that nobody here knows to be there, or not the first ones of their streams."""
+        self.new_heads: dict[str, Known] = {}
         self.outcomes: list[Outcome] = []
 
     def is_behind(self, position: int, last_id: str, group: Sequence[PendingAppend]) -> bool:
@@ -81,22 +92,27 @@ class Draft:
         for append in appends:
             stream, version = append.stream, append.expected_version
             known = before.get(stream) or known_end(stream)
-            if known is None:
-                if version:
-                    self.must_be_there.append((stream, version, append.last_id))
-            elif version > known.version:
-                self.must_be_there.append((stream, version, append.last_id))
-            elif version < known.version or (append.last_id and append.last_id != known.event_id):
+            if known is not None and (
+                version < known.version
+                or (version == known.version and append.last_id and append.last_id != known.event_id)
+            ):
                 return False
+            if not version:
+                first = position + 1
+            elif known is None or version > known.version or not known.first:
+                self.must_be_there.append((stream, version, append.last_id))
+                first = -len(self.must_be_there)
+            else:
+                first = known.first
             event_id = ""
             for event in append.events:
                 version += 1
                 event_id = event.id
                 at = now if event.recorded_at is None else event.recorded_at
-                rows.append(Row(stream, version, event_id, event.type, event.data, event.metadata, at))
+                rows.append(Row(stream, version, event_id, event.type, event.data, event.metadata, at, first))
             position += len(append.events)
             outcomes.append(Appended(version, position))
-            new_heads[stream] = StreamEnd(version, event_id)
+            new_heads[stream] = Known(version, event_id, max(first, 0))
         self.position = position
         self.last_id = new_heads[appends[-1].stream].event_id if appends else self.last_id
         self._appends += appends
@@ -114,6 +130,11 @@ class Draft:
         if len(self._pieces) == 1:
             return self._pieces[0]
         return f"[{','.join([piece[1:-1] for piece in self._pieces])}]"
+
+    def learn(self, firsts: Sequence[int]) -> None:
+        """The positions of the first events of the streams of those that had to be there."""
+        for (stream, _, _), first in zip(self.must_be_there, firsts, strict=True):
+            self.new_heads[stream] = msgspec.structs.replace(self.new_heads[stream], first=first)
 
     @property
     def is_one_event(self) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Final
 
 from rehydrate.errors import ConfigurationError, StoreError
 from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
-from rehydrate.store.postgres.connection import Connection, connect, disconnect, in_time
+from rehydrate.store.postgres.connection import Connection, connect, disconnect, in_time, patience
 from rehydrate.store.postgres.failures import FAILURES, at_open, code_of
 from rehydrate.store_url import StoreUrl
+
+logger = logging.getLogger(__name__)
 
 _INVISIBLE: Final = "42P01"
 """A table that is there, and that this role does not see: the schema is not his to use."""
@@ -62,7 +66,7 @@ async def migrate(connection: Connection, address: Address) -> int:
             version = await _version(connection, address)
         if version == migrations.VERSION:
             return version
-        async with in_time(address), connection.transaction():
+        async with in_time(address) as limit, connection.transaction():
             # Whoever comes second finds it done, or goes on from there.
             await connection.fetch(sql.LOCK_MIGRATIONS, address.schema)
             version = await _version(connection, address)
@@ -70,9 +74,17 @@ async def migrate(connection: Connection, address: Address) -> int:
                 await connection.execute(sql.CREATE_SCHEMA.format(schema=address.schema))
             if version == 0:
                 await connection.execute(sql.CREATE_MIGRATIONS)
+            elif version < migrations.VERSION:
+                head = await connection.fetchval(sql.HEAD) or 0
+                logger.warning(
+                    "%s: bringing %d events to version %d", address.place, head, migrations.VERSION
+                )
+                # They may all be written anew, which takes as long as it takes.
+                limit.reschedule(None)
             for number, migration in enumerate(migrations.MIGRATIONS[version:], version + 1):
                 await connection.execute(migration)
                 await connection.execute(sql.MIGRATED, number)
+            limit.reschedule(asyncio.get_running_loop().time() + patience(address))
     except FAILURES as error:
         raise _at_open(error, address) from error
     return version

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rehydrate.store.postgres.numbered_streams import NUMBERED_STREAMS
+
 _TABLES: Final = """
 CREATE TABLE events (
     position bigint PRIMARY KEY CHECK (position > 0),
@@ -309,6 +311,7 @@ END $$;
 MIGRATIONS: Final = (
     _TABLES + _NOTIFY + _APPEND_NEXT + _APPEND_LOCKED + _SEAL + _SNAPSHOTS + _CHECKPOINTS,
     _APPEND_ONE + _APPEND_NEXT_OR_RAISE,
+    NUMBERED_STREAMS,
 )
 """The first leads from nothing to version 1, and so on."""
 

@@ -122,7 +122,7 @@ async def _read_on(
 
 def _joined(row: Iterable[Any], most: int) -> tuple[ReplayPage, int] | None:
     """A page whose data came as one value, and its bytes; None if it does not come apart as it was joined."""
-    _, count, first, last, types, joined, size, first_id, last_id, last_position = row
+    count, first, last, types, joined, size, first_id, last_id, last_position = row
     if count == 0:
         return ReplayPage([], "", "", 0, is_last=True), 0
     data = joined.split(BETWEEN_DATA)

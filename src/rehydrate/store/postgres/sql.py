@@ -52,8 +52,9 @@ MIGRATED: Final = "INSERT INTO migrations (version) VALUES ($1)"
 
 # ---- appending
 
-APPEND_NEXT: Final = "CALL append_next($1, $2, $3, $4)"
-APPEND_ONE: Final = "CALL append_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+APPEND_KNOWN: Final = "CALL append_known($1, $2, $3)"
+APPEND_EXPECTING: Final = "CALL append_expecting($1, $2, $3, $4, NULL)"
+APPEND_ONE: Final = "CALL append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 APPEND_LOCKED: Final = "CALL append_locked($1, $2, $3, $4, NULL, NULL, NULL, NULL)"
 SEAL: Final = "CALL seal()"
 WHO_BLOCKS: Final = """
@@ -62,34 +63,39 @@ WHO_BLOCKS: Final = """
 
 # ---- reading: a page ends with the event that brings its data and metadata up to so many bytes, which is then full
 
-READ_STREAM: Final = """
+_FIRST_OF: Final = "(SELECT f.position FROM events AS f WHERE f.stream = {} AND f.version = 1)"
+"""The number of a stream: the position of its first event."""
+READ_STREAM: Final = f"""
     SELECT version, position, id, type, data, metadata, recorded_at, bytes >= $4 AS is_full FROM (
         SELECT *, octet_length(data) + octet_length(metadata) AS size,
                sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
-        FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3
+        FROM events WHERE first = {_FIRST_OF.format("$1")} AND version > $2 ORDER BY version LIMIT $3
     ) AS page WHERE bytes - size < $4 ORDER BY version
 """
 # A page of each stream of a JSON list of [stream, after]. Its data as one value, which the driver takes apart three times
 # as fast as rows.
 REPLAY: Final = f"""
-    SELECT page.*, first.id, last.id, last.position
+    SELECT page.*, oldest.id, newest.id, newest.position
     FROM jsonb_array_elements($1) WITH ORDINALITY AS asked(question, n)
+    CROSS JOIN LATERAL (SELECT {_FIRST_OF.format("question->>0")} AS first OFFSET 0) AS stream
     CROSS JOIN LATERAL (
-        SELECT question->>0 AS stream, count(*) AS events, min(version) AS first, max(version) AS last,
+        SELECT count(*) AS events, min(version) AS oldest, max(version) AS newest,
                array_agg(type ORDER BY version), string_agg(data, '\\x{BETWEEN_DATA.hex()}' ORDER BY version), max(bytes)
         FROM (
             SELECT version, type, data, octet_length(data) AS size,
                    sum(octet_length(data)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
-            FROM events WHERE stream = question->>0 AND version > (question->>1)::bigint ORDER BY version LIMIT $2
+            FROM events WHERE first = stream.first AND version > (question->>1)::bigint ORDER BY version LIMIT $2
         ) AS counted WHERE bytes - size < $3
     ) AS page
-    LEFT JOIN events AS first ON first.stream = page.stream AND first.version = page.first
-    LEFT JOIN events AS last ON last.stream = page.stream AND last.version = page.last
+    LEFT JOIN events AS oldest ON oldest.first = stream.first AND oldest.version = page.oldest
+    LEFT JOIN events AS newest ON newest.first = stream.first AND newest.version = page.newest
     ORDER BY n
 """
 # The same, and what the id of the event before the page is by now.
 READ_ON: Final = f"""
-    SELECT page.*, (SELECT id FROM events WHERE stream = $1->0->>0 AND version = ($1->0->>1)::bigint)
+    SELECT page.*, (
+        SELECT id FROM events WHERE first = {_FIRST_OF.format("$1->0->>0")} AND version = ($1->0->>1)::bigint
+    )
     FROM ({REPLAY}) AS page
 """
 READ_ALL: Final = """
@@ -130,27 +136,21 @@ READ_FILTERED: Final = """
 """
 
 HEAD: Final = "SELECT position, id FROM events ORDER BY position DESC LIMIT 1"
-ENDS: Final = """
+ENDS: Final = f"""
     SELECT coalesce(last.version, 0), coalesce(last.id, '')
     FROM jsonb_array_elements_text($1) WITH ORDINALITY AS asked(stream, n)
     LEFT JOIN LATERAL (
-        SELECT e.version, e.id FROM events AS e WHERE e.stream = asked.stream ORDER BY e.version DESC LIMIT 1
+        SELECT e.version, e.id FROM events AS e WHERE e.first = {_FIRST_OF.format("asked.stream")}
+        ORDER BY e.version DESC LIMIT 1
     ) AS last ON true
     ORDER BY n
 """
-# From each stream to the next one, without a look at the events between.
 LIST_STREAMS: Final = """
-    WITH RECURSIVE names AS (
-        (SELECT stream FROM events WHERE stream > $1 AND stream >= $2 AND stream < $3 ORDER BY stream LIMIT 1)
-        UNION ALL
-        SELECT (SELECT e.stream FROM events AS e WHERE e.stream > names.stream AND e.stream < $3
-                ORDER BY e.stream LIMIT 1)
-        FROM names WHERE names.stream IS NOT NULL
-    ),
-    page AS (SELECT stream FROM names WHERE stream IS NOT NULL LIMIT $4)
-    SELECT stream, (
-        SELECT e.version FROM events AS e WHERE e.stream = page.stream ORDER BY e.version DESC LIMIT 1
-    ) FROM page
+    SELECT stream, (SELECT e.version FROM events AS e WHERE e.first = page.position ORDER BY e.version DESC LIMIT 1)
+    FROM (
+        SELECT stream, position FROM events
+        WHERE version = 1 AND stream > $1 AND stream >= $2 AND stream < $3 ORDER BY stream LIMIT $4
+    ) AS page ORDER BY stream
 """
 
 # ---- snapshots

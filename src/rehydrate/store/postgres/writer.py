@@ -1,6 +1,6 @@
 """The one connection that appends.
 
-A writer gives positions itself, right behind the last event that it knows (`append_next`). Whoever was first there,
+A writer gives positions itself, right behind the last event that it knows (`append_known`). Whoever was first there,
 or in one of the streams, makes that fail as a whole, and then the group goes the locked way (`append_locked`), in
 which the database finds out what is the case with each append.
 """
@@ -27,12 +27,12 @@ from rehydrate.errors import (
 from rehydrate.store.another import another
 from rehydrate.store.group_commit import Group, Outcome, PendingAppend
 from rehydrate.store.known_heads import KnownHeads
-from rehydrate.store.port import Appended, StreamEnd
+from rehydrate.store.port import Appended
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.alarm import Alarm
 from rehydrate.store.postgres.connection import Connection, connect, disconnect, patience
-from rehydrate.store.postgres.draft import Draft
+from rehydrate.store.postgres.draft import Draft, Known
 from rehydrate.store.postgres.failures import (
     COLLISION,
     DEADLOCK,
@@ -92,7 +92,7 @@ class Writer:
         """What this connection was asked before."""
         self._who_is_it = Alarm(address.lock_timeout * _WHO_IS_IT, self._look_who_blocks)
         self._too_late = Alarm(patience(address), self._give_up)
-        self._heads = KnownHeads[StreamEnd]()
+        self._heads = KnownHeads[Known]()
         """May be too low, where others have written; too high they are only if the database was restored."""
         self._under_way: Draft | None = None
         """The group that the server has, if it goes the optimistic way."""
@@ -257,9 +257,7 @@ class Writer:
                 append_one = await self._statement(connection, sql.APPEND_ONE)
                 await append_one.fetch(self._position, self._id, *msgspec.structs.astuple(draft.rows[0]))
             else:
-                must_be = _sendable(json_text, draft.must_be_there) if draft.must_be_there else None
-                append_next = await self._statement(connection, sql.APPEND_NEXT)
-                await append_next.fetch(self._position, self._id, must_be, _sendable(draft.text))
+                await self._append_many(connection, draft)
         except BaseException as error:
             # What was to come behind it.
             self._draft = None
@@ -270,6 +268,16 @@ class Writer:
             self._under_way = None
         self._learn(draft.position, draft.last_id, draft.new_heads)
         return draft.outcomes
+
+    async def _append_many(self, connection: Connection, draft: Draft) -> None:
+        if not draft.must_be_there:
+            append_known = await self._statement(connection, sql.APPEND_KNOWN)
+            await append_known.fetch(self._position, self._id, _sendable(draft.text))
+            return
+        expected = _sendable(json_text, draft.must_be_there)
+        append_expecting = await self._statement(connection, sql.APPEND_EXPECTING)
+        ((firsts,),) = await append_expecting.fetch(self._position, self._id, expected, _sendable(draft.text))
+        draft.learn(json.loads(firsts))
 
     async def _statement(self, connection: Connection, text: str) -> PreparedStatement[asyncpg.Record]:
         statement = self._prepared.get(text)
@@ -329,6 +337,7 @@ class Writer:
             self._locked -= 1
         position, last_id = base, base_id
         outcomes: list[Outcome] = []
+        new_heads: dict[str, Known] = {}
         for n, append in enumerate(group):
             expected, count = append.expected_version, len(append.events)
             head, head_id = heads[n]
@@ -339,14 +348,11 @@ class Writer:
             elif head and append.last_id not in {"", head_id}:
                 outcomes.append(VersionConflictError(append.stream, expected, head, is_another_history=True))
             else:
+                first = 0 if expected else position + 1
                 position += count
                 last_id = append.events[-1].id
                 outcomes.append(Appended(expected + count, position))
-        new_heads = {
-            append.stream: StreamEnd(outcome.version, append.events[-1].id)
-            for append, outcome in zip(group, outcomes, strict=True)
-            if isinstance(outcome, Appended)
-        }
+                new_heads[append.stream] = Known(expected + count, last_id, first)
         self._learn(position, last_id or "", new_heads)
         return outcomes
 
@@ -360,7 +366,7 @@ class Writer:
             return StoreSealedError(self._address.shown)
         return VersionConflictError(append.stream, expected, head)
 
-    def _learn(self, position: int, last_id: str, new_heads: dict[str, StreamEnd]) -> None:
+    def _learn(self, position: int, last_id: str, new_heads: dict[str, Known]) -> None:
         self._position = position
         self._id = last_id
         self._heads.update(new_heads)
