@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import asyncpg
 import pytest
 
-from rehydrate.errors import CorruptStoreError, StoreSealedError, StoreUnavailableError
+from rehydrate.errors import ConfigurationError, CorruptStoreError, StoreSealedError, StoreUnavailableError
 from rehydrate.store.port import Store, StreamHead
 from rehydrate.store.postgres import connection, migrate_postgres, migrations, sql
 from rehydrate.store.url import open_store
@@ -37,6 +37,7 @@ ENDS: Final = """
 READ_STREAM: Final = (
     "SELECT version, id FROM events WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3"
 )
+WAITS: Final = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
 NUMBERS: Final = """
     SELECT count(*) FROM events AS e
     WHERE first IS DISTINCT FROM (SELECT f.position FROM events AS f WHERE f.stream = e.stream AND f.version = 1)
@@ -206,6 +207,52 @@ async def test_while_somebody_reads_the_log_it_is_left_alone(older: Stranger, po
         with pytest.raises(StoreUnavailableError, match="somebody holds a lock for too long"):
             await open_store(f"{postgres_url}?lock_timeout=0.1")
     assert await older.fetchval("SELECT max(version) FROM migrations") == before
+    store = await open_store(postgres_url)
+    await check(store, older, STREAMS)
+    await store.close()
+
+
+async def test_whoever_took_his_snapshot_before_finds_all_events(older: Stranger, postgres_url: str) -> None:
+    """As `pg_dump` does, which then waits for the lock."""
+    async with older.transaction(isolation="repeatable_read"):
+        await older.fetch("SELECT FROM pg_class")
+        await (await open_store(postgres_url)).close()
+        assert await older.fetchval("SELECT count(*) FROM events") == EVENTS
+
+
+async def test_who_waits_for_the_log_lets_others_through(older: Stranger, postgres_url: str) -> None:
+    other = await asyncpg.connect(postgres_url)
+    async with older.transaction(), asyncio.timeout(30):
+        await older.fetch("SELECT FROM events")
+        opening = asyncio.create_task(open_store(f"{postgres_url}?lock_timeout=60"))
+        while not await other.fetchval(WAITS):  # noqa: ASYNC110 - the database has no event for it
+            await asyncio.sleep(0)
+        assert await other.fetchval("SELECT count(*) FROM rehydrate.events") == EVENTS
+        assert not opening.done()
+    await (await opening).close()
+    await other.close()
+
+
+async def test_a_session_that_is_lost_meanwhile_is_a_server_in_trouble(
+    older: Stranger, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, ended))
+        patched.setattr(migrations, "VERSION", len(migrations.MIGRATIONS))
+        with pytest.raises(StoreUnavailableError) as lost:
+            await open_store(postgres_url)
+    assert "Transaction" not in str(lost.value)
+    store = await open_store(postgres_url)
+    await check(store, older, STREAMS)
+    await store.close()
+
+
+async def test_what_stands_in_the_way_of_a_migration_is_named(older: Stranger, postgres_url: str) -> None:
+    await older.execute("ALTER TABLE events ADD COLUMN first text")
+    with pytest.raises(ConfigurationError, match=r'column "first" .* already exists\); nothing was changed'):
+        await open_store(postgres_url)
+    await older.execute("ALTER TABLE events DROP COLUMN first")
     store = await open_store(postgres_url)
     await check(store, older, STREAMS)
     await store.close()

@@ -14,7 +14,7 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from rehydrate.store.port import LogFilter, Store
+from rehydrate.store.port import LogFilter, NewEvent, Store
 from rehydrate.store.postgres import reader, sql
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.postgres.writer import Writer
@@ -167,6 +167,17 @@ async def test_a_group_takes_the_lock_at_first_and_for_a_while_after_somebody_el
     await fill(store, "account-1", 2)
     assert ways == ["_append_next", "_append_locked", "_append_next", "_append_next"]
     await other.close()
+
+
+async def test_what_the_database_refuses_is_told_without_data(
+    store: Store, stranger: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """PostgreSQL adds the whole row."""
+    await stranger.execute("ALTER TABLE rehydrate.events ADD CHECK (type <> 'Bad')")
+    with pytest.raises(StoreError, match="violates check constraint") as refused:
+        await store.append("account-1", [NewEvent("1", "Bad", b"secret")], expected_version=0)
+    assert "Failing row" not in str(refused.value)
+    assert b"secret".hex() not in str(refused.value)
 
 
 async def test_the_number_of_a_stream_is_asked_for_once(

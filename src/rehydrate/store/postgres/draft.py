@@ -134,7 +134,8 @@ class Draft:
     def learn(self, firsts: Sequence[int]) -> None:
         """The positions of the first events of the streams of those that had to be there."""
         for (stream, _, _), first in zip(self.must_be_there, firsts, strict=True):
-            self.new_heads[stream] = msgspec.structs.replace(self.new_heads[stream], first=first)
+            end = self.new_heads[stream]
+            self.new_heads[stream] = Known(end.version, end.event_id, first)
 
     @property
     def is_one_event(self) -> bool:

@@ -53,6 +53,11 @@ def code_of(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or "" if isinstance(error, asyncpg.PostgresError) else ""
 
 
+def message_of(error: BaseException) -> str:
+    """What went wrong, without the details that a server adds, which may be data."""
+    return getattr(error, "message", None) or str(error)
+
+
 def is_of_the_append(error: BaseException) -> bool:
     """Whether the cause may be what was to be stored, rather than where."""
     return is_of_a_value(error) or code_of(error)[:2] in {"22", "54"} or code_of(error) == "23514"
@@ -80,13 +85,15 @@ def as_store_error(error: BaseException, place: str, *, stored: bool | None = Fa
     """What an error means to whoever waits. `stored`: what is known of an append if the error does not tell."""
     code = code_of(error)
     if code in _CORRUPT:
-        return CorruptStoreError(f"{place}: {error}; nothing was stored")
+        return CorruptStoreError(f"{place}: {message_of(error)}; nothing was stored")
     if code in _POOLER:
         return StoreUnavailableError(behind_a_pooler(place), stored=stored, retryable=False)
     if code == LOCKED:
-        return StoreUnavailableError(f"{place}: somebody holds a lock for too long ({error})", stored=False)
+        return StoreUnavailableError(
+            f"{place}: somebody holds a lock for too long ({message_of(error)})", stored=False
+        )
     if code in _NO_SUCH_TABLE:
-        reason = f"{place}: its tables are gone ({error}); open the store again to make them"
+        reason = f"{place}: its tables are gone ({message_of(error)}); open the store again to make them"
         return StoreUnavailableError(reason, stored=False, retryable=False)
     if code in _WRONG_USER:
         return StoreUnavailableError(f"{place}: {_REFUSED_USER}", stored=stored)
@@ -106,11 +113,11 @@ def at_open(error: BaseException, place: str) -> ConfigurationError | StoreError
     if code in _POOLER:
         return ConfigurationError(behind_a_pooler(place))
     if code == "42501":
-        return ConfigurationError(f"{place}: the role lacks a right that it needs ({error})")
+        return ConfigurationError(f"{place}: the role lacks a right that it needs ({message_of(error)})")
     if isinstance(error, socket.gaierror):
         return ConfigurationError(f"{place}: there is no such host ({error.strerror})")
     if isinstance(error, ssl.SSLError):
-        return ConfigurationError(f"{place}: no TLS connection that can be trusted ({error})")
+        return ConfigurationError(f"{place}: no TLS connection that can be trusted ({message_of(error)})")
     if isinstance(error, asyncpg.InterfaceError) or type(error) is ConnectionError:
         # What the driver refuses before it connects, and a server that does not encrypt.
         return ConfigurationError(f"{place}: {_text(error)}")
@@ -143,4 +150,4 @@ def _text(error: BaseException) -> str:
         return "nothing listens there: is the server running, and are host and port right (also those of a replica)?"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "none of its servers takes writes"
-    return str(error) or type(error).__name__
+    return message_of(error) or type(error).__name__

@@ -6,17 +6,26 @@ import asyncio
 import logging
 from typing import Final
 
+import asyncpg
+
 from rehydrate.errors import ConfigurationError, StoreError
 from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect, in_time, patience
-from rehydrate.store.postgres.failures import FAILURES, at_open, code_of
+from rehydrate.store.postgres.failures import FAILURES, at_open, code_of, message_of
 from rehydrate.store_url import StoreUrl
 
 logger = logging.getLogger(__name__)
 
 _INVISIBLE: Final = "42P01"
 """A table that is there, and that this role does not see: the schema is not his to use."""
+_NOT_AS_EXPECTED: Final = "42"
+"""The class of errors of a schema in which something else is than a migration takes to be there."""
+_MAY_NOT: Final = "42501"
+_FOR_EACH_EVENT: Final = 0.001
+"""Seconds that writing an event anew may take; it was seen to take a fiftieth."""
+_PAUSE: Final = 0.4
+"""Seconds in which others go on, between two attempts to have the log for oneself."""
 
 
 async def migrate_postgres(url: StoreUrl) -> str:
@@ -75,26 +84,52 @@ async def migrate(connection: Connection, address: Address) -> int:
             if version == 0:
                 await connection.execute(sql.CREATE_MIGRATIONS)
             elif version < migrations.VERSION:
-                head = await connection.fetchval(sql.HEAD) or 0
+                await _lock_events(connection, address)
+                events = await connection.fetchval(sql.HEAD) or 0
                 logger.warning(
-                    "%s: bringing %d events to version %d", address.place, head, migrations.VERSION
+                    "%s: bringing %d events to version %d", address.place, events, migrations.VERSION
                 )
-                # They may all be written anew, which takes as long as it takes.
-                limit.reschedule(None)
+                limit.reschedule(_now() + patience(address) + events * _FOR_EACH_EVENT)
             for number, migration in enumerate(migrations.MIGRATIONS[version:], version + 1):
                 await connection.execute(migration)
                 await connection.execute(sql.MIGRATED, number)
-            limit.reschedule(asyncio.get_running_loop().time() + patience(address))
+            limit.reschedule(_now() + patience(address))
     except FAILURES as error:
         raise _at_open(error, address) from error
     return version
 
 
+async def _lock_events(connection: Connection, address: Address) -> None:
+    """Wait until nobody uses the log; those who come meanwhile are let through in between."""
+    until = _now() + address.lock_timeout
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(sql.LOCK_EVENTS)
+        except asyncpg.LockNotAvailableError:
+            if _now() >= until:
+                raise
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def _at_open(error: BaseException, address: Address) -> ConfigurationError | StoreError:
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, FAILURES):
+        # A transaction cannot be ended where its session is lost, which hides why it was.
+        error = error.__context__
     if code_of(error) == _INVISIBLE:
         return ConfigurationError(
             f"{address.place}: the role may not use this schema; its owner runs GRANT USAGE ON SCHEMA {address.schema}, and "
             "the other grants of docs/postgresql.md"
+        )
+    if code_of(error).startswith(_NOT_AS_EXPECTED) and code_of(error) != _MAY_NOT:
+        return ConfigurationError(
+            f"{address.place}: its schema cannot be brought up to date ({message_of(error)}); nothing was changed"
         )
     return at_open(error, address.place)
 

@@ -48,6 +48,8 @@ CREATE_MIGRATIONS: Final = """
         version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()
     )
 """
+# Whoever comes meanwhile waits behind whoever waits for this lock.
+LOCK_EVENTS: Final = "SET LOCAL lock_timeout = '100ms'; LOCK TABLE events IN ACCESS EXCLUSIVE MODE"
 MIGRATED: Final = "INSERT INTO migrations (version) VALUES ($1)"
 
 # ---- appending

@@ -45,6 +45,7 @@ from rehydrate.store.postgres.failures import (
     ends_a_wait_for_a_standby,
     is_of_the_append,
     is_of_the_connection,
+    message_of,
 )
 from rehydrate.store.postgres.json_text import json_text
 
@@ -376,7 +377,7 @@ class Writer:
     def _refusal(self, error: BaseException, connection: Connection) -> Exception:
         """What an error means to those whose appends are in the group."""
         if is_of_the_append(error):
-            return _Unfit(str(error))
+            return _Unfit(message_of(error))
         if is_of_the_connection(error) or connection.is_closed():
             self._drop()
         if code_of(error) == LOCKED and self._blocked_by:
