@@ -23,9 +23,9 @@ from rehydrate.store.url import open_store
 
 _STREAMS: Final = 1_000
 _FILL: Final = """
-    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at)
+    INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at, first)
     SELECT n, 'bank_account-account-' || n % $2, 1 + (n - 1) / $2, md5(n::text), 'Deposited', '{"amount":10}',
-           convert_to('{"command_id":"' || md5(n::text) || '"}', 'UTF8'), 1795854531000000 + n
+           convert_to('{"command_id":"' || md5(n::text) || '"}', 'UTF8'), 1795854531000000 + n, 1 + (n - 1) % $2
     FROM generate_series(1, $1) AS n
 """
 _READ: Final = """

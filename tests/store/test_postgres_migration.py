@@ -106,6 +106,14 @@ async def test_an_older_schema_becomes_what_a_new_one_is(
                 WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND attnum > 0 ORDER BY 1
             )
     """
+    assert await older.fetchval("SELECT to_regclass('events_stream_version') IS NOT NULL"), "for a day"
+    await older.execute("UPDATE migrations SET applied_at = applied_at - interval '1 day 1 second'")
+    async with older.transaction():
+        await older.fetch("SELECT FROM events")
+        await (await open_store(postgres_url)).close()
+    assert await older.fetchval("SELECT to_regclass('events_stream_version') IS NOT NULL"), "in use"
+    await (await open_store(postgres_url)).close()
+    await check(store, older, STREAMS)
     old, new = [str(await older.fetchrow(made, schema)) for schema in ("rehydrate", "made_new")]
     assert old.replace("rehydrate.", "made_new.") == new
     assert "events_first_version" in old

@@ -13,6 +13,7 @@ from rehydrate.store.postgres import migrations, sql
 from rehydrate.store.postgres.address import Address, read_address
 from rehydrate.store.postgres.connection import Connection, connect, disconnect, in_time, patience
 from rehydrate.store.postgres.failures import FAILURES, at_open, code_of, message_of
+from rehydrate.store.postgres.numbered_streams import IS_TO_BE_TIDIED, TIDY
 from rehydrate.store_url import StoreUrl
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ async def migrate(connection: Connection, address: Address) -> int:
         async with in_time(address):
             version = await _version(connection, address)
         if version == migrations.VERSION:
+            await _tidy(connection, address)
             return version
         async with in_time(address) as limit, connection.transaction():
             # Whoever comes second finds it done, or goes on from there.
@@ -93,10 +95,23 @@ async def migrate(connection: Connection, address: Address) -> int:
             for number, migration in enumerate(migrations.MIGRATIONS[version:], version + 1):
                 await connection.execute(migration)
                 await connection.execute(sql.MIGRATED, number)
+            if version == 0:
+                await connection.execute(TIDY)
             limit.reschedule(_now() + patience(address))
     except FAILURES as error:
         raise _at_open(error, address) from error
     return version
+
+
+async def _tidy(connection: Connection, address: Address) -> None:
+    """Take away what programs of older versions needed, a day after they could be replaced; or another time."""
+    try:
+        async with in_time(address), connection.transaction():
+            if await connection.fetchval(IS_TO_BE_TIDIED, address.schema):
+                await connection.execute(sql.LOCK_EVENTS)
+                await connection.execute(TIDY)
+    except FAILURES as error:
+        logger.debug("%s: the index of names cannot be taken away now: %s", address.place, message_of(error))
 
 
 async def _lock_events(connection: Connection, address: Address) -> None:

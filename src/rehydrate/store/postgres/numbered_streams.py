@@ -27,7 +27,6 @@ BEGIN
             USING ERRCODE = 'data_corrupted';
     END IF;
 END $$;
-DROP INDEX IF EXISTS events_stream_version;
 ALTER TABLE events ADD COLUMN first bigint, DISABLE TRIGGER events_are_never_changed;
 UPDATE events SET first = firsts.position FROM firsts WHERE firsts.stream = events.stream;
 ALTER TABLE events
@@ -239,6 +238,14 @@ BEGIN
     COMMIT;
 END $$;
 """
+
+# The index of names stays for a day, for programs that still run and read streams by it: without it each of their reads
+# would go through the whole log, and take the server from everybody.
+IS_TO_BE_TIDIED: Final = """
+    SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'events_stream_version' AND relnamespace::regnamespace::text = $1)
+        AND EXISTS (SELECT FROM migrations WHERE version = 3 AND applied_at < now() - interval '1 day')
+"""
+TIDY: Final = "DROP INDEX IF EXISTS events_stream_version"
 
 # What may fail at once, as where the procedures belong to somebody else, comes before what takes long.
 NUMBERED_STREAMS: Final = (
