@@ -1,18 +1,20 @@
 """Every statement of the PostgreSQL store goes along an index, on a filled table, analysed or not."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.postgres.connection import Connection, connect
 from rehydrate.store.url import open_store
 from rehydrate.store_url import StoreUrl
+from rehydrate.testing.servers import PostgresServer, database_on
 
 TABLES = ("events", "snapshots", "checkpoints", "views")
 FILL = """
@@ -80,22 +82,42 @@ NOT_OF_THE_TABLES = {"ABOUT", "STILL_THERE", "COMMIT_SYNCHRONOUSLY", "MIGRATED_T
 """What is asked or done once, or looks at the server's own tables."""
 
 
-@pytest.fixture(params=["analysed", "not analysed", "planned while it was empty"])
+STATES = ("analysed", "not analysed", "planned while it was empty")
+
+
+@pytest.fixture(params=STATES)
 async def session(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[Connection]:
+    """On a database that a test may change."""
+    async with _filled(postgres_url, request.param) as session:
+        yield session
+
+
+@pytest_asyncio.fixture(params=STATES, scope="module", loop_scope="module")
+async def reading_session(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer
+) -> AsyncIterator[Connection]:
+    """On a database that nobody changes: filling one takes longer than a hundred plans."""
+    with database_on(postgres_server.url) as url:
+        async with _filled(url, request.param) as session:
+            yield session
+
+
+@asynccontextmanager
+async def _filled(url: str, state: str) -> AsyncGenerator[Connection]:
     """As the store opens it, with plans for any value."""
-    await (await open_store(postgres_url)).close()
-    session = await connect(read_address(StoreUrl(postgres_url)))
+    await (await open_store(url)).close()
+    session = await connect(read_address(StoreUrl(url)))
     await session.execute("SET plan_cache_mode = force_generic_plan")
     for n, name in enumerate(READ):
         await session.execute(f"PREPARE question_{n} AS {_statement(name)}")
-    if request.param == "planned while it was empty":
+    if state == "planned while it was empty":
         for name in READ:
             await session.execute(_execute(name))
         for name, values in CALLED.items():
             with suppress(asyncpg.PostgresError):  # What they count on is not there yet.
                 await session.fetchrow(_statement(name), *values)
     await session.execute(FILL)
-    if request.param == "analysed":
+    if state == "analysed":
         await session.execute("ANALYZE")
     yield session
     await session.close()
@@ -121,10 +143,12 @@ def test_every_statement_is_looked_at() -> None:
     assert {name for name in statements if "pg_" not in getattr(sql, name)} <= known
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", READ)
 async def test_a_question_goes_along_an_index_and_sorts_no_more_than_a_page(
-    session: Connection, name: str
+    reading_session: Connection, name: str
 ) -> None:
+    session = reading_session
     with_values = await session.fetchval(f"EXPLAIN (FORMAT JSON) {_statement(name)}", *READ[name])
     _check_plan(json.loads(with_values)[0]["Plan"])
     for_any_value = await session.fetchval(f"EXPLAIN (FORMAT JSON) {_execute(name)}")
