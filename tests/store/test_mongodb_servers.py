@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,9 @@ class Mongod:
             return True
 
 
-@pytest.fixture
-def mongod(mongodb_url: str) -> Iterator[Mongod]:
-    """Of the test's own; where there is no server for `mongodb_url`, there is none for this."""
-    assert mongodb_url
+@contextmanager
+def _mongod() -> Generator[Mongod]:
+    """One that nobody else has."""
     folder = ServerFolder()
     try:
         started = Mongod(folder)
@@ -89,14 +89,30 @@ def mongod(mongodb_url: str) -> Iterator[Mongod]:
         if os.environ.get(REQUIRE_SERVERS, "") not in {"", "0"}:
             pytest.fail(f"{missing} ({REQUIRE_SERVERS} is set)", pytrace=False)
         pytest.skip(f"only a server of yours: {missing}")
-    yield started
-    started.stop()
-    folder.close()
+    try:
+        yield started
+    finally:
+        started.stop()
+        folder.close()
 
 
 @pytest.fixture
-def guarded(mongod: Mongod) -> Mongod:
+def mongod(mongodb_url: str) -> Iterator[Mongod]:
+    """Of the test's own; where there is no server for `mongodb_url`, there is none for this."""
+    assert mongodb_url
+    with _mongod() as mongod:
+        yield mongod
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Mongod]:
     """A replica set that asks for passwords, with a user for each of a few roles."""
+    with _mongod() as mongod:
+        _guard(mongod)
+        yield mongod
+
+
+def _guard(mongod: Mongod) -> None:
     mongod.start("--replSet", "rs0")
     with mongod.client() as client:
         member = {"_id": 0, "host": f"127.0.0.1:{mongod.port}"}
@@ -123,7 +139,6 @@ def guarded(mongod: Mongod) -> Mongod:
     mongod.stop()
     key = mongod.folder.write(mongod.folder.path / "key", "a" * 32)
     mongod.start("--replSet", "rs0", "--auth", "--keyFile", key)
-    return mongod
 
 
 def url_of(mongod: Mongod, user: str) -> str:
