@@ -51,16 +51,19 @@ def process(*arguments: str | Path, stdin: str | bytes = b"", cwd: Path = ROOT, 
     return Ended(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
-def started(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    """Begin a command as a process."""
+def started(*arguments: str | Path, after: str = "") -> subprocess.Popen[bytes]:
+    """Begin a command as a process, where need be after some lines of Python that change a time in it."""
     return subprocess.Popen(
-        _command(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+        _command(arguments, after), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
         env=_environment({}),
     )  # fmt: skip
 
 
-def _command(arguments: Sequence[str | Path]) -> list[str]:
-    return [sys.executable, "-m", "rehydrate", *map(str, arguments)]
+def _command(arguments: Sequence[str | Path], after: str = "") -> list[str]:
+    program = (
+        ["-c", f"{after}\nfrom rehydrate.cli.main import main\nmain()"] if after else ["-m", "rehydrate"]
+    )
+    return [sys.executable, *program, *map(str, arguments)]
 
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:

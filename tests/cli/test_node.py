@@ -25,9 +25,13 @@ from tests.cluster.places import free_place, three_places
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
+_SAYS_SOON = "import rehydrate.cluster.node as node\nnode._SAY_EVERY = 0.1"
+"""Rather than after five seconds."""
+
+
 @contextmanager
-def _node(*arguments: str | Path) -> Generator[subprocess.Popen[bytes]]:
-    with started("node", *arguments) as running:
+def _node(*arguments: str | Path, after: str = "") -> Generator[subprocess.Popen[bytes]]:
+    with started("node", *arguments, after=after) as running:
         try:
             yield running
         finally:
@@ -105,7 +109,7 @@ async def test_a_node_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
 
 def test_a_node_that_waits_for_its_peers_says_so_and_can_be_ended(tmp_path: Path) -> None:
     peers = ",".join(f"{name}={free_place()}" for name in "abc")
-    with _node("--name", "a", "--data", tmp_path, "--peers", peers) as running:
+    with _node("--name", "a", "--data", tmp_path, "--peers", peers, after=_SAYS_SOON) as running:
         heard = _says(running, "2 are needed: waiting for b at")
         assert "one of 3, with b and c" in heard
         running.send_signal(signal.SIGTERM)
