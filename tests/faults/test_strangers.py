@@ -101,6 +101,17 @@ async def test_a_transaction_left_open_that_only_read_holds_nobody_up(
     await stranger.execute("COMMIT")
 
 
+async def _is_held_up_by(who: str, bank: Runtime) -> bool:
+    """Whether the error names them: on a busy machine a tenth of a second may be too short for finding out."""
+    with pytest.raises(StoreUnavailableError) as no:
+        await deposit(bank, "ada", "held up")
+    assert (no.value.stored, no.value.retryable) == (False, True)
+    if who in str(no.value):
+        return True
+    assert "somebody holds a lock for too long" in str(no.value)
+    return False
+
+
 @pytest.mark.parametrize("postgres_version", [16, 18])
 @pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
 @pytest.mark.parametrize(
@@ -113,11 +124,8 @@ async def test_a_transaction_left_open_that_holds_what_an_append_needs_is_named_
     await stranger.execute(f"BEGIN; {statement}")
     async with asyncio.timeout(PATIENCE):
         for _ in range(2):
-            with pytest.raises(
-                StoreUnavailableError, match=rf"{stranger.get_server_pid()} \(an import\)"
-            ) as no:
-                await deposit(bank, "ada", "held up")
-            assert (no.value.stored, no.value.retryable) == (False, True)
+            while not await _is_held_up_by(f"{stranger.get_server_pid()} (an import)", bank):
+                pass
     await reads_go_on(bank, events=2)
     await stranger.execute(ends)
     assert await deposit(bank, "ada", "held up") == 2
