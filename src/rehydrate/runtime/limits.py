@@ -58,5 +58,7 @@ SWEEP_EVERY = 0.05
 """Seconds between two looks at deadlines and idle actors."""
 WINDOW_EVENTS = 1_024
 """How far back, in events of its own stream, an actor recognises the id of a command."""
+TRAIL_IDS = 1_048_576
+"""How many ids that were read back beyond that are kept, in eight bytes each; the oldest beyond them are read again."""
 TURN_DISPATCHES = 64
 """Dispatches that complete without suspending between two turns of the event loop."""

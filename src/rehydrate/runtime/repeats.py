@@ -16,7 +16,8 @@ from rehydrate.runtime.decision import share_decision
 from rehydrate.runtime.limits import WINDOW_EVENTS
 from rehydrate.runtime.mailbox import Drain, Pending, reply
 from rehydrate.runtime.rehydration import WentBackError, as_rehydrate_error, decode_event
-from rehydrate.runtime.window import Seen, Window, command_id_of, commands_of
+from rehydrate.runtime.trail import Trail
+from rehydrate.runtime.window import Seen, Window, command_id_of, commands_of, seen_in
 from rehydrate.store.port import Store, StoredEvent
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def knows(actor: AggregateActor[Any, Any, Any], pending: Pending) -> bool:
     ):
         actor.window = Window(actor.version, actor.position)
     return actor.window is not None and (
-        pending.searched or actor.window.covers(actor.version, pending.caused_at)
+        pending.searched
+        or actor.window.covers(actor.version, pending.caused_at)
+        or (pending.caused_at is not None and actor.window.tells(pending.command_id, pending.caused_at))
     )
 
 
@@ -148,16 +151,30 @@ async def _load(store: Store, stream: str, window: Window, version: int) -> None
 
 
 async def _search(store: Store, stream: str, window: Window, command_id: str, caused_at: int) -> Seen | None:
-    """The command in the events before the window, back to position `caused_at`, which cannot hold it."""
-    until = window.since
-    while until > 0:
+    """The command in the events before the window, back to position `caused_at`, which cannot hold it.
+
+    What is read leaves a trail, so that it is not read again for the next such command.
+    """
+    trail = window.trail = window.trail or Trail(window.since, window.since_position)
+    for version in trail.find(command_id):
+        (event,) = await _read(store, stream, version - 1, version)
+        if command_id_of(event) == command_id:
+            return seen_in(event)
+    until, position = trail.since, trail.since_position
+    has_room = True
+    while until > 0 and position > caused_at:
         start = max(0, until - WINDOW_EVENTS)
         events = await _read(store, stream, start, until)
-        for found, seen, _ in commands_of(events):
+        if start > 0:
+            # The first of them says where the others begin.
+            start, position = events[0].version, events[0].position
+        commands = commands_of(events[1:] if start > 0 else events)
+        has_room = has_room and trail.extend_back(
+            [(id, seen.last) for id, seen, _ in commands], start, position
+        )
+        for found, seen, _ in commands:
             if found == command_id:
                 return seen
-        if events[0].position <= caused_at:
-            return None
         until = start
     return None
 

@@ -1,4 +1,7 @@
-"""Which commands a stream has seen: the ids in the metadata of its newest events, kept by an actor on demand."""
+"""Which commands a stream has seen: the ids in the metadata of its newest events, kept by an actor on demand.
+
+What is asked for beyond them is read back once, and leaves a trail.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 from rehydrate.domain.envelope import Metadata
 from rehydrate.errors import CorruptStoreError
 from rehydrate.runtime.limits import WINDOW_EVENTS
+from rehydrate.runtime.trail import Trail
 from rehydrate.store.port import StoredEvent
 
 _decode = msgspec.json.Decoder(Metadata).decode
@@ -54,6 +58,11 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     digest: str | None
 
 
+def seen_in(event: StoredEvent) -> Seen:
+    """The command that an event is the last of, as far as this event tells."""
+    return Seen(event.version, event.version, _metadata_or_none(event).fingerprint)
+
+
 class Window:
     """The commands of all events after version `since`, at least the last 1,024 events once it has been loaded.
 
@@ -61,11 +70,21 @@ class Window:
     one is forgotten, so nothing is ever deleted one by one.
     """
 
-    __slots__ = ("_old", "_young", "_young_since", "_young_since_position", "since", "since_position")
+    __slots__ = (
+        "_old",
+        "_young",
+        "_young_since",
+        "_young_since_position",
+        "since",
+        "since_position",
+        "trail",
+    )
 
     def __init__(self, since: int, since_position: int) -> None:
         self.since = since
         self.since_position = since_position
+        self.trail: Trail | None = None
+        """What was read back of the events up to `since`; what the window forgets goes there, while it is used."""
         self._old: dict[str, Seen] = {}
         self._young: dict[str, Seen] = {}
         self._young_since = since
@@ -82,14 +101,32 @@ class Window:
             return self.since_position <= caused_at
         return self.since <= version - WINDOW_EVENTS
 
+    def tells(self, command_id: str, caused_at: int) -> bool:
+        """Whether it is known, beyond what is covered, if this command has run."""
+        if command_id in self._young or command_id in self._old:
+            return True
+        if self.trail is None:
+            return False
+        self.trail.idle = 0
+        return self.trail.reaches(caused_at) and not self.trail.find(command_id)
+
     def add(self, command_id: str, seen: Seen, position: int) -> None:
         """A command came; `position` is that of its last event."""
         self._young[command_id] = seen
         if seen.last - self._young_since >= WINDOW_EVENTS:
+            if self.trail is not None:
+                self._leave(self.trail)
             self._old = self._young
             self.since, self.since_position = self._young_since, self._young_since_position
             self._young = {}
             self._young_since, self._young_since_position = seen.last, position
+
+    def _leave(self, trail: Trail) -> None:
+        """Keep in the trail what is forgotten here; or the trail no longer, where it costs more than to read it again would."""
+        if 2 * trail.idle > len(trail):
+            self.trail = None
+        else:
+            trail.extend([(id, seen.last) for id, seen in self._old.items()], self.since, self.since_position)
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:
         """Consecutive events came that somebody else appended."""
