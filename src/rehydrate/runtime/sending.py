@@ -14,22 +14,7 @@ import asyncio
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-import msgspec
-
-from rehydrate.codec.process import (
-    DUE,
-    REFUSED,
-    SENT,
-    UNCHANGED,
-    Confirm,
-    Due,
-    InstanceCodec,
-    Refuse,
-    Refused,
-    SendAgain,
-    Sent,
-    Unchanged,
-)
+from rehydrate.codec.process import DUE, SENT, Confirm, Due, InstanceCodec, Refuse, SendAgain, Sent
 from rehydrate.domain.envelope import EventEnvelope
 from rehydrate.domain.policy import Park, Retry
 from rehydrate.domain.process import Undeliverable
@@ -42,6 +27,7 @@ from rehydrate.errors import (
     DuplicateCommandError,
     StoreUnavailableError,
 )
+from rehydrate.runtime.answered import Answered
 from rehydrate.runtime.decision import describe
 from rehydrate.runtime.envelopes import Envelopes
 from rehydrate.runtime.parking import Parked
@@ -62,12 +48,6 @@ _AGAIN_FIRST: Final = 8
 
 _IN_HAND: Final = 2 * WINDOW
 """How many commands may have been sent behind the place that was saved last."""
-
-_answers: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    REFUSED: msgspec.json.Decoder(Refused),
-    UNCHANGED: msgspec.json.Decoder(Unchanged),
-}
-"""What an instance is told of commands that leave no trace at their targets."""
 
 
 class Sender(Subscriber):
@@ -98,6 +78,7 @@ class Sender(Subscriber):
         """The last position that is known to be in the log."""
         self._verdicts: dict[str, tuple[Refuse | Confirm, int]] = {}
         """Answers that the instance is told of, each with the position up to which nobody had told it."""
+        self._answered = Answered()
         self._searches: dict[str, Search] = {}
         """Of commands that their targets could not search for in time."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -114,6 +95,7 @@ class Sender(Subscriber):
         self._may_be_tried = self._newest = (await tenure.store.head()).position
         self._unbarred = _IN_HAND + len(self._parked)
         self._verdicts.clear()
+        self._answered = Answered()
         self._searches.clear()
         self._is_over = False
         self._woken = asyncio.Event()
@@ -145,7 +127,7 @@ class Sender(Subscriber):
             untold = max(self._newest, envelope.position)
             if envelope.position <= self._may_be_tried:
                 await self._bar_others(envelope)
-                if await self._was_answered(envelope):
+                if await self._answered.holds(self._held(), envelope):
                     return
             verdict = await self._verdict(envelope, asked)
             self._searches.pop(envelope.id, None)
@@ -225,20 +207,6 @@ class Sender(Subscriber):
             correlation_id=envelope.metadata.correlation_id,
             causation_id=envelope.id,
         )
-
-    async def _was_answered(self, envelope: EventEnvelope[Any]) -> bool:
-        """Whether the instance was told of this command, that it was refused or changed nothing."""
-        tenure = self._held()
-        after = envelope.version
-        while True:
-            page = await tenure.persist(lambda: tenure.store.read_stream(envelope.stream, after=after))  # noqa: B023
-            for event in page.events:
-                known = _answers.get(event.type)
-                if known is not None and known.decode(event.data).sent_id == envelope.id:
-                    return True
-            if page.is_last or not page.events:
-                return False
-            after = page.events[-1].version
 
     def _held(self) -> Tenure:
         assert self._tenure is not None
