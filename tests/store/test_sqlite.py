@@ -14,11 +14,8 @@ from rehydrate.testing.conformance.restores import RestoreLaws
 
 class OnSqlite:
     @pytest.fixture
-    def url(self, disk_path: Path, request: pytest.FixtureRequest) -> str:
-        url, name = f"sqlite:///{disk_path}/events.db", request.node.name
-        # This law waits until the store gives up waiting for the lock, which need not take five seconds.
-        gives_up = "holds_the_lock" in name and "goes on" in name
-        return f"{url}?busy_timeout=2" if gives_up else url
+    def url(self, disk_path: Path) -> str:
+        return f"sqlite:///{disk_path}/events.db"
 
     async def copy(self, url: str) -> Path:
         file = _file(url)
