@@ -106,10 +106,11 @@ async def migrate(connection: Connection, address: Address) -> int:
 async def _tidy(connection: Connection, address: Address) -> None:
     """Take away what programs of older versions needed, a day after they could be replaced; or another time."""
     try:
-        async with in_time(address), connection.transaction():
+        async with in_time(address):
             if await connection.fetchval(IS_TO_BE_TIDIED, address.schema):
-                await connection.execute(sql.LOCK_EVENTS)
-                await connection.execute(TIDY)
+                async with connection.transaction():
+                    await connection.execute(sql.LOCK_EVENTS)
+                    await connection.execute(TIDY)
     except FAILURES as error:
         logger.debug("%s: the index of names cannot be taken away now: %s", address.place, message_of(error))
 

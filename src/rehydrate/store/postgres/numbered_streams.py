@@ -242,8 +242,10 @@ END $$;
 # The index of names stays for a day, for programs that still run and read streams by it: without it each of their reads
 # would go through the whole log, and take the server from everybody.
 IS_TO_BE_TIDIED: Final = """
-    SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'events_stream_version' AND relnamespace::regnamespace::text = $1)
-        AND EXISTS (SELECT FROM migrations WHERE version = 3 AND applied_at < now() - interval '1 day')
+    SELECT EXISTS (
+        SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relname = 'events_stream_version' AND nspname = $1
+    ) AND EXISTS (SELECT FROM migrations WHERE version = 3 AND applied_at < now() - interval '1 day')
 """
 TIDY: Final = "DROP INDEX IF EXISTS events_stream_version"
 
