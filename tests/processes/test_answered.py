@@ -126,6 +126,23 @@ async def test_one_that_was_asked_for_by_a_log_that_went_back_is_known_as_the_lo
     await restored.close()
 
 
+async def test_a_log_that_went_back_before_anything_was_read_behind_a_command_is_known_as_it_is(
+    store: Store,
+) -> None:
+    asked = [(id, await tell(store, "Sent", id)) for id in ("first", "second", "third")]
+    behind = Exchangeable(store)
+    answered: Any = Answered()
+    tenure = Asked(behind)
+    for id, version in reversed(asked):
+        assert not await answered.holds(tenure, sent(id, version))
+    behind.behind = restored = await copy_of(store, until=1)
+    await tell(restored, "Unchanged", "first")
+    for n in range(3):
+        await tell(restored, "Sent", f"other {n}")
+    assert await answered.holds(tenure, sent("first", 1))
+    await restored.close()
+
+
 async def test_what_was_read_of_those_that_were_not_asked_of_for_the_longest_time_is_forgotten(
     store: Store,
 ) -> None:

@@ -6,7 +6,7 @@ The events of a long instance are read once for all its commands, and not from e
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from rehydrate.runtime.tenure import Tenure
 from rehydrate.runtime.trail import Trail
 from rehydrate.store.port import PAGE_SIZE, StoredEvent, StreamPage
 
-_INSTANCES: Final = 1_000
+_INSTANCES: Final = 10_000
 """Of how many instances it is kept what was read."""
 
 _answers: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -69,7 +69,7 @@ class _Instance:
         self._trail = Trail(after, 0)
         self._until = after
         self._last_id = ""
-        """Of the event at version `until`, where that was read."""
+        """Of the event at version `until`, once that was read."""
 
     def count(self) -> int:
         """How many more ids it has than when it was counted before."""
@@ -101,7 +101,8 @@ class _Instance:
     async def _read_before(self, tenure: Tenure, sent_id: str, after: int) -> bool:
         """Read what stands before what was read; where the command is there, only up to it, and nothing of that is kept."""
         until = self._trail.since
-        older: list[tuple[list[tuple[str, int]], int]] = []
+        older: deque[tuple[list[tuple[str, int]], int]] = deque()
+        count = 0
         while after < until:
             page = await self._page(tenure, after, limit=min(PAGE_SIZE, until - after))
             if not page.events:
@@ -110,6 +111,10 @@ class _Instance:
             if any(id == sent_id for id, _ in ids):
                 return True
             older.append((ids, after))
+            count += len(ids)
+            while count > TRAIL_IDS and len(older) > 1:
+                # There is no room for what is oldest.
+                count -= len(older.popleft()[0])
             after = page.events[-1].version
         for ids, since in reversed(older):
             if not self._trail.extend_back(ids, since, 0):
@@ -119,18 +124,21 @@ class _Instance:
     async def _read_on(self, tenure: Tenure, sent_id: str, after: int) -> bool:
         """Read on behind what was read, up to where the command is, or to the end."""
         while True:
-            # Again with the last event, by which it shows whether it still is the same history.
-            page = await self._page(tenure, self._until - bool(self._last_id))
+            # Again with the last event of what was read, by which it shows whether it still is the same history.
+            page = await self._page(tenure, max(self._until - 1, 0))
             new = page.events
-            if self._last_id:
-                if not new or new[0].id != self._last_id:
+            if self._until > 0:
+                if not new and self._until == after:
+                    return False  # Not even what asks for it is there any more.
+                if not new or self._last_id not in {"", new[0].id}:
                     self._begin(after)
                     continue
+                self._last_id = new[0].id
                 new = new[1:]
                 if not new and not page.is_last:
                     # It is so large that there was no room for another.
-                    self._last_id = ""
-                    continue
+                    page = await self._page(tenure, self._until)
+                    new = page.events
             ids = _told_in(new)
             self._trail.extend(ids, self._until, 0)
             if new:
@@ -141,6 +149,7 @@ class _Instance:
                 return False
 
     async def _page(self, tenure: Tenure, after: int, limit: int = PAGE_SIZE) -> StreamPage:
+        await asyncio.sleep(0)  # A store may answer at once, and there may be very many pages.
         return await tenure.persist(lambda: tenure.store.read_stream(self._stream, after=after, limit=limit))
 
 

@@ -176,6 +176,7 @@ async def _search(store: Store, stream: str, window: Window, command_id: str, ca
             if found == command_id:
                 return seen
         until = start
+        await asyncio.sleep(0)  # A store may answer at once, and there may be very many pages.
     return None
 
 
