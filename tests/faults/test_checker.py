@@ -26,7 +26,7 @@ COMMANDS = [
 ]
 INSERT = """
     INSERT INTO rehydrate.events (position, stream, version, id, type, data, metadata, recorded_at, first)
-    SELECT $1::bigint, 'bank_account-carl', $1::bigint, 'event ' || $1::bigint, type, data, metadata, 0, -1 FROM rehydrate.events WHERE position = 1
+    SELECT $1::bigint, 'bank_account-carl', $1::bigint, 'event ' || $1::bigint, type, data, metadata, 0, 1000 FROM rehydrate.events WHERE position = 1
 """
 
 
