@@ -2,9 +2,8 @@
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 ARGS ?=
-# Much of the time of a test is waiting: for an election, for a time-out, for a server or a disk. Three processes of tests
-# keep two cores busy. Each of them starts servers of its own.
-TOGETHER := --numprocesses 3 --dist worksteal
+# Much of the time of a test is waiting, for a server or a disk. Each process of tests starts servers of its own.
+TOGETHER := --numprocesses 2 --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -15,7 +15,7 @@ import pytest
 
 _IN_MEMORY = Path("/dev/shm")
 _ENOUGH = 4 << 30
-"""Bytes: the servers of three processes of tests need less than half of it."""
+"""Bytes: the servers of two processes of tests need a fourth of it."""
 
 
 def _can_be_used(folder: Path) -> bool:
