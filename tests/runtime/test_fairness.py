@@ -28,6 +28,12 @@ from rehydrate.testing.faults import Hang, Refuse
 from tests.bank import Account, Crash, Deposit, Deposited, InsufficientFunds, Touch, Withdraw, account, app
 from tests.stand_ins import SHARED, LoopTurns, staged
 
+
+@pytest.fixture
+def whole_drains() -> None:
+    """Not here: what a slice of work ends is what these tests are about."""
+
+
 Call = Callable[[Runtime, str], Awaitable[object]]
 
 
