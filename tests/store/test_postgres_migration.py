@@ -10,7 +10,7 @@ import pytest
 
 from rehydrate.errors import ConfigurationError, CorruptStoreError, StoreSealedError, StoreUnavailableError
 from rehydrate.store.port import Store, StreamHead
-from rehydrate.store.postgres import connection, migrate_postgres, migrations, sql
+from rehydrate.store.postgres import connection, migrate_postgres, migration, migrations, sql
 from rehydrate.store.url import open_store
 from rehydrate.store_url import StoreUrl
 from rehydrate.testing.conformance.material import events, fill, ids, sound_log
@@ -288,8 +288,9 @@ async def test_a_stream_without_its_first_event_is_named_and_nothing_is_changed(
 async def test_it_may_take_longer_than_a_statement(
     older: Stranger, postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connection, "GRACE", 0.5)
-    slow = ("SELECT pg_sleep(0.6)", *["SELECT"] * 2)
+    monkeypatch.setattr(connection, "GRACE", 2.0)
+    monkeypatch.setattr(migration, "_FOR_EACH_EVENT", 1.0)
+    slow = ("SELECT pg_sleep(2.5)", *["SELECT"] * 2)
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, *slow))
     monkeypatch.setattr(migrations, "VERSION", len(migrations.MIGRATIONS))
     store = await open_store(f"{postgres_url}?statement_timeout=0.05")
