@@ -298,6 +298,19 @@ async def test_it_may_take_longer_than_a_statement(
     await store.close()
 
 
+async def test_one_that_takes_too_long_is_a_server_that_does_not_answer_and_changes_nothing(
+    older: Stranger, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await older.fetchval("SELECT max(version) FROM migrations")
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "GRACE", 1.0)
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, "SELECT pg_sleep(60)"))
+        patched.setattr(migrations, "VERSION", len(migrations.MIGRATIONS))
+        with pytest.raises(StoreUnavailableError, match="it does not answer in time"):
+            await open_store(f"{postgres_url}?statement_timeout=1")
+    assert await older.fetchval("SELECT max(version) FROM migrations") == before
+
+
 async def test_several_programs_that_open_it_at_once(older: Stranger, postgres_url: str) -> None:
     stores = await asyncio.gather(*[open_store(postgres_url) for _ in range(4)])
     await check(stores[0], older, STREAMS)

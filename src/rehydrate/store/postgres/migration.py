@@ -135,9 +135,13 @@ def _now() -> float:
 
 
 def _at_open(error: BaseException, address: Address) -> ConfigurationError | StoreError:
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, FAILURES):
-        # A transaction cannot be ended where its session is lost, which hides why it was.
-        error = error.__context__
+    if isinstance(error, asyncpg.InterfaceError):
+        # A transaction cannot be ended where its session is lost, which hides why it was: here, or by the end of its time.
+        cause = error.__context__
+        if isinstance(cause, FAILURES):
+            error = cause
+        elif isinstance(cause, asyncio.CancelledError):
+            error = TimeoutError()
     if code_of(error) == _INVISIBLE:
         return ConfigurationError(
             f"{address.place}: the role may not use this schema; its owner runs GRANT USAGE ON SCHEMA {address.schema}, and "
