@@ -38,13 +38,7 @@ CREATE UNIQUE INDEX events_streams ON events (stream) INCLUDE (position) WHERE v
 DROP TABLE firsts;
 """
 
-_INSERT: Final = """
-    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at, first)
-    SELECT known + n, v->>0, (v->>1)::bigint, v->>2, v->>3,
-           decode(v->>4, 'base64'), decode(v->>5, 'base64'), (v->>6)::bigint,
-           {first}
-    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS new_event(v, n)
-    WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);
+_DONE: Final = """
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the last event that the writer knows is gone' USING ERRCODE = 'RHY03';
     END IF;
@@ -54,13 +48,21 @@ _INSERT: Final = """
     COMMIT;
 END $$;
 """
+_INSERT: Final = """
+    INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at, first)
+    SELECT known + n, v->>0, (v->>1)::bigint, v->>2, v->>3,
+           decode(v->>4, 'base64'), decode(v->>5, 'base64'), (v->>6)::bigint,
+           {first}
+    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS new_event(v, n)
+    WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);
+"""
 _GIVEN: Final = "(v->>7)::bigint"
 
 # The optimistic way: no lock. The writer has given the positions itself, right behind the last event that it knows,
 # and whoever was there first makes all of it fail. A row is [stream, version, id, type, data, metadata, recorded at, first].
 _APPEND_KNOWN: Final = f"""
 CREATE PROCEDURE append_known(known bigint, known_id text, new_events jsonb) LANGUAGE plpgsql AS $$
-BEGIN{_INSERT.format(first=_GIVEN)}"""
+BEGIN{_INSERT.format(first=_GIVEN)}{_DONE}"""
 
 # The same where not all is known. `expected` names events [stream, version, id] that must be there; an empty id is any. A
 # first of -n is that of the stream of the nth of them, and `firsts` are all of those. Whoever answers with a row has to keep
@@ -79,10 +81,10 @@ BEGIN
     FROM jsonb_array_elements(expected) WITH ORDINALITY AS one(v, n);
     IF firsts @> '[null]' THEN
         RAISE EXCEPTION 'a stream does not stand where an append expects it' USING ERRCODE = 'RHY03';
-    END IF;{_INSERT.format(first=f"CASE WHEN {_GIVEN} > 0 THEN {_GIVEN} ELSE (firsts->>(-1 - (v->>7)::int))::bigint END")}"""
+    END IF;{_INSERT.format(first=f"CASE WHEN {_GIVEN} > 0 THEN {_GIVEN} ELSE (firsts->>(-1 - (v->>7)::int))::bigint END")}{_DONE}"""
 
 # The same as `append_known` for a single event, which many an append is: it need not go through JSON.
-_APPEND_ONE: Final = """
+_APPEND_ONE: Final = f"""
 CREATE PROCEDURE append_one(
     known bigint, known_id text, its_stream text, its_version bigint, its_id text, its_type text, its_data bytea,
     its_metadata bytea, its_recorded_at bigint, its_first bigint
@@ -90,16 +92,7 @@ CREATE PROCEDURE append_one(
 BEGIN
     INSERT INTO events (position, stream, version, id, type, data, metadata, recorded_at, first)
     SELECT known + 1, its_stream, its_version, its_id, its_type, its_data, its_metadata, its_recorded_at, its_first
-    WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the last event that the writer knows is gone' USING ERRCODE = 'RHY03';
-    END IF;
-    IF pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('rehydrate ' || current_schema(), '');
-    END IF;
-    COMMIT;
-END $$;
-"""
+    WHERE EXISTS (SELECT FROM events WHERE position = known AND id = known_id);{_DONE}"""
 # The locked way as above, but that it finds streams by their numbers.
 _APPEND_LOCKED: Final = """
 CREATE OR REPLACE PROCEDURE append_locked(
