@@ -12,7 +12,7 @@ import pytest
 
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
 from rehydrate.store.url import open_store
-from rehydrate.testing.conformance.material import fill
+from rehydrate.testing.conformance.material import events, fill
 from rehydrate.testing.servers import PostgresServer
 
 StartPostgres = Callable[..., PostgresServer]
@@ -116,3 +116,32 @@ async def test_closing_a_store_whose_server_stands_still_ends_what_reads(
     assert {type(error) for error in ended[2:]} == {StoreClosedError}
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_a_connection_that_ends_between_two_steps_of_the_driver_is_a_lost_one(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has taken a statement, and before it is executed the connection is closed, which the driver overlooks."""
+    store = await open_store(postgres_url)
+    await fill(store, "account-1", 1)
+    prepare = vars(asyncpg.Connection)["_get_statement"]
+
+    async def closed_behind(
+        connection: "asyncpg.Connection[asyncpg.Record]", *rest: object, **more: object
+    ) -> object:
+        monkeypatch.undo()
+        statement = await prepare(connection, *rest, **more)
+        connection.terminate()
+        return statement
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", closed_behind)
+    assert (await store.read_all()).position == 1, "it is asked on another one, unnoticed"
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", closed_behind)
+    with pytest.raises(StoreUnavailableError, match="closed") as lost:
+        await store.append("account-1", events(1), expected_version=1)
+    assert lost.value.stored is None
+    assert (await store.append("account-1", events(1), expected_version=1)).version == 2
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", closed_behind)
+    with pytest.raises(StoreUnavailableError, match="closed in the middle"):
+        await store.reset_checkpoint("consumer")
+    await store.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -175,6 +177,21 @@ async def warn_of_lost_power(connection: Connection, address: Address) -> None:
             address.place,
             " and ".join(off),
         )
+
+
+@contextmanager
+def noticing_its_end(connection: Connection) -> Generator[None]:
+    """Have a connection that is closed while it is asked be one of the `FAILURES`.
+
+    The driver looks at it between two steps of a question, and meets an attribute of None.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if not connection.is_closed():
+            raise  # Somebody's mistake.
+        reason = "the connection was closed in the middle of a question"
+        raise asyncpg.ConnectionDoesNotExistError(reason) from error
 
 
 async def disconnect(connection: Connection) -> None:

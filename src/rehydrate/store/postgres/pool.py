@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from rehydrate.errors import StoreClosedError, StoreUnavailableError
 from rehydrate.store.postgres.address import Address
-from rehydrate.store.postgres.connection import Connection, connect, disconnect
+from rehydrate.store.postgres.connection import Connection, connect, disconnect, noticing_its_end
 from rehydrate.store.postgres.failures import FAILURES, as_store_error, is_of_a_value, is_of_the_connection
 
 T = TypeVar("T")
@@ -90,7 +90,8 @@ class Pool:
     async def _ask(self, connection: Connection, question: Callable[[Connection], Awaitable[T]]) -> T:
         keep = False
         try:
-            answer = await question(connection)
+            with noticing_its_end(connection):
+                answer = await question(connection)
             keep = True
             return answer
         except FAILURES as error:

@@ -31,7 +31,13 @@ from rehydrate.store.port import Appended
 from rehydrate.store.postgres import sql
 from rehydrate.store.postgres.address import Address
 from rehydrate.store.postgres.alarm import Alarm
-from rehydrate.store.postgres.connection import Connection, connect, disconnect, patience
+from rehydrate.store.postgres.connection import (
+    Connection,
+    connect,
+    disconnect,
+    noticing_its_end,
+    patience,
+)
 from rehydrate.store.postgres.draft import Draft, Known
 from rehydrate.store.postgres.failures import (
     COLLISION,
@@ -224,9 +230,10 @@ class Writer:
         self._who_is_it.begin()
         self._too_late.begin()
         try:
-            outcomes = None if self._locked else await self._append_next(connection, group)
-            if outcomes is None:
-                outcomes = await self._append_locked(connection, group)
+            with noticing_its_end(connection):
+                outcomes = None if self._locked else await self._append_next(connection, group)
+                if outcomes is None:
+                    outcomes = await self._append_locked(connection, group)
         except FAILURES as error:
             raise self._refusal(error, connection) from error
         except (StoreError, _Unfit):
