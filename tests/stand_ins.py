@@ -104,13 +104,14 @@ class Rival(Exchangeable):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         self.sizes.append(len(events))
         if self.wins > 0:
             self.wins -= 1
             self._made += 1
             self.behind.submit(stream, [deposited(f"theirs-{self._made}")], expected_version, waiter)
-        return self.behind.submit(stream, events, expected_version, waiter, last_id)
+        return self.behind.submit(stream, events, expected_version, waiter, last_id, last_position)
 
 
 class Stale(Exchangeable):

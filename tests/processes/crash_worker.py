@@ -64,9 +64,12 @@ class Deadly:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         self._step()
-        outcome = self._store.submit(stream, events, expected_version, _Waiter(self, waiter), last_id)
+        outcome = self._store.submit(
+            stream, events, expected_version, _Waiter(self, waiter), last_id, last_position
+        )
         if outcome is not None:
             self._step()
         return outcome

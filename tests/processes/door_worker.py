@@ -142,10 +142,11 @@ class Deadly:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         if events[0].type == "Opened":
             waiter = _Killing()
-        return self._store.submit(stream, events, expected_version, waiter, last_id)
+        return self._store.submit(stream, events, expected_version, waiter, last_id, last_position)
 
 
 class _Killing:

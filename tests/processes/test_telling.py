@@ -65,12 +65,13 @@ class Watched:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         if not self.is_silent or events[0].type != "rehydrate.Unchanged":
-            return self._store.submit(stream, events, expected_version, waiter, last_id)
+            return self._store.submit(stream, events, expected_version, waiter, last_id, last_position)
         self.is_silent = False
         self.kept = _Kept(waiter)
-        outcome = self._store.submit(stream, events, expected_version, self.kept, last_id)
+        outcome = self._store.submit(stream, events, expected_version, self.kept, last_id, last_position)
         if outcome is not None:
             self.kept.append_done(outcome)
         return None

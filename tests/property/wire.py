@@ -36,13 +36,16 @@ class Wire:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         if self.is_cut:
             return None
         if self.rivals > 0:
             self.rivals -= 1
             self.be_faster(self._store, stream, expected_version)
-        outcome = self._store.submit(stream, events, expected_version, _Passed(self, waiter), last_id)
+        outcome = self._store.submit(
+            stream, events, expected_version, _Passed(self, waiter), last_id, last_position
+        )
         self.under_way += outcome is None
         return outcome
 

@@ -39,9 +39,10 @@ class Forgetful(Exchangeable):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         self.sent.append((stream, tuple(events), expected_version))
-        outcome = self.behind.submit(stream, events, expected_version, waiter, last_id)
+        outcome = self.behind.submit(stream, events, expected_version, waiter, last_id, last_position)
         return outcome if len(self.sent) > 2 else StoreUnavailableError("the answer was lost", stored=None)
 
 
@@ -304,9 +305,10 @@ async def test_a_store_that_raises_in_an_append_leaves_the_outcome_unknown_until
             expected_version: int,
             waiter: AppendWaiter,
             last_id: str = "",
+            last_position: int = 0,
         ) -> Appended | StoreError | None:
             outcome: Appended | StoreError | None
-            outcome = self.behind.submit(stream, events, expected_version, waiter, last_id)
+            outcome = self.behind.submit(stream, events, expected_version, waiter, last_id, last_position)
             if self.breaks > 0:
                 self.breaks -= 1
                 raise RuntimeError("a bug in a driver, after the append")

@@ -56,9 +56,10 @@ class _Hiding(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         before = len(self._opened.log)
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         late = self._what_is_late(range(before + 1, len(self._opened.log) + 1))
         if not late:
             return outcome
@@ -132,12 +133,13 @@ class SecondHalfLost(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         tasks: set[object] = vars(self).setdefault("tasks", set())
         tasks.add(asyncio.current_task())
         asyncio.get_running_loop().call_soon(tasks.clear)
         kept = events if len(tasks) == 1 else events[: (len(events) + 1) // 2]
-        outcome = super().submit(stream, kept, expected_version, waiter, last_id)
+        outcome = super().submit(stream, kept, expected_version, waiter, last_id, last_position)
         if not isinstance(outcome, Appended):
             return outcome
         lost = len(events) - len(kept)
@@ -154,10 +156,11 @@ class StaleVersionAccepted(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         if isinstance(outcome, VersionConflictError) and outcome.actual == expected_version + 1:
-            return super().submit(stream, events, outcome.actual, waiter, last_id)
+            return super().submit(stream, events, outcome.actual, waiter, last_id, last_position)
         return outcome
 
 
@@ -171,11 +174,12 @@ class HeadsNotRefreshed(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         known: dict[str, int] = vars(self).setdefault("known", {})
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         if isinstance(outcome, VersionConflictError) and known.get(stream) == expected_version:
-            outcome = super().submit(stream, events, outcome.actual, waiter, last_id)
+            outcome = super().submit(stream, events, outcome.actual, waiter, last_id, last_position)
         if isinstance(outcome, Appended):
             known[stream] = max(outcome.version, known.get(stream, 0))
         return outcome
@@ -189,9 +193,10 @@ class RepeatStoredTwice(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         before = len(self._opened.log)
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         if isinstance(outcome, Appended) and len(self._opened.log) == before:
             return super().submit(stream, events, len(self._opened.streams[stream]), waiter)
         return outcome
@@ -207,8 +212,9 @@ class RepeatKnownAtTheEndOnly(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         version = len(self._opened.streams.get(stream, []))
         if isinstance(outcome, Appended) and outcome.version < version:
             return VersionConflictError(stream, expected_version, version)
@@ -223,8 +229,9 @@ class RepeatKnownByItsFirstEvent(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
-        outcome = super().submit(stream, events, expected_version, waiter, last_id)
+        outcome = super().submit(stream, events, expected_version, waiter, last_id, last_position)
         there = self._opened.streams.get(stream, [])[max(expected_version, 0) :][: len(events)]
         if isinstance(outcome, VersionConflictError) and there and there[0].id == events[0].id:
             return Appended(there[-1].version, there[-1].position)
@@ -346,6 +353,7 @@ class AnotherHistoryAccepted(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         return super().submit(stream, events, expected_version, waiter)
 
@@ -363,10 +371,11 @@ class SealsOnlyItself(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         self._opened.sealed = vars(self).get("sealed", False)
         try:
-            return super().submit(stream, events, expected_version, waiter, last_id)
+            return super().submit(stream, events, expected_version, waiter, last_id, last_position)
         finally:
             self._opened.sealed = False
 
@@ -381,10 +390,11 @@ class SealForgetsRepeats(Mutant):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Outcome:
         if self._opened.sealed:
             return StoreSealedError(self.url)
-        return super().submit(stream, events, expected_version, waiter, last_id)
+        return super().submit(stream, events, expected_version, waiter, last_id, last_position)
 
 
 class ReadableAfterClosing(Mutant):

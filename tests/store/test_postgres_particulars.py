@@ -14,13 +14,14 @@ from rehydrate.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from rehydrate.store.port import LogFilter, NewEvent, Store
+from rehydrate.store.port import Appended, LogFilter, NewEvent, Store
 from rehydrate.store.postgres import reader, sql
 from rehydrate.store.postgres.address import read_address
 from rehydrate.store.postgres.writer import Writer
 from rehydrate.store.url import open_store
 from rehydrate.store_url import StoreUrl
 from rehydrate.testing.clock import settle
+from rehydrate.testing.conformance.appends import HeardOnce, submitted
 from rehydrate.testing.conformance.material import (
     event,
     events,
@@ -234,6 +235,32 @@ async def test_streams_that_a_process_has_not_written_itself_go_without_a_lock_t
     with pytest.raises(VersionConflictError):
         await other.append("account-4", events(1), expected_version=1)
     assert ways == ["_append_locked"]
+    await other.close()
+
+
+async def test_what_a_writer_has_not_written_it_finds_by_where_its_last_event_is_said_to_be(
+    postgres_url: str, store: Store
+) -> None:
+    for n in range(4):
+        await fill(store, f"account-{n}", 2)
+    last = [(await stream_events(store, f"account-{n}"))[-1] for n in range(4)]
+    other = await open_store(postgres_url)
+    await fill(other, "mine", 1)
+    ways: list[str] = []
+    writer = vars(other)["_writer"]
+    writer._append_locked = _noted(ways, "_append_locked", writer._append_locked)
+    said = (last[0].position, last[0].position, 0, last[3].position)
+    waiters = [HeardOnce() for _ in range(3)]
+    for n, waiter in enumerate(waiters):
+        assert other.submit(f"account-{n}", events(1), 2, waiter, last[n].id, said[n]) is None
+    outcomes = [await waiter.heard() for waiter in waiters]
+    assert [outcome.version for outcome in outcomes if isinstance(outcome, Appended)] == [3, 3, 3]
+    assert ways == []
+    conflict = await submitted(other, "account-3", events(1), 2, "another event", said[3])
+    assert isinstance(conflict, VersionConflictError)
+    assert conflict.is_another_history
+    assert ways == ["_append_locked"]
+    assert [len(await stream_events(store, f"account-{n}")) for n in range(4)] == [3, 3, 3, 2]
     await other.close()
 
 

@@ -55,12 +55,13 @@ CALLED = {
     "APPEND_EXPECTING": (
         30_499,
         "event 30499",
-        '[["account-7", 60, ""], ["account-8", 60, "event 30008"]]',
+        '[["account-7", 60, "", 30007], ["account-8", 60, "event 30008", 30007], ["account-9", 60, "", 0]]',
         json.dumps(
             [
                 [*_NEW, 30_500],
                 ["account-7", 61, "new 2", "T", "", "", 1, -1],
                 ["account-8", 61, "new 3", "T", "", "", 1, -2],
+                ["account-9", 61, "new 4", "T", "", "", 1, -3],
             ]
         ),
     ),
@@ -165,6 +166,25 @@ async def test_a_procedure_reads_a_few_rows_and_no_table_from_its_beginning_to_i
     assert await _rows_read(session) - before < 50
 
 
+async def test_a_stream_is_looked_for_by_name_only_where_its_last_event_is_not_where_it_is_said_to_be(
+    session: Connection,
+) -> None:
+    looked: list[int] = []
+    for n, (said, account) in enumerate([(30_007, 7), (0, 8), (30_007, 9), (30_010, 10)]):
+        before = await _looks_by_name(session)
+        await session.fetchrow(
+            sql.APPEND_EXPECTING,
+            30_499 + n,
+            f"event {30_499 + n}",
+            json.dumps([[f"account-{account}", 60, f"event {30_000 + account}", said]]),
+            json.dumps([[f"account-{account}", 61, f"event {30_500 + n}", "T", "", "", 1, -1]]),
+        )
+        looked.append(await _looks_by_name(session) - before)
+    assert looked == [0, 1, 1, 0]
+    numbers = await session.fetch("SELECT first FROM events WHERE position > 30499 ORDER BY position")
+    assert [number for (number,) in numbers] == [507, 508, 509, 510]
+
+
 async def test_a_stream_is_listed_without_a_look_at_its_other_events(session: Connection) -> None:
     before = await _rows_read(session)
     listed = await session.fetch(sql.LIST_STREAMS, "", "", "b", 100)
@@ -210,6 +230,14 @@ def _is_limited(plan: dict[str, Any], node: dict[str, Any]) -> bool:
     if plan["Node Type"] == "Limit" and node in children:
         return True
     return any(_is_limited(child, node) for child in children)
+
+
+async def _looks_by_name(session: Connection) -> int:
+    await session.execute("SELECT pg_stat_force_next_flush()")
+    count: int = await session.fetchval(
+        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'events_streams'"
+    )
+    return count
 
 
 async def _rows_read(session: Connection) -> int:

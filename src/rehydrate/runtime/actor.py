@@ -134,7 +134,9 @@ class AggregateActor(Generic[S, C, E]):
             pending = pending or manager.pending(command, metadata)
             return self._answer_fresh(Answer(pending, self.version))
         try:
-            outcome = manager.store.submit(self.stream, events, self.version, self, self.last_id)
+            outcome = manager.store.submit(
+                self.stream, events, self.version, self, self.last_id, self.position
+            )
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
             outcome = manager.store_failed(self.stream, error)
         # For None `isinstance` alone takes four times as long.

@@ -267,7 +267,9 @@ class AggregateManager:
     def submit(self, actor: Actor, events: list[NewEvent]) -> Appended | StoreError | None:
         """Send an append; what a store should not raise leaves the outcome unknown."""
         try:
-            return self.store.submit(actor.stream, events, actor.version, actor, actor.last_id)
+            return self.store.submit(
+                actor.stream, events, actor.version, actor, actor.last_id, actor.position
+            )
         except Exception as error:  # noqa: BLE001 - a store may fail as it likes
             return self.store_failed(actor.stream, error)
 

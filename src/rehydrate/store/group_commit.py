@@ -2,8 +2,8 @@
 
     groups = GroupCommit(self._send)
 
-    def submit(self, stream, events, expected_version, waiter, last_id=""):
-        return groups.submit(stream, events, expected_version, waiter, last_id)
+    def submit(self, stream, events, expected_version, waiter, last_id="", last_position=0):
+        return groups.submit(stream, events, expected_version, waiter, last_id, last_position)
 
     def _send(self, group):                    # begins to write; never raises, never completes within
         self._task = asyncio.create_task(self._write(group))
@@ -71,6 +71,8 @@ class PendingAppend(msgspec.Struct, eq=False, gc=False):
     """Bytes of data and metadata."""
     last_id: str = ""
     """Of the event at the expected version; empty where the caller does not say."""
+    last_position: int = 0
+    """Where that event is, as far as the caller knows; 0 where it does not say."""
 
 
 Group: TypeAlias = list[PendingAppend]
@@ -130,6 +132,7 @@ class GroupCommit:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> StoreError | None:
         """Take an append into the next group; None, or why not."""
         if self._closed is not None:
@@ -137,7 +140,7 @@ class GroupCommit:
         size = 0
         for event in events:
             size += len(event.data) + len(event.metadata)
-        self._enqueue(PendingAppend(stream, events, expected_version, waiter, size, last_id))
+        self._enqueue(PendingAppend(stream, events, expected_version, waiter, size, last_id, last_position))
         if not self._busy:
             self._begin_later()
         return None

@@ -142,6 +142,7 @@ class MemoryStore:
         expected_version: int,
         waiter: AppendWaiter,  # noqa: ARG002
         last_id: str = "",
+        last_position: int = 0,  # noqa: ARG002
     ) -> Appended | StoreError | None:
         """Never None: the outcome is known at once, and `waiter` is not needed."""
         if self._closed is not None:

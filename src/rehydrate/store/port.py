@@ -286,13 +286,15 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         """Append without a future: the outcome, if the store has it at once, or None; then the waiter is called.
 
         For actors: the name of the stream, the ids and the sizes were checked, and there is at least one event.
         `last_id` is the id of the event at `expected_version`, as far as the caller knows it. Where the stream ends at
         that version with another event the log went back, and the outcome is a `VersionConflictError` that
-        `is_another_history`: the same number alone would let a state go on whose events are no more.
+        `is_another_history`: the same number alone would let a state go on whose events are no more. `last_position`
+        is where that event was when the caller heard of it: a hint where to look for it, which may be wrong.
         """
         ...
 

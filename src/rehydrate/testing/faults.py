@@ -220,6 +220,7 @@ class FaultyStore:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         fault = self._next("submit")
         if self._closed:
@@ -228,7 +229,7 @@ class FaultyStore:
             write.call()
 
         def send(waiter: AppendWaiter) -> Appended | StoreError | None:
-            return self._store.submit(stream, events, expected_version, waiter, last_id)
+            return self._store.submit(stream, events, expected_version, waiter, last_id, last_position)
 
         match fault:
             case None:

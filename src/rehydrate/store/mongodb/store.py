@@ -136,8 +136,9 @@ class MongoStore:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
-        return self._groups.submit(stream, events, expected_version, waiter, last_id)
+        return self._groups.submit(stream, events, expected_version, waiter, last_id, last_position)
 
     async def append(
         self, stream: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion

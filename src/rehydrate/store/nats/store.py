@@ -124,6 +124,7 @@ class NatsStore:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,  # noqa: ARG002
     ) -> Appended | StoreError | None:
         return self._log.submit(stream, events, expected_version, waiter, last_id)
 

@@ -75,8 +75,8 @@ class Draft:
         self.last_id = last_id
         self.rows: list[Row] = []
         """Those that are not encoded yet."""
-        self.must_be_there: list[tuple[str, int, str]] = []
-        """Events that nobody here knows to be there, or not the first ones of their streams."""
+        self.must_be_there: list[tuple[str, int, str, int]] = []
+        """Events that nobody here knows to be there, or not the first ones of their streams: the procedure's `expected`."""
         self.new_heads: dict[str, Known] = {}
         self.outcomes: list[Outcome] = []
 
@@ -100,7 +100,7 @@ class Draft:
             if not version:
                 first = position + 1
             elif known is None or version > known.version or not known.first:
-                self.must_be_there.append((stream, version, append.last_id))
+                self.must_be_there.append((stream, version, append.last_id, append.last_position))
                 first = -len(self.must_be_there)
             else:
                 first = known.first
@@ -133,7 +133,7 @@ class Draft:
 
     def learn(self, firsts: Sequence[int]) -> None:
         """The positions of the first events of the streams of those that had to be there."""
-        for (stream, _, _), first in zip(self.must_be_there, firsts, strict=True):
+        for (stream, *_), first in zip(self.must_be_there, firsts, strict=True):
             end = self.new_heads[stream]
             self.new_heads[stream] = Known(end.version, end.event_id, first)
 

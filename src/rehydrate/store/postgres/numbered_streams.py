@@ -64,20 +64,24 @@ _APPEND_KNOWN: Final = f"""
 CREATE PROCEDURE append_known(known bigint, known_id text, new_events jsonb) LANGUAGE plpgsql AS $$
 BEGIN{_INSERT.format(first=_GIVEN)}{_DONE}"""
 
-# The same where not all is known. `expected` names events [stream, version, id] that must be there; an empty id is any. A
-# first of -n is that of the stream of the nth of them, and `firsts` are all of those. Whoever answers with a row has to keep
-# it until its transaction has ended, so this is for streams that a writer meets for the first time.
+# The same where not all is known. `expected` names events [stream, version, id, position] that must be there; an empty id is
+# any, and a position only says where to look first: by the name of its stream takes longer. A first of -n is that of the
+# stream of the nth of them, and `firsts` are all of those. Whoever answers with a row has to keep it until its transaction
+# has ended, so this is for streams that a writer meets for the first time.
 _APPEND_EXPECTING: Final = f"""
 CREATE PROCEDURE append_expecting(
     known bigint, known_id text, expected jsonb, new_events jsonb, INOUT firsts jsonb
 ) LANGUAGE plpgsql AS $$
 BEGIN
     -- A subquery of this kind is never made a join, which might not go along the index.
-    SELECT jsonb_agg((
+    SELECT jsonb_agg(coalesce((
+        SELECT e.first FROM events AS e
+        WHERE e.position = (v->>3)::bigint AND e.stream = v->>0 AND e.version = (v->>1)::bigint AND v->>2 IN ('', e.id)
+    ), (
         SELECT e.first FROM events AS e
         WHERE e.first = (SELECT f.position FROM events AS f WHERE f.stream = v->>0 AND f.version = 1)
             AND e.version = (v->>1)::bigint AND v->>2 IN ('', e.id)
-    ) ORDER BY n) INTO firsts
+    )) ORDER BY n) INTO firsts
     FROM jsonb_array_elements(expected) WITH ORDINALITY AS one(v, n);
     IF firsts @> '[null]' THEN
         RAISE EXCEPTION 'a stream does not stand where an append expects it' USING ERRCODE = 'RHY03';

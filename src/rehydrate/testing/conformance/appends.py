@@ -40,11 +40,16 @@ class HeardOnce:
 
 
 async def submitted(
-    store: Store, stream: str, new: list[NewEvent], expected_version: int, last_id: str = ""
+    store: Store,
+    stream: str,
+    new: list[NewEvent],
+    expected_version: int,
+    last_id: str = "",
+    last_position: int = 0,
 ) -> Appended | StoreError:
     """How an append ended that was sent as actors send theirs."""
     waiter = HeardOnce()
-    outcome = store.submit(stream, new, expected_version, waiter, last_id)
+    outcome = store.submit(stream, new, expected_version, waiter, last_id, last_position)
     return await waiter.heard() if outcome is None else outcome
 
 
@@ -303,6 +308,25 @@ class AppendLaws(StoreUnderTest):
         behind = await submitted(store, "account-1", events(1), 2, new[-1].id)
         assert isinstance(behind, VersionConflictError)
         assert (behind.actual, behind.is_another_history) == (4, False)
+
+    @law()
+    async def test_where_the_event_before_an_append_is_said_to_be_changes_nothing(self, store: Store) -> None:
+        """An actor may have heard of it before the log was copied, or brought back to an older state."""
+        await fill(store, "account-1", 2)
+        version, (other, last) = 2, await fill(store, "account-2", 2)
+        last_id = (await stream_events(store, "account-2"))[-1].id
+        for said in (last.position, other.position, 0, -1, 2**40):
+            new = events(1)
+            stale = await submitted(store, "account-2", events(1), version - 1, last_id, said)
+            assert isinstance(stale, VersionConflictError)
+            other_history = await submitted(store, "account-2", events(1), version, "another", said)
+            assert isinstance(other_history, VersionConflictError)
+            assert other_history.is_another_history
+            stored = await submitted(store, "account-2", new, version, last_id, said)
+            assert isinstance(stored, Appended)
+            version, last_id = version + 1, new[0].id
+        assert [stored.version for stored in await stream_events(store, "account-2")] == [1, 2, 3, 4, 5, 6, 7]
+        await sound_log(store)
 
     @law()
     async def test_appends_that_are_submitted_in_one_turn_stand_in_the_log_in_that_order(

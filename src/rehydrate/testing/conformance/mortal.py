@@ -40,12 +40,13 @@ class MortalStore:
         expected_version: int,
         waiter: AppendWaiter,
         last_id: str = "",
+        last_position: int = 0,
     ) -> Appended | StoreError | None:
         is_step = not self._of or any(event.type == self._of for event in events)
         if self._is_the_end(is_step=is_step):
             return _dead()
         waiting = _Waiter(self, waiter, is_step=is_step)
-        outcome = self._store.submit(stream, events, expected_version, waiting, last_id)
+        outcome = self._store.submit(stream, events, expected_version, waiting, last_id, last_position)
         return outcome if outcome is None else self.answer(outcome, is_step=is_step)
 
     def answer(self, outcome: Appended | StoreError, *, is_step: bool) -> Appended | StoreError:
