@@ -69,7 +69,8 @@ _FIRST_OF: Final = "(SELECT f.position FROM events AS f WHERE f.stream = {} AND 
 """The number of a stream: the position of its first event."""
 READ_STREAM: Final = f"""
     SELECT version, position, id, type, data, metadata, recorded_at, bytes >= $4 AS is_full FROM (
-        SELECT *, octet_length(data) + octet_length(metadata) AS size,
+        SELECT version, position, id, type, data, metadata, recorded_at,
+               octet_length(data) + octet_length(metadata) AS size,
                sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY version ROWS UNBOUNDED PRECEDING) AS bytes
         FROM events WHERE first = {_FIRST_OF.format("$1")} AND version > $2 ORDER BY version LIMIT $3
     ) AS page WHERE bytes - size < $4 ORDER BY version
