@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from rehydrate.clock import Clock
-from rehydrate.testing.clock import FakeClock, settle, until
+from rehydrate.testing.clock import HANG_LIMIT, FakeClock, settle, until
 
 
 async def test_time_moves_only_by_hand(fake_clock: FakeClock) -> None:
@@ -151,3 +151,35 @@ async def test_until_waits_for_another_thread() -> None:
 async def test_until_ends_with_an_error_when_the_condition_never_holds() -> None:
     with pytest.raises(TimeoutError, match="did not come true"):
         await until(lambda: False, hang_limit=0.01)
+
+
+async def test_two_who_wait_for_the_loop_do_not_wait_for_each_other() -> None:
+    done: list[int] = []
+
+    async def work(steps: int) -> None:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        done.append(steps)
+
+    tasks = [asyncio.create_task(work(steps)) for steps in (10, 100)]
+    async with asyncio.timeout(HANG_LIMIT):
+        await asyncio.gather(settle(), until(lambda: len(done) == 2), settle())
+    assert done == [10, 100]
+    await asyncio.gather(*tasks)
+
+
+async def test_until_looks_again_also_where_the_loop_never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rehydrate.testing.clock._BUSY", 0.01)
+    turns = 0
+
+    async def never_rest() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(never_rest())
+    await until(lambda: turns > 10)
+    with pytest.raises(TimeoutError, match="did not come true"):
+        await until(lambda: False, hang_limit=0.05)
+    task.cancel()

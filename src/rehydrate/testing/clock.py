@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from rehydrate.clock import Timer
 
@@ -23,6 +25,10 @@ HANG_LIMIT = 30.0
 """Real seconds after which a condition that does not come true is taken for a hang."""
 _TURNS = 100
 """How often to yield to an event loop that does not show what it has ready."""
+_BUSY = 1.0
+"""Real seconds for which a loop that never rests may keep somebody from looking at his condition again."""
+_settling: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+"""How many tasks of a loop let it settle."""
 
 
 class FakeClock:
@@ -104,20 +110,11 @@ class _FakeTimer:
 
 
 async def settle() -> None:
-    """Let the event loop run until it has nothing left to do at once.
+    """Let the event loop run until it has nothing left to do at once, for anybody who does not settle, too.
 
     What waits for a thread, a socket or real time is not waited for: that is `until`.
     """
-    ready: deque[object] | None = getattr(asyncio.get_running_loop(), "_ready", None)
-    if ready is None:
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        return
-    quiet = 0
-    # Twice: in the first quiet turn the loop may have picked up what a socket or a thread had handed in.
-    while quiet < 2:
-        await asyncio.sleep(0)
-        quiet = 0 if ready else quiet + 1
+    await _settle(math.inf)
 
 
 async def until(condition: Callable[[], object], *, hang_limit: float = HANG_LIMIT) -> None:
@@ -132,6 +129,26 @@ async def until(condition: Callable[[], object], *, hang_limit: float = HANG_LIM
     while not condition():
         if time.monotonic() > give_up:
             raise TimeoutError(f"the condition did not come true in {hang_limit:g} s: {condition}")
-        await settle()
+        await _settle(min(time.monotonic() + _BUSY, give_up))
         if not condition():
             await asyncio.sleep(0.001)
+
+
+async def _settle(give_up: float) -> None:
+    """Until the loop has nothing left to do, or that moment of `time.monotonic` has passed."""
+    loop = asyncio.get_running_loop()
+    ready: deque[object] | None = getattr(loop, "_ready", None)
+    if ready is None:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return
+    _settling[loop] = _settling.get(loop, 0) + 1
+    try:
+        quiet = 0
+        # Twice: in the first quiet turn the loop may have picked up what a socket or a thread had handed in.
+        while quiet < 2 and time.monotonic() < give_up:
+            await asyncio.sleep(0)
+            # Whoever else does this is ready at any time.
+            quiet = 0 if len(ready) >= _settling[loop] else quiet + 1
+    finally:
+        _settling[loop] -= 1
