@@ -20,6 +20,7 @@ import msgspec
 
 from bench.rows.row import Contestant, Row
 from bench.sample import Sample, Size
+from bench.servers import trust_own_servers
 from bench.stock import Stock
 
 FILL: Final = "stock"
@@ -27,6 +28,7 @@ FILL: Final = "stock"
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, or fill."""
+    trust_own_servers()
     module, name, what, told, folder = arguments
     rows: tuple[Row, ...] = import_module(module).ROWS
     row = {row.name: row for row in rows}[name]

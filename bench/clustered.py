@@ -21,7 +21,7 @@ import msgspec
 from bench.bank import Bank, bank
 from bench.dispatching import fill
 from bench.sample import MeasurementError, Sample, Size, require
-from bench.servers import Server
+from bench.servers import Server, trust_own_servers
 from rehydrate.cluster.address import SHARDS
 from rehydrate.errors import VersionConflictError
 from rehydrate.runtime.runtime import Runtime
@@ -196,4 +196,5 @@ async def _caller(runtime: Runtime, domain: Bank, ids: list[str], until: float) 
 
 if __name__ == "__main__":
     _url, _cluster, _number, _use, _seconds, _most = sys.argv[1:]
+    trust_own_servers()
     asyncio.run(_work(_url, _cluster, int(_number), Use(_use), float(_seconds), int(_most)))

@@ -25,7 +25,7 @@ from bench.bank import bank
 from bench.dispatching import fill
 from bench.nats import EXPECTS, REPLICAS, connect, create, fill_raw
 from bench.sample import MeasurementError, Sample, Size, require
-from bench.servers import Server
+from bench.servers import Server, trust_own_servers
 from rehydrate.cluster.address import SHARDS
 from rehydrate.testing.clock import until
 
@@ -170,4 +170,5 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     _role, _url, _accounts, _events = sys.argv[1:]
+    trust_own_servers()
     asyncio.run((_node if _role == "node" else _responder)(_url, int(_accounts), int(_events)))

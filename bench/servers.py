@@ -5,14 +5,18 @@ A measurement runs in a process of its own, and finds the server by the variable
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from enum import Enum
-from typing import assert_never
+from typing import Final, assert_never
 
 from bench.sample import MeasurementError
 from rehydrate.testing.servers import ServerRoom, database_on
+
+_KNOWN_TO_SYNC: Final = "REHYDRATE_BENCH_KNOWN_TO_SYNC"
+"""Set where a run has started the servers of NATS itself."""
 
 
 class Server(Enum):
@@ -43,11 +47,20 @@ def running(servers: Iterable[Server]) -> Generator[None]:
     with ServerRoom() as room:
         for server in missing:
             os.environ[server.value] = _start(room, server)
+        if Server.NATS in missing:
+            os.environ[_KNOWN_TO_SYNC] = "yes"
         try:
             yield
         finally:
             for server in missing:
                 del os.environ[server.value]
+            os.environ.pop(_KNOWN_TO_SYNC, None)
+
+
+def trust_own_servers() -> None:
+    """Each measurement would be told that NATS does not say whether it writes to the disk, which those of the run do."""
+    if _KNOWN_TO_SYNC in os.environ:
+        logging.getLogger("rehydrate.store.nats.durability").setLevel(logging.ERROR)
 
 
 def _start(room: ServerRoom, server: Server) -> str:
