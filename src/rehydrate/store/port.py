@@ -30,11 +30,10 @@ STREAM_EXISTS: Final = "stream exists"
 MIN_TIME: Final = -(2**63)
 MAX_TIME: Final = 2**63 - 1
 """Between these is every time of an event: microseconds since 1970 that fit into 64 bits."""
-
-ExpectedVersion: TypeAlias = int | Literal["any version", "stream exists"]
-
 NO_LIMIT: Final = 2**63 - 1
 """For what a store takes any number of."""
+
+ExpectedVersion: TypeAlias = int | Literal["any version", "stream exists"]
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -291,10 +290,9 @@ class Store(SnapshotStore, CheckpointStore, Protocol):
         """Append without a future: the outcome, if the store has it at once, or None; then the waiter is called.
 
         For actors: the name of the stream, the ids and the sizes were checked, and there is at least one event.
-        `last_id` is the id of the event at `expected_version`, as far as the caller knows it. Where the stream ends at
-        that version with another event the log went back, and the outcome is a `VersionConflictError` that
-        `is_another_history`: the same number alone would let a state go on whose events are no more. `last_position`
-        is where that event was when the caller heard of it: a hint where to look for it, which may be wrong.
+        `last_id` is the id of the event at `expected_version`, as far as the caller knows it, and `last_position` a hint
+        where that is, which may be wrong. Where the stream ends at that version with another event the log went back, and
+        the outcome is a `VersionConflictError` that `is_another_history`: a state must not go on whose events are no more.
         """
         ...
 
