@@ -48,6 +48,23 @@ class VersionAboveNotLookedFor(Mutant):
     wrong = "AND e.version = 1"
 
 
+class EventElsewhereBelieved(Mutant):
+    """Takes whatever stands where an append says that the event before it is."""
+
+    right = "WHERE e.position = (v->>3)::bigint AND e.stream = v->>0 AND e.version = (v->>1)::bigint AND v->>2 IN ('', e.id)"
+    wrong = "WHERE e.position = (v->>3)::bigint"
+
+
+class StreamElsewhereBelieved(Mutant):
+    right = "e.position = (v->>3)::bigint AND e.stream = v->>0"
+    wrong = "e.position = (v->>3)::bigint"
+
+
+class VersionElsewhereBelieved(Mutant):
+    right = "e.stream = v->>0 AND e.version = (v->>1)::bigint"
+    wrong = "e.stream = v->>0"
+
+
 class FirstEventCommittedAlone(Mutant):
     right = "IF NOT FOUND THEN"
     wrong = "IF false THEN"

@@ -262,9 +262,13 @@ NAMED_ON_SQLITE = {
 RESTORED_POSITIONS = "after_a_restore_positions_go_on_from_the_head"
 _SENT_AGAIN = {SENT_AGAIN, SENT_AGAIN_BEHIND, SENT_AGAIN_BY_ANOTHER}
 _SEALED = {"a_sealed_store_takes_no_more_appends", SEALED_BY_ANOTHER}
+SAID_TO_BE = "where_the_event_before_an_append_is_said_to_be_changes_nothing"
 ON_POSTGRES: dict[str, tuple[Laws, Laws]] = {
     "LastEventNotNamed": ({RESTORED_POSITIONS}, set()),
     "VersionAboveNotLookedFor": ({CONFLICT}, {CONFLICT_WITH_ANOTHER, *_SEALED}),
+    "EventElsewhereBelieved": ({SAID_TO_BE}, set()),
+    "StreamElsewhereBelieved": ({SAID_TO_BE}, set()),
+    "VersionElsewhereBelieved": ({SAID_TO_BE}, set()),
     "FirstEventCommittedAlone": (
         {STREAM_WHOLE, HEAD_WHOLE},
         {CONFLICT, PARTLY_DIFFERENT, RESTORED_POSITIONS, *_SENT_AGAIN},

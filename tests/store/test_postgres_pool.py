@@ -140,6 +140,7 @@ async def test_a_connection_that_ends_between_two_steps_of_the_driver_is_a_lost_
     with pytest.raises(StoreUnavailableError, match="closed") as lost:
         await store.append("account-1", events(1), expected_version=1)
     assert lost.value.stored is None
+    assert vars(store)["_writer"].pid == 0
     assert (await store.append("account-1", events(1), expected_version=1)).version == 2
     monkeypatch.setattr(asyncpg.Connection, "_get_statement", closed_behind)
     with pytest.raises(StoreUnavailableError, match="closed in the middle"):

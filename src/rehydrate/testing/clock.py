@@ -110,9 +110,10 @@ class _FakeTimer:
 
 
 async def settle() -> None:
-    """Let the event loop run until it has nothing left to do at once, for anybody who does not settle, too.
+    """Let the event loop run until it has nothing left to do at once.
 
-    What waits for a thread, a socket or real time is not waited for: that is `until`.
+    What waits for a thread, a socket or real time is not waited for: that is `until`. Nor is anybody who settles at the
+    same time, and what he does afterwards.
     """
     await _settle(math.inf)
 

@@ -15,6 +15,7 @@ from rehydrate.store.group_commit import Outcome, PendingAppend
 from rehydrate.store.known_heads import KnownHeads
 from rehydrate.store.port import Appended
 from rehydrate.store.postgres.json_text import json_text
+from rehydrate.store.postgres.reader import within
 
 
 class Row(msgspec.Struct, array_like=True, eq=False, gc=False):
@@ -100,7 +101,7 @@ class Draft:
             if not version:
                 first = position + 1
             elif known is None or version > known.version or not known.first:
-                self.must_be_there.append((stream, version, append.last_id, append.last_position))
+                self.must_be_there.append((stream, version, append.last_id, within(append.last_position)))
                 first = -len(self.must_be_there)
             else:
                 first = known.first

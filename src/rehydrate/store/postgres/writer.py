@@ -126,7 +126,8 @@ class Writer:
     @property
     def pid(self) -> int:
         """Of the session that appends, 0 if there is none now."""
-        return 0 if self._connection is None else self._connection.get_server_pid()
+        connection = self._connection
+        return 0 if connection is None or connection.is_closed() else connection.get_server_pid()
 
     def begin(self, go_on: Callable[[], None]) -> None:
         """Call this in a moment, and `send` from within it: then the group need not wait for another turn."""
