@@ -25,7 +25,7 @@ HANG_LIMIT = 30.0
 """Real seconds after which a condition that does not come true is taken for a hang."""
 _TURNS = 100
 """How often to yield to an event loop that does not show what it has ready."""
-_BUSY = 1.0
+_BUSY = 5.0
 """Real seconds for which a loop that never rests may keep somebody from looking at his condition again."""
 _settling: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 """How many tasks of a loop let it settle."""
