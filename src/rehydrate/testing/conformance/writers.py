@@ -15,6 +15,8 @@ from rehydrate.testing.clock import until
 from rehydrate.testing.conformance.worker import Acked, Ended, News, Order, Ready, Refused, Saved
 
 _WORKER = "rehydrate.testing.conformance.worker"
+_PATIENCE = 90.0
+"""Seconds. How long a law may take as a whole, it says itself."""
 
 
 def environment() -> dict[str, str]:
@@ -59,7 +61,7 @@ class Writer:
         await self._until(lambda: name in self.acked or name in {one.name for one in self.refused})
 
     async def _until(self, enough: Callable[[], bool]) -> None:
-        await until(lambda: enough() or self._listening.done())
+        await until(lambda: enough() or self._listening.done(), hang_limit=_PATIENCE)
         assert enough(), f"the process ended too early, with {self._process.returncode}"
 
     def pause(self) -> None:
