@@ -49,7 +49,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 def _wait_until_passed(connection: sqlite3.Connection, position: int) -> None:
     """Wait until others have committed what comes behind, if any do, and readers have had time to look."""
-    until = time.monotonic() + 0.1
+    until = time.monotonic() + 0.03
     while time.monotonic() < until:
         (last,) = connection.execute(schema.LAST_POSITION).fetchone()
         if last > position:
