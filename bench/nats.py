@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 import nats
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import ServiceUnavailableError
+from nats.js.errors import NoStreamResponseError, ServiceUnavailableError
 
 from bench.appending import bare_store_sample, new_events
 from bench.sample import Sample, Size, require
@@ -89,19 +91,22 @@ async def _read(url: str, size: Size) -> Sample:
         jetstream = await create(client, name, REPLICAS)
         subjects = [f"{name}.account-{number}" for number in range(messages_of(size))]
         await fill_raw(jetstream, subjects, 1)
-        consumer = await _as_soon_as_it_can(
+        consumer = await as_soon_as_it_can(
             lambda: jetstream.pull_subscribe(
                 f"{name}.*", stream=f"{name}-raw", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
             )
         )
+        first = len(await as_soon_as_it_can(lambda: consumer.fetch(1, timeout=_PATIENCE)))
         began = perf_counter()
         messages = 0
-        while messages < len(subjects):
-            messages += len(await consumer.fetch(min(_FETCH, len(subjects) - messages)))
+        while first + messages < len(subjects):
+            messages += len(
+                await consumer.fetch(min(_FETCH, len(subjects) - first - messages), timeout=_PATIENCE)
+            )
         seconds = perf_counter() - began
     finally:
         await client.close()
-    require(stored=messages, expected=len(subjects), what="the messages read")
+    require(stored=first + messages, expected=len(subjects), what="the messages read")
     return Sample(messages / seconds, {"messages": messages, "seconds": seconds})
 
 
@@ -120,7 +125,7 @@ async def connect(url: str) -> Client:
 
 async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
     """A JetStream stream as the store has it: on so many disks."""
-    jetstream: JetStreamContext = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
+    jetstream: JetStreamContext = client.jetstream(timeout=_PATIENCE)  # pyright: ignore[reportUnknownMemberType]
     config = StreamConfig(
         name=f"{name}-raw",
         subjects=[f"{name}.*"],
@@ -129,17 +134,17 @@ async def create(client: Client, name: str, replicas: int) -> JetStreamContext:
         num_replicas=replicas,
         allow_direct=True,
     )
-    await _as_soon_as_it_can(lambda: jetstream.add_stream(config))  # pyright: ignore[reportUnknownMemberType]
+    await as_soon_as_it_can(lambda: jetstream.add_stream(config))  # pyright: ignore[reportUnknownMemberType]
     return jetstream
 
 
-async def _as_soon_as_it_can(make: Callable[[], Awaitable[_T]]) -> _T:
-    """Servers that are busy with an election refuse to make anything. The clock does not run yet."""
+async def as_soon_as_it_can(make: Callable[[], Awaitable[_T]]) -> _T:
+    """Before the clock runs: servers in an election refuse, and each hears later than the leader of what was made."""
     until = perf_counter() + _PATIENCE
     while True:
         try:
             return await make()
-        except ServiceUnavailableError:
+        except (ServiceUnavailableError, NoStreamResponseError, NoRespondersError):
             if perf_counter() >= until:
                 raise
             await asyncio.sleep(_PAUSE)
@@ -151,7 +156,9 @@ async def fill_raw(jetstream: JetStreamContext, subjects: Sequence[str], events:
     acks: list[Any] = []
     for start in range(0, len(subjects), 64):
         some = subjects[start : start + 64]
-        acks += await asyncio.gather(*[jetstream.publish(subject, payload) for subject in some])
+        acks += await asyncio.gather(
+            *[as_soon_as_it_can(partial(jetstream.publish, s, payload)) for s in some]
+        )
     return {subject: ack.seq for subject, ack in zip(subjects, acks, strict=True)}
 
 

@@ -23,7 +23,7 @@ import msgspec
 from bench.appending import new_events
 from bench.bank import bank
 from bench.dispatching import fill
-from bench.nats import EXPECTS, REPLICAS, connect, create, fill_raw
+from bench.nats import EXPECTS, REPLICAS, as_soon_as_it_can, connect, create, fill_raw
 from bench.sample import MeasurementError, Sample, Size, require
 from bench.servers import Server, trust_own_servers
 from rehydrate.cluster.address import SHARDS
@@ -88,6 +88,7 @@ async def _plain(url: str, size: Size) -> Sample:
                 if not answer.data.isdigit():
                     raise MeasurementError(answer.data.decode())
 
+            await as_soon_as_it_can(lambda: ask(0))
             times = await _timed(range(size.accounts), size, ask)
     finally:
         await client.close()
