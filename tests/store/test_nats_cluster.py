@@ -154,9 +154,14 @@ async def read_to_end_of(store: Store) -> int:
     return (await store.read_stream("account-1")).events[-1].version
 
 
-async def ask_on(ask: Callable[[Store], Awaitable[int]], store: Store) -> None:
+async def until_refused(ask: Callable[[Store], Awaitable[int]], store: Store, reason: str) -> None:
+    """Ask on; that an answer did not come in time is no reason, a server may be slow."""
     while True:
-        assert await ask(store) == 3
+        try:
+            assert await ask(store) == 3
+        except StoreUnavailableError as refused:
+            if reason in str(refused):
+                return
 
 
 @pytest.mark.parametrize("ask", [end_of, read_to_end_of])
@@ -177,8 +182,7 @@ async def test_a_leader_that_hears_of_no_majority_is_not_believed_where_streams_
         node.pause()
     try:
         async with asyncio.timeout(HANG_LIMIT):
-            with pytest.raises(StoreUnavailableError, match="lost touch with the other replicas"):
-                await ask_on(ask, near)
+            await until_refused(ask, near, "lost touch with the other replicas")
     finally:
         for node in others:
             node.resume()
