@@ -234,6 +234,17 @@ async def test_no_server_is_left_by_a_process_that_is_killed_while_it_starts_it(
         await until(lambda: _servers_on(tmp_path) == [mine])
 
 
+async def test_a_file_of_a_server_that_was_killed_while_it_started_holds_nobody_up(tmp_path: Path) -> None:
+    """It tries whether it can write to its data, and takes what is left of that for an account."""
+    async with Node(name="a", data=tmp_path, listen=free_place()):
+        pass
+    left = tmp_path / "jetstream" / "_test_886305599"
+    left.touch()
+    async with Node(name="a", data=tmp_path, listen=free_place()) as node:
+        assert (await node.health()).is_ready
+    assert not left.exists()
+
+
 def _servers_on(folder: Path) -> list[int]:
     found: list[int] = []
     for entry in Path("/proc").iterdir():

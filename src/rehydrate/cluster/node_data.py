@@ -40,6 +40,7 @@ class NodeData:
             configuration=self.folder / "nats-server.conf",
             log=self.folder / "nats-server.log",
             output=self.folder / "nats-server.output",
+            data=self.folder / "jetstream",
             lock=self.folder / "lock",
             ports=self.folder / "ports",
         )

@@ -1,4 +1,4 @@
-"""A program between us and our server, which ends the server when we are gone: `python -I -S keeper.py PARENT OWNER LOCK OUTPUT COMMAND...`.
+"""A program between us and our server, which ends the server when we are gone: `python -I -S keeper.py PARENT OWNER DATA LOCK OUTPUT COMMAND...`.
 
 A process that is killed cannot end what it has started. So this program starts the server, and ends it when its own stdin
 says anything, or says that nobody is left who could, or when its parent is gone, though a process that was forked from it
@@ -31,7 +31,7 @@ _DIE_WITH_PARENT = 1
 
 
 def main() -> None:
-    parent, owner, lock, output, *command = sys.argv[1:]
+    parent, owner, data, lock, output, *command = sys.argv[1:]
     woken = _woken_by_signals()
     held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -41,6 +41,7 @@ def main() -> None:
         return
     os.ftruncate(held, 0)
     os.pwrite(held, owner.encode(), 0)
+    _clear(Path(data))
     with Path(output).open("wb") as file:
         server = subprocess.Popen(
             command,
@@ -55,6 +56,16 @@ def main() -> None:
         if _is_over(int(parent), woken):
             _end(server)
     _say(f"ended {server.returncode}")
+
+
+def _clear(data: Path) -> None:
+    """Remove what a server left that was killed while it tried whether it can write to its data.
+
+    The next one, where it stands alone, takes the file for an account that it does not know, and is never ready.
+    """
+    for left in data.glob("_test_*"):
+        if left.is_file():
+            left.unlink()
 
 
 def _woken_by_signals() -> int:

@@ -43,6 +43,8 @@ class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
     output: Path
     """What it writes where it cannot write to its log."""
+    data: Path
+    """The folder in which it keeps one of each account."""
     lock: Path
     """Held as long as a server, or who watches over it, may touch the data."""
     ports: Path
@@ -83,7 +85,7 @@ class ServerChild:
         files = self._files
         self._keeper = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid()), self._owner),
-            *(str(files.lock), str(files.output), str(program), "-c", str(files.configuration)),
+            *(str(files.data), str(files.lock), str(files.output), str(program), "-c", str(files.configuration)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
