@@ -63,9 +63,10 @@ def _clear(data: Path) -> None:
 
     The next one, where it stands alone, takes the file for an account that it does not know, and is never ready.
     """
-    for left in data.glob("_test_*"):
-        if left.is_file():
-            left.unlink()
+    with contextlib.suppress(OSError):  # the server will say what is wrong with its data
+        for left in data.glob("_test_*"):
+            if left.is_file():
+                left.unlink()
 
 
 def _woken_by_signals() -> int:
