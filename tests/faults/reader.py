@@ -12,6 +12,7 @@ from rehydrate.runtime.window import metadata_in
 from rehydrate.store.port import Store, StoredEvent
 from rehydrate.testing.clock import until
 from tests.faults.commands import parts_of
+from tests.faults.real_servers import LIMIT
 
 _BREATH = 0.005
 """Seconds at the end of the log, so that other processes have the machine."""
@@ -83,9 +84,19 @@ class LogReader:
 @asynccontextmanager
 async def reader_of(url: str) -> AsyncGenerator[LogReader]:
     """Somebody who reads the log at that URL from now on."""
-    store = await open_store(url)
+    store = await _opened(url)
     try:
         async with LogReader(store) as reader:
             yield reader
     finally:
         await store.close()
+
+
+async def _opened(url: str) -> Store:
+    """A server that was just started may take longer to make its tables than a fault test is patient."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            try:
+                return await open_store(url)
+            except StoreUnavailableError:
+                await asyncio.sleep(_BREATH)
