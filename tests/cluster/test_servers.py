@@ -75,7 +75,7 @@ async def test_without_any_server_commands_run_where_they_are_asked_for(
             await check(store, callers)
         for id in IDS:
             await here.dispatch(account, id, Deposit(1))
-        assert here.statistics().shards + there.statistics().shards == SHARDS
+        await until(lambda: here.statistics().shards + there.statistics().shards == SHARDS)
 
 
 @pytest.mark.parametrize("nodes_of_nats", [1, 3])
