@@ -20,8 +20,8 @@ def with_parameters(cluster: str, **parameters: object) -> str:
 
 
 def quick(cluster: str, **parameters: object) -> str:
-    """Few shards, which move fast, and a short lease."""
-    return with_parameters(cluster, **{"shards": SHARDS, "moves": 1_000, "ttl": 2} | parameters)
+    """Few shards, which move fast, and a lease that outlives what a slow machine does to a test."""
+    return with_parameters(cluster, **{"shards": SHARDS, "moves": 1_000, "ttl": 20} | parameters)
 
 
 @asynccontextmanager

@@ -15,3 +15,9 @@ def store(tmp_path: Path) -> str:
 def cluster(nats_url: str) -> str:
     """A cluster that nobody has joined yet."""
     return quick(nats_url)
+
+
+@pytest.fixture
+def short_leases(nats_url: str) -> str:
+    """One in which a lease lapses within a test, on a slow machine also where nobody meant it to."""
+    return quick(nats_url, ttl=2)

@@ -20,10 +20,10 @@ from tests.cluster.processes import calling, check, progress
 
 
 async def test_a_node_whose_lease_ends_by_its_own_clock_stops_its_actors_at_once(
-    store: str, cluster: str
+    store: str, short_leases: str
 ) -> None:
     clock = FakeClock()
-    async with node(store, cluster, clock=clock) as late:
+    async with node(store, short_leases, clock=clock) as late:
         assert late.statistics().shards == SHARDS
         await late.dispatch(account, "ada", Deposit(1))
         assert late.statistics().live == 1
@@ -37,10 +37,10 @@ async def test_a_node_whose_lease_ends_by_its_own_clock_stops_its_actors_at_once
 
 
 async def test_others_take_over_what_was_not_renewed_and_the_late_owner_writes_nothing_stale(
-    store: str, cluster: str
+    store: str, short_leases: str
 ) -> None:
     clock = FakeClock()
-    async with node(store, cluster, clock=clock) as late, node(store, cluster) as other:
+    async with node(store, short_leases, clock=clock) as late, node(store, short_leases) as other:
         await until(lambda: other.statistics().nodes == 2)
         name, ids = placement(late).membership.node, ids_of(late, 4)
         for id in ids:
@@ -140,8 +140,10 @@ async def test_an_answer_that_the_owner_comes_to_without_a_connection_is_given_w
     await slow.close()
 
 
-async def test_a_node_that_is_cut_off_goes_on_by_the_fence_and_joins_again(store: str, cluster: str) -> None:
-    async with Proxy(cluster) as proxy, node(store, proxy.url) as far, node(store, cluster) as near:
+async def test_a_node_that_is_cut_off_goes_on_by_the_fence_and_joins_again(
+    store: str, short_leases: str
+) -> None:
+    async with Proxy(short_leases) as proxy, node(store, proxy.url) as far, node(store, short_leases) as near:
         await balanced(far, near)
         name = placement(far).membership.node
         ids = [*ids_of(far, 4), *ids_of(near, 4)]
@@ -160,8 +162,8 @@ async def test_a_node_that_is_cut_off_goes_on_by_the_fence_and_joins_again(store
         assert placement(far).membership.node not in ("", name)
 
 
-async def test_a_network_that_loses_everything_is_as_good_as_a_cut(store: str, cluster: str) -> None:
-    async with Proxy(cluster) as proxy, node(store, proxy.url) as far, node(store, cluster) as near:
+async def test_a_network_that_loses_everything_is_as_good_as_a_cut(store: str, short_leases: str) -> None:
+    async with Proxy(short_leases) as proxy, node(store, proxy.url) as far, node(store, short_leases) as near:
         await balanced(far, near)
         async with calling(near, [*ids_of(far, 4), *ids_of(near, 4)]) as callers:
             proxy.stall()
@@ -224,8 +226,8 @@ async def test_a_store_that_only_one_process_can_open_is_refused(cluster: str) -
             pass
 
 
-async def test_a_node_with_another_store_is_refused(store: str, cluster: str, tmp_path: Path) -> None:
-    async with node(store, cluster) as first:
+async def test_a_node_with_another_store_is_refused(store: str, short_leases: str, tmp_path: Path) -> None:
+    async with node(store, short_leases) as first:
         await first.dispatch(account, "ada", Deposit(1))
         await until(
             lambda: any(card.head_position for card in placement(first).membership.table.nodes.values())
@@ -233,16 +235,19 @@ async def test_a_node_with_another_store_is_refused(store: str, cluster: str, tm
         with pytest.raises(
             ConfigurationError, match="has another store, which has an event at position 1 that"
         ):
-            async with node(f"sqlite:///{tmp_path}/other.db", f"{cluster}&timeout=1"):
+            async with node(f"sqlite:///{tmp_path}/other.db", f"{short_leases}&timeout=1"):
                 pass
-        async with node(store, cluster) as second:
+        async with node(store, short_leases) as second:
             assert await second.state(account, "ada") == Account(1, 1)
 
 
 async def test_stores_that_were_empty_when_their_nodes_met_are_told_apart_later(
-    store: str, cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: str, short_leases: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with node(store, cluster) as first, node(f"sqlite:///{tmp_path}/other.db", cluster) as second:
+    async with (
+        node(store, short_leases) as first,
+        node(f"sqlite:///{tmp_path}/other.db", short_leases) as second,
+    ):
         await until(lambda: first.statistics().nodes == second.statistics().nodes == 2)
         await first.dispatch(account, "ada", Deposit(1))
         async with asyncio.timeout(HANG_LIMIT):
@@ -250,9 +255,9 @@ async def test_stores_that_were_empty_when_their_nodes_met_are_told_apart_later(
 
 
 async def test_nodes_on_one_store_are_told_of_no_other(
-    store: str, cluster: str, caplog: pytest.LogCaptureFixture
+    store: str, short_leases: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with node(store, cluster) as first, node(store, cluster) as second:
+    async with node(store, short_leases) as first, node(store, short_leases) as second:
 
         def all_know(position: int) -> bool:
             cards = placement(second).membership.table.nodes.values()

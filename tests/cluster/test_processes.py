@@ -36,9 +36,9 @@ async def shared_out(runtime: Runtime, count: int) -> None:
 
 
 async def test_a_node_that_is_killed_costs_its_callers_no_command_and_little_time(
-    store: str, cluster: str
+    store: str, short_leases: str
 ) -> None:
-    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+    async with node(store, short_leases) as here, processes(store, short_leases, 2) as others:
         await shared_out(here, 3)
         async with calling(here, IDS) as callers:
             await others[0].kill()
@@ -48,8 +48,8 @@ async def test_a_node_that_is_killed_costs_its_callers_no_command_and_little_tim
         assert not any(caller.unknown for caller in callers)
 
 
-async def test_a_node_that_stands_still_comes_back_as_another_one(store: str, cluster: str) -> None:
-    async with node(store, cluster) as here, processes(store, cluster, 2) as others:
+async def test_a_node_that_stands_still_comes_back_as_another_one(store: str, short_leases: str) -> None:
+    async with node(store, short_leases) as here, processes(store, short_leases, 2) as others:
         await shared_out(here, 3)
         async with calling(here, IDS) as callers:
             others[0].pause()
@@ -61,8 +61,8 @@ async def test_a_node_that_stands_still_comes_back_as_another_one(store: str, cl
         assert not any(caller.unknown for caller in callers)
 
 
-async def test_what_stood_still_in_a_node_is_finished_when_it_goes_on(store: str, cluster: str) -> None:
-    async with node(store, cluster) as here, processes(store, cluster, 1) as (other,):
+async def test_what_stood_still_in_a_node_is_finished_when_it_goes_on(store: str, short_leases: str) -> None:
+    async with node(store, short_leases) as here, processes(store, short_leases, 1) as (other,):
         await shared_out(here, 2)
         here_and_there = ids_of(here, 4) + [id for id in IDS if id not in ids_of(here, 4)]
         orders = [Run(id=f"o{n}", account=id, amount=1) for n, id in enumerate(here_and_there)]

@@ -60,7 +60,7 @@ async def test_without_any_server_commands_run_where_they_are_asked_for(
     store: str, start_nats: Callable[..., NatsServer]
 ) -> None:
     server = start_nats()
-    async with nodes(store, quick(server.fresh_url()), count=2) as (here, there):
+    async with nodes(store, quick(server.fresh_url(), ttl=2), count=2) as (here, there):
         async with calling(here, IDS) as before:
             server.kill()
             await until(lambda: here.statistics().shards == there.statistics().shards == 0)
