@@ -170,7 +170,7 @@ def joined(reports: Sequence[Report]) -> Report:
             raise ValueError(
                 "these were not measured on the same machine, with the same versions, at the same size"
             )
-    seconds = sorted({report.size.seconds for report in reports})
+    seconds = sorted({each for report in reports for each in report.seconds or (report.size.seconds,)})
     rows = {row.name: row for report in reports for row in report.rows}
     order = {row.name: number for number, row in enumerate(ROWS)}
     return msgspec.structs.replace(

@@ -304,8 +304,10 @@ def test_runs_on_one_machine_can_be_joined_and_the_last_measurement_of_a_row_cou
     assert [figure.value.median for figure in ticker.figures] == [7, 8, 9]
     main([*once, "--seconds", "9", "--only", "ticker", "--json", files[1]])
     capsys.readouterr()
-    main(["--from", files[0], "--from", files[1]])
+    main(["--from", files[0], "--from", files[1], "--json", files[2]])
     assert " to 9 s, where" in capsys.readouterr().out
+    main(["--from", files[2], "--from", files[0]])
+    assert " to 9 s, where" in capsys.readouterr().out, "of a joined one all that was joined counts"
     main([*once[1:], "--only", "ticker", "--json", files[1]])
     with pytest.raises(SystemExit, match="not measured on the same machine"):
         main(["--from", files[0], "--from", files[1]])
