@@ -98,5 +98,7 @@ async def _opened(url: str) -> Store:
         while True:
             try:
                 return await open_store(url)
-            except StoreUnavailableError:
+            except StoreUnavailableError as unavailable:
+                if not unavailable.retryable:
+                    raise
                 await asyncio.sleep(_BREATH)

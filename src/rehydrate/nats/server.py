@@ -85,14 +85,7 @@ class ServerChild:
         files = self._files
         self._keeper = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid()), self._owner),
-            *(
-                str(files.data),
-                str(files.lock),
-                str(files.output),
-                str(program),
-                "-c",
-                str(files.configuration),
-            ),
+            *map(str, (files.data, files.lock, files.output, program, "-c", files.configuration)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
